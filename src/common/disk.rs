@@ -1,0 +1,117 @@
+//! The disk seam: what the log engine and the coordinator need of a file system, and no more.
+//!
+//! Two implementations: [`real`] on the operating system, and [`sim`] in memory, which loses or tears
+//! unsynced writes when told to crash. All calls block; callers on async threads know which ones may
+//! take long (sync, directory walks) and move those away with [`crate::common::tasks::blocking`].
+
+use std::fmt::Debug;
+use std::fs::File;
+use std::io::{self, IoSlice};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+pub mod real;
+pub mod sim;
+
+/// How a file is opened. Files are always readable; there is one writer by convention.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Open {
+    /// The file must exist; reading only.
+    Read,
+    /// The file must exist; reading and writing.
+    Write,
+    /// Created when missing; reading and writing.
+    Create,
+    /// Must not exist yet; reading and writing.
+    CreateNew,
+}
+
+/// A file system, seen from one process.
+pub trait Disk: Debug + Send + Sync {
+    /// Opens one file.
+    fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn DiskFile>>;
+    /// Makes a directory and its parents; fine if it is there.
+    fn create_dir_all(&self, path: &Path) -> io::Result<()>;
+    /// Full paths of a directory's entries, sorted.
+    fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>>;
+    /// Is there a file or directory?
+    fn exists(&self, path: &Path) -> bool;
+    /// Is it a directory?
+    fn is_dir(&self, path: &Path) -> bool;
+    /// Renames a file or directory, replacing a file that is in the way.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Removes a file.
+    fn remove_file(&self, path: &Path) -> io::Result<()>;
+    /// Removes a directory with all in it.
+    fn remove_dir_all(&self, path: &Path) -> io::Result<()>;
+    /// Makes creations, renames and removals in `dir` survive a power cut.
+    fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Bytes that may still be written below `path`.
+    fn free_bytes(&self, path: &Path) -> io::Result<u64>;
+    /// Takes the exclusive lock of a directory by its lock file, for as long as the guard lives.
+    fn lock(&self, lock_file: &Path) -> io::Result<Box<dyn DirLock>>;
+
+    /// A small file, whole. Refuses files above `limit` bytes.
+    fn read(&self, path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+        let file = self.open(path, Open::Read)?;
+        let len = file.len()?;
+        if len > limit {
+            let text = format!("{} has {len} bytes, more than {limit}", path.display());
+            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+        }
+        let mut bytes = vec![0; usize::try_from(len).map_err(io::Error::other)?];
+        file.read_exact_at(&mut bytes, 0)?;
+        Ok(bytes)
+    }
+
+    /// Replaces a small file so that a crash leaves the old or the new content, never a mix:
+    /// temporary file, sync, rename, sync of the directory.
+    fn replace(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let mut name = path.as_os_str().to_owned();
+        name.push(".tmp");
+        let temporary = PathBuf::from(name);
+        let file = self.open(&temporary, Open::Create)?;
+        file.truncate(0)?;
+        file.write_at(&[IoSlice::new(bytes)], 0)?;
+        file.sync()?;
+        self.rename(&temporary, path)?;
+        self.sync_dir(path.parent().unwrap_or(Path::new("/")))
+    }
+}
+
+/// An open file. Positions are explicit, so readers and the writer share one handle.
+pub trait DiskFile: Debug + Send + Sync {
+    /// Bytes in the file.
+    fn len(&self) -> io::Result<u64>;
+    /// Is there nothing in the file?
+    fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+    /// Writes all of `parts`, one after the other, at `position`. May leave a part written on error.
+    fn write_at(&self, parts: &[IoSlice<'_>], position: u64) -> io::Result<()>;
+    /// Reads up to `into.len()` bytes; fewer only at the end of the file.
+    fn read_at(&self, into: &mut [u8], position: u64) -> io::Result<usize>;
+    /// Cuts the file, or extends it with zeros.
+    fn truncate(&self, len: u64) -> io::Result<()>;
+    /// Data and length on stable storage when this returns. After an error the content is unknown.
+    fn sync(&self) -> io::Result<()>;
+    /// The descriptor for `sendfile`, where there is one.
+    fn as_file(&self) -> Option<&File> {
+        None
+    }
+
+    /// Reads exactly `into.len()` bytes or fails with `UnexpectedEof`.
+    fn read_exact_at(&self, into: &mut [u8], position: u64) -> io::Result<()> {
+        let mut done = 0;
+        while done < into.len() {
+            match self.read_at(&mut into[done..], position + done as u64)? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                read => done += read,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Held while a directory is ours.
+pub trait DirLock: Debug + Send + Sync {}

@@ -1,0 +1,1 @@
+//! [`Disk`](super::Disk) in memory, with crashes and faults on demand.

@@ -1,0 +1,203 @@
+//! Counters, gauges and histograms that cost one atomic operation, and Prometheus' text format.
+//!
+//! Who measures owns the value; the HTTP half gathers them into a [`Page`] when it is asked.
+
+use std::fmt::{Display, Write};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+/// A number that only rises.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds `n`.
+    pub fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+    /// The sum so far.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A number that rises and falls.
+#[derive(Debug, Default)]
+pub struct Gauge(AtomicI64);
+
+impl Gauge {
+    /// Adds `n`, which may be negative.
+    pub fn add(&self, n: i64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+    /// Replaces the value.
+    pub fn set(&self, n: i64) {
+        self.0.store(n, Ordering::Relaxed);
+    }
+    /// The value now.
+    pub fn get(&self) -> i64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Buckets of a [`Histogram`]: two for each power of two of microseconds, up to about 36 minutes.
+const BUCKETS: usize = 64;
+
+/// Durations in microseconds, kept in exponential buckets; quantiles are right within 50 %.
+#[derive(Debug)]
+pub struct Histogram {
+    buckets: [AtomicU64; BUCKETS],
+    sum_us: AtomicU64,
+    max_us: AtomicU64,
+}
+
+impl Default for Histogram {
+    fn default() -> Self {
+        Histogram {
+            buckets: std::array::from_fn(|_| AtomicU64::new(0)),
+            sum_us: AtomicU64::new(0),
+            max_us: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Histogram {
+    /// Notes one duration.
+    pub fn observe_us(&self, us: u64) {
+        self.buckets[Self::bucket(us)].fetch_add(1, Ordering::Relaxed);
+        self.sum_us.fetch_add(us, Ordering::Relaxed);
+        self.max_us.fetch_max(us, Ordering::Relaxed);
+    }
+
+    /// How many durations were noted.
+    pub fn count(&self) -> u64 {
+        self.buckets
+            .iter()
+            .map(|bucket| bucket.load(Ordering::Relaxed))
+            .sum()
+    }
+
+    /// All durations together.
+    pub fn sum_us(&self) -> u64 {
+        self.sum_us.load(Ordering::Relaxed)
+    }
+
+    /// The longest duration.
+    pub fn max_us(&self) -> u64 {
+        self.max_us.load(Ordering::Relaxed)
+    }
+
+    /// An upper bound of the `quantile` (0 to 1), in microseconds; 0 when nothing was noted.
+    pub fn quantile_us(&self, quantile: f64) -> u64 {
+        let count = self.count();
+        let wanted = (count as f64 * quantile).ceil().max(1.0) as u64;
+        let mut seen = 0;
+        for (index, bucket) in self.buckets.iter().enumerate() {
+            seen += bucket.load(Ordering::Relaxed);
+            if count > 0 && seen >= wanted {
+                return Self::upper_us(index).min(self.max_us());
+            }
+        }
+        0
+    }
+
+    fn bucket(us: u64) -> usize {
+        if us < 2 {
+            return us as usize;
+        }
+        let power = us.ilog2() as usize;
+        let half = ((us >> (power - 1)) & 1) as usize;
+        (power * 2 + half).min(BUCKETS - 1)
+    }
+
+    fn upper_us(index: usize) -> u64 {
+        match index {
+            0 | 1 => index as u64,
+            _ => {
+                let (power, half) = (index / 2, (index % 2) as u64);
+                (1u64 << power) + (half + 1) * (1u64 << (power - 1)) - 1
+            }
+        }
+    }
+}
+
+/// One answer in Prometheus' text format, version 0.0.4.
+#[derive(Debug, Default)]
+pub struct Page {
+    text: String,
+    described: std::collections::BTreeSet<String>,
+}
+
+impl Page {
+    /// An empty page.
+    pub fn new() -> Page {
+        Page::default()
+    }
+
+    /// Adds one sample. `kind` is `counter`, `gauge` or `summary`; samples of one name stay together
+    /// if the caller adds them together.
+    pub fn sample(
+        &mut self,
+        name: &str,
+        kind: &str,
+        help: &str,
+        labels: &[(&str, &str)],
+        value: impl Display,
+    ) {
+        if self.described.insert(name.to_owned()) {
+            let _ = writeln!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}");
+        }
+        self.text.push_str(name);
+        for (index, (label, value)) in labels.iter().enumerate() {
+            self.text.push(if index == 0 { '{' } else { ',' });
+            let escaped = value
+                .replace('\\', "\\\\")
+                .replace('"', "\\\"")
+                .replace('\n', "\\n");
+            let _ = write!(self.text, "{label}=\"{escaped}\"");
+        }
+        if !labels.is_empty() {
+            self.text.push('}');
+        }
+        let _ = writeln!(self.text, " {value}");
+    }
+
+    /// The whole text.
+    pub fn into_text(self) -> String {
+        self.text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_bound_what_was_seen() {
+        let histogram = Histogram::default();
+        for us in 1..=1000 {
+            histogram.observe_us(us);
+        }
+        assert_eq!(histogram.count(), 1000);
+        assert_eq!(histogram.max_us(), 1000);
+        let median = histogram.quantile_us(0.5);
+        assert!((500..=750).contains(&median), "{median}");
+        assert_eq!(histogram.quantile_us(1.0), 1000);
+        for us in [0, 1, 2, 3, 4, 1 << 20, u64::MAX] {
+            assert!(
+                Histogram::upper_us(Histogram::bucket(us)) >= us.min((1 << 32) - 1),
+                "{us}"
+            );
+        }
+    }
+
+    #[test]
+    fn labels_are_escaped() {
+        let mut page = Page::new();
+        page.sample("up", "gauge", "Is it up?", &[("topic", "a\"b\\c\nd")], 1);
+        page.sample("up", "gauge", "Is it up?", &[], 0);
+        assert_eq!(
+            page.into_text(),
+            "# HELP up Is it up?\n# TYPE up gauge\nup{topic=\"a\\\"b\\\\c\\nd\"} 1\nup 0\n"
+        );
+    }
+}

@@ -1,0 +1,138 @@
+//! The network seam: TCP sockets and `host:port` pairs.
+//!
+//! Everything that listens or dials goes through here, so that a simulated network can take its place.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::str::FromStr;
+use std::time::Duration;
+
+pub use tokio::net::{TcpListener, TcpStream};
+
+/// A host name or address with a port, not resolved yet.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HostPort {
+    /// A name or an address; IPv6 addresses without brackets.
+    pub host: String,
+    /// The TCP port.
+    pub port: u16,
+}
+
+impl HostPort {
+    /// Joins a host and a port.
+    pub fn new(host: impl Into<String>, port: u16) -> HostPort {
+        HostPort {
+            host: host.into(),
+            port,
+        }
+    }
+
+    /// Reads `host:port`, or `host` alone with `default_port`. `[v6]:port` is understood.
+    pub fn parse(text: &str, default_port: Option<u16>) -> Result<HostPort, String> {
+        let (host, port) = if let Some(rest) = text.strip_prefix('[') {
+            let (host, rest) = rest
+                .split_once(']')
+                .ok_or_else(|| format!("'{text}' lacks a ']'"))?;
+            (host, rest.strip_prefix(':'))
+        } else {
+            match text.rsplit_once(':') {
+                Some((host, port)) => (host, Some(port)),
+                None => (text, None),
+            }
+        };
+        let port = match port {
+            Some(port) => port
+                .parse()
+                .map_err(|_| format!("'{port}' in '{text}' is no port (0-65535)"))?,
+            None => default_port.ok_or_else(|| format!("'{text}' is not host:port"))?,
+        };
+        Ok(HostPort {
+            host: host.to_owned(),
+            port,
+        })
+    }
+
+    /// Reads a list separated by commas; empty items are skipped.
+    pub fn parse_list(text: &str, default_port: Option<u16>) -> Result<Vec<HostPort>, String> {
+        text.split(',')
+            .map(str::trim)
+            .filter(|item| !item.is_empty())
+            .map(|item| HostPort::parse(item, default_port))
+            .collect()
+    }
+}
+
+impl FromStr for HostPort {
+    type Err = String;
+    fn from_str(text: &str) -> Result<HostPort, String> {
+        HostPort::parse(text, None)
+    }
+}
+
+impl fmt::Display for HostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// Listens on `address`; an empty host or `0.0.0.0` means every interface.
+pub async fn bind(address: &HostPort) -> io::Result<TcpListener> {
+    let host = if address.host.is_empty() {
+        "0.0.0.0"
+    } else {
+        &address.host
+    };
+    TcpListener::bind((host, address.port)).await
+}
+
+/// Dials `address` and turns Nagle's algorithm off. Every address of the name is tried.
+pub async fn connect(address: &HostPort, limit: Duration) -> io::Result<TcpStream> {
+    let dial = TcpStream::connect((address.host.as_str(), address.port));
+    let stream = tokio::time::timeout(limit, dial).await.map_err(|_| {
+        io::Error::new(
+            io::ErrorKind::TimedOut,
+            format!("no connection to {address} in {limit:?}"),
+        )
+    })??;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// The address a listener got, for ports chosen by the system.
+pub fn local_address(listener: &TcpListener) -> io::Result<SocketAddr> {
+    listener.local_addr()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn host_and_port_are_told_apart() {
+        assert_eq!(
+            HostPort::parse("node1:9092", None),
+            Ok(HostPort::new("node1", 9092))
+        );
+        assert_eq!(
+            HostPort::parse("node1", Some(2181)),
+            Ok(HostPort::new("node1", 2181))
+        );
+        assert_eq!(
+            HostPort::parse("[::1]:9092", None),
+            Ok(HostPort::new("::1", 9092))
+        );
+        assert_eq!(HostPort::parse(":9092", None), Ok(HostPort::new("", 9092)));
+        assert_eq!(HostPort::new("::1", 1).to_string(), "[::1]:1");
+        assert!(HostPort::parse("node1", None).is_err());
+        assert!(HostPort::parse("node1:x", None).is_err());
+        assert_eq!(
+            HostPort::parse_list("a:1,,b:2,", None).map(|list| list.len()),
+            Ok(2)
+        );
+    }
+}

@@ -1,0 +1,150 @@
+//! Every task is named, owned and joined.
+//!
+//! A panic in a connection task ends that connection; a panic in an essential task ends the process
+//! (through [`Tasks::failed`]), because a half-dead node is worse than a restarted one. A bare
+//! `tokio::spawn` anywhere else is a tidy failure.
+
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
+use tracing::{Instrument, error, error_span};
+
+use crate::common::shutdown::Shutdown;
+
+/// What the death of a task means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Serves one client or one errand: a panic ends it alone.
+    Connection,
+    /// The node is not whole without it: a panic stops the node.
+    Essential,
+}
+
+/// A set of tasks that stop together.
+#[derive(Clone, Debug)]
+pub struct Tasks {
+    tracker: TaskTracker,
+    shutdown: Shutdown,
+    failure: Arc<watch::Sender<Option<&'static str>>>,
+}
+
+impl Tasks {
+    /// An empty set; its tasks watch `shutdown`.
+    pub fn new(shutdown: Shutdown) -> Tasks {
+        Tasks {
+            tracker: TaskTracker::new(),
+            shutdown,
+            failure: Arc::new(watch::Sender::new(None)),
+        }
+    }
+
+    /// The signal that these tasks watch.
+    pub fn shutdown(&self) -> &Shutdown {
+        &self.shutdown
+    }
+
+    /// A set of its own that still reports failures here. It is joined apart, and stops with this one.
+    pub fn child(&self) -> Tasks {
+        Tasks {
+            tracker: TaskTracker::new(),
+            shutdown: self.shutdown.child(),
+            failure: self.failure.clone(),
+        }
+    }
+
+    /// Starts a task. It has to end by itself soon after the shutdown signal.
+    pub fn spawn<F>(&self, name: &'static str, kind: Kind, task: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let failure = self.failure.clone();
+        let guarded = async move {
+            let caught = CatchUnwind(Box::pin(task)).await;
+            if caught.is_err() {
+                error!(task = name, "a task panicked");
+                if kind == Kind::Essential {
+                    failure.send_replace(Some(name));
+                }
+            }
+        };
+        self.tracker
+            .spawn(guarded.instrument(error_span!("task", name)));
+    }
+
+    /// Resolves with the name of an essential task that panicked, if one ever does.
+    pub async fn failed(&self) -> &'static str {
+        let mut failures = self.failure.subscribe();
+        match failures.wait_for(Option::is_some).await {
+            Ok(name) => name.unwrap_or("unknown"),
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// How many tasks still run.
+    pub fn running(&self) -> usize {
+        self.tracker.len()
+    }
+
+    /// Gives the signal and waits for every task, at most `limit`. Says whether all ended.
+    pub async fn stop(&self, limit: Duration) -> bool {
+        self.shutdown.stop();
+        self.tracker.close();
+        tokio::time::timeout(limit, self.tracker.wait())
+            .await
+            .is_ok()
+    }
+}
+
+/// Runs blocking work (an fsync, a directory walk) off the async threads.
+///
+/// A panic inside is passed on to the caller.
+pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(value) => value,
+        Err(failed) => match failed.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // Only a runtime that is being dropped cancels blocking work.
+            Err(_) => std::future::pending().await,
+        },
+    }
+}
+
+struct CatchUnwind<F>(std::pin::Pin<Box<F>>);
+
+impl<F: Future> Future for CatchUnwind<F> {
+    type Output = Result<F::Output, ()>;
+
+    fn poll(
+        mut self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Self::Output> {
+        let inner = self.0.as_mut();
+        match std::panic::catch_unwind(AssertUnwindSafe(|| inner.poll(context))) {
+            Ok(poll) => poll.map(Ok),
+            Err(_) => std::task::Poll::Ready(Err(())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panicking_connection_ends_alone_and_an_essential_task_is_reported() {
+        let tasks = Tasks::new(Shutdown::new());
+        tasks.spawn("connection", Kind::Connection, async {
+            panic!("on purpose")
+        });
+        while tasks.running() > 0 {
+            tokio::task::yield_now().await;
+        }
+        tasks.spawn("essential", Kind::Essential, async { panic!("on purpose") });
+        assert_eq!(tasks.failed().await, "essential");
+        assert!(tasks.stop(Duration::from_secs(5)).await);
+    }
+}

@@ -1,0 +1,1 @@
+//! Bytes and durations in Kafka's and in human spelling.
