@@ -1,1 +1,5 @@
-//! placeholder
+//! One row per setting.
+
+/// Everything that was configured, resolved.
+#[derive(Debug, Default)]
+pub struct Config {}

@@ -1,0 +1,170 @@
+//! The cluster as this broker knows it: immutable, swapped whole, ordered everywhere.
+//!
+//! Built by [`feed`] from znodes that [`znode`] reads; a malformed znode that a stranger wrote is
+//! skipped there, so every value in here is sound.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use crate::common::ids::{BrokerId, ControllerEpoch, LeaderEpoch, Zxid};
+use crate::common::net::HostPort;
+
+/// One version of the cluster's metadata.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Image {
+    /// Live brokers, from `/brokers/ids`.
+    pub brokers: BTreeMap<BrokerId, BrokerImage>,
+    /// Topics by name, from `/brokers/topics`.
+    pub topics: BTreeMap<Arc<str>, Arc<TopicImage>>,
+    /// Names of the topics that have an id already.
+    pub topic_names: BTreeMap<Uuid, Arc<str>>,
+    /// The owner of `/controller`.
+    pub controller: Option<BrokerId>,
+    /// The content of `/controller_epoch`.
+    pub controller_epoch: ControllerEpoch,
+    /// Overrides of `/config/brokers/N`; `<default>` is under `None`.
+    pub broker_configs: BTreeMap<Option<BrokerId>, BTreeMap<String, String>>,
+    /// Topics that wait for deletion (`/admin/delete_topics`).
+    pub deleting: std::collections::BTreeSet<Arc<str>>,
+}
+
+/// A live broker, as it registered itself.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BrokerImage {
+    /// The broker's id.
+    pub id: BrokerId,
+    /// czxid of its znode: rises with every registration.
+    pub epoch: Zxid,
+    /// Advertised address per listener name.
+    pub endpoints: BTreeMap<String, HostPort>,
+    /// Security protocol per listener name (`PLAINTEXT`, …).
+    pub security: BTreeMap<String, String>,
+    /// `broker.rack`, if it has one.
+    pub rack: Option<String>,
+}
+
+/// A topic with its partitions and its own settings.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TopicImage {
+    /// The checked name.
+    pub name: Arc<str>,
+    /// The id; nil until the controller has given one.
+    pub id: Uuid,
+    /// Partitions by index; indexes are dense from 0 unless a stranger wrote otherwise.
+    pub partitions: BTreeMap<i32, PartitionImage>,
+    /// Overrides of `/config/topics/T`.
+    pub config: BTreeMap<String, String>,
+    /// Version of the topic's znode, for guarded writes.
+    pub version: i32,
+}
+
+/// A partition: who shall hold it, who leads it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PartitionImage {
+    /// Assigned replicas (AR), preferred leader first.
+    pub replicas: Vec<BrokerId>,
+    /// Replicas that a reassignment adds.
+    pub adding: Vec<BrokerId>,
+    /// Replicas that a reassignment removes.
+    pub removing: Vec<BrokerId>,
+    /// The state znode; none until the controller has written it.
+    pub state: Option<PartitionState>,
+}
+
+/// `/brokers/topics/T/partitions/P/state`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PartitionState {
+    /// The leader; none while the partition is offline (-1 in the znode).
+    pub leader: Option<BrokerId>,
+    /// Rises with every change of leader or ISR by the controller.
+    pub leader_epoch: LeaderEpoch,
+    /// In-sync replicas.
+    pub isr: Vec<BrokerId>,
+    /// The controller that wrote it.
+    pub controller_epoch: ControllerEpoch,
+    /// Version of the state's znode: the token that guards changes of the ISR.
+    pub version: i32,
+}
+
+impl Image {
+    /// The topic of that name.
+    pub fn topic(&self, name: &str) -> Option<&Arc<TopicImage>> {
+        self.topics.get(name)
+    }
+
+    /// The topic with that id.
+    pub fn topic_by_id(&self, id: Uuid) -> Option<&Arc<TopicImage>> {
+        self.topic_names
+            .get(&id)
+            .and_then(|name| self.topics.get(name))
+    }
+
+    /// One partition of one topic.
+    pub fn partition(&self, topic: &str, partition: i32) -> Option<&PartitionImage> {
+        self.topics
+            .get(topic)
+            .and_then(|topic| topic.partitions.get(&partition))
+    }
+}
+
+impl PartitionImage {
+    /// The leader, where there is one.
+    pub fn leader(&self) -> Option<BrokerId> {
+        self.state.as_ref().and_then(|state| state.leader)
+    }
+}
+
+/// Holds the current image. Readers take a snapshot; waiters are woken by each swap.
+#[derive(Debug)]
+pub struct ImageCell {
+    current: RwLock<Arc<Image>>,
+    changes: watch::Sender<u64>,
+}
+
+impl Default for ImageCell {
+    fn default() -> Self {
+        ImageCell {
+            current: RwLock::default(),
+            changes: watch::Sender::new(0),
+        }
+    }
+}
+
+impl ImageCell {
+    /// The image now. Cheap; hold it for the length of one request.
+    pub fn load(&self) -> Arc<Image> {
+        self.current
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Puts a new image in place and wakes who waits.
+    pub fn swap(&self, image: Arc<Image>) {
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = image;
+        self.changes.send_modify(|count| *count += 1);
+    }
+
+    /// Counts the swaps; a receiver sees each of them, or the last of several.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// Waits until an image satisfies `wanted`; the caller bounds the wait.
+    pub async fn wait_for(&self, mut wanted: impl FnMut(&Image) -> bool) -> Arc<Image> {
+        let mut changes = self.changes();
+        loop {
+            changes.mark_unchanged();
+            let image = self.load();
+            if wanted(&image) {
+                return image;
+            }
+            if changes.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+}
