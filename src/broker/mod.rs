@@ -23,6 +23,7 @@ pub mod cluster;
 pub mod group;
 pub mod image;
 pub mod metrics;
+pub mod partition;
 pub mod replicas;
 
 /// What every part of a running broker can reach. Shared as `Arc<Broker>`.
