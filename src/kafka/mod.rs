@@ -1,1 +1,7 @@
-//! placeholder
+//! Kafka's wire: headers, bounds and record batches. No I/O and no state.
+//!
+//! The messages themselves are those of the kafka-protocol crate; what is here stands in front of it
+//! ([`bounds`], [`header`]) or beside it.
+
+pub mod bounds;
+pub mod header;
