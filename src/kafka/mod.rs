@@ -3,5 +3,8 @@
 //! The messages themselves are those of the kafka-protocol crate; what is here stands in front of it
 //! ([`bounds`], [`header`]) or beside it.
 
+pub mod batch;
 pub mod bounds;
+pub mod compression;
 pub mod header;
+pub mod record;
