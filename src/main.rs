@@ -1,3 +1,7 @@
 //! The door: arguments in, exit code out. Everything else is in the library.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    tripod::cli::run(std::env::args_os().collect())
+}

@@ -1,1 +1,210 @@
-//! placeholder
+//! The command line: one table of commands, chosen by subcommand or by the name we were started as.
+//!
+//! Each command is a file with one `run(program, arguments) -> exit code`. Adding one is a file and a
+//! row in [`COMMANDS`]. Only this folder may print, and only it knows exit codes.
+
+pub mod java_args;
+pub mod print;
+
+use std::ffi::OsString;
+use std::future::Future;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use crate::client::World;
+use crate::common::clock::Clock;
+use crate::common::rng::Rng;
+use crate::common::shutdown::Shutdown;
+use crate::common::tasks::Tasks;
+use print::{err, out};
+
+/// What a tool gets when it is asked for `--version`: the Kafka whose tools it stands in for.
+pub const VERSION: &str = concat!("2.8.0 (tripod ", env!("CARGO_PKG_VERSION"), ")");
+
+/// How long a finished tool waits for its connections to end.
+const STOP_LIMIT: Duration = Duration::from_secs(2);
+
+/// One command.
+pub struct Command {
+    /// The subcommand (`topics`); for a Kafka tool the rest of its name.
+    pub name: &'static str,
+    /// Other names, and the names it may be started as (`kafka-topics`; a `.sh` is ignored).
+    pub aliases: &'static [&'static str],
+    /// One line for the list of commands.
+    pub about: &'static str,
+    /// Gets the name it was called by and the arguments after it; gives the exit code.
+    pub run: fn(&str, Vec<String>) -> u8,
+}
+
+/// Every command, in the order of the list that `tripod --help` prints.
+pub const COMMANDS: &[Command] = &[
+    // Nodes: serve, dev, run, health.
+
+    // ZooKeeper's tools: zookeeper-server-start, zookeeper-server-stop, zkServer, zkCli.
+
+    // Kafka's tools.
+];
+
+/// Runs the command that `arguments` (the program's own name first) ask for.
+pub fn run(arguments: Vec<OsString>) -> ExitCode {
+    let mut words = Vec::with_capacity(arguments.len());
+    for argument in arguments {
+        match argument.into_string() {
+            Ok(word) => words.push(word),
+            Err(word) => {
+                err!("tripod: {word:?} is not UTF-8 text");
+                return ExitCode::from(1);
+            }
+        }
+    }
+    ExitCode::from(dispatch(words))
+}
+
+fn dispatch(words: Vec<String>) -> u8 {
+    let mut words = words.into_iter();
+    let program = words.next().unwrap_or_default();
+    let program = base_name(&program);
+    if program != "tripod" {
+        if let Some(command) = find(program) {
+            return (command.run)(program, words.collect());
+        }
+        if looks_like_a_tool(program) {
+            return unknown(program);
+        }
+    }
+    match words.next() {
+        None => {
+            err!("{}", usage());
+            1
+        }
+        Some(word) if matches!(word.as_str(), "--help" | "-h" | "help") => {
+            out!("{}", usage());
+            0
+        }
+        Some(word) if matches!(word.as_str(), "--version" | "-V" | "version") => {
+            out!("tripod {}", env!("CARGO_PKG_VERSION"));
+            0
+        }
+        Some(word) => match find(base_name(&word)) {
+            Some(command) => (command.run)(&word, words.collect()),
+            None => unknown(&word),
+        },
+    }
+}
+
+/// The file name without directories and without `.sh`.
+fn base_name(program: &str) -> &str {
+    let name = Path::new(program)
+        .file_name()
+        .and_then(|name| name.to_str())
+        .unwrap_or(program);
+    name.strip_suffix(".sh").unwrap_or(name)
+}
+
+fn looks_like_a_tool(program: &str) -> bool {
+    program.starts_with("kafka-") || program.starts_with("zookeeper-") || program.starts_with("zk")
+}
+
+fn find(name: &str) -> Option<&'static Command> {
+    COMMANDS
+        .iter()
+        .find(|command| command.name == name || command.aliases.contains(&name))
+}
+
+fn unknown(name: &str) -> u8 {
+    err!("tripod: there is no command '{name}'");
+    let names = COMMANDS
+        .iter()
+        .flat_map(|command| std::iter::once(command.name).chain(command.aliases.iter().copied()));
+    if let Some(near) = nearest(base_name(name), names) {
+        let suffix = if name.ends_with(".sh") { ".sh" } else { "" };
+        err!("Did you mean '{near}{suffix}'?");
+    } else {
+        err!("'tripod --help' lists all commands");
+    }
+    1
+}
+
+fn usage() -> String {
+    let mut text = String::from("Usage: tripod COMMAND [OPTIONS]\n\nCommands:\n");
+    for command in COMMANDS {
+        text.push_str(&format!("  {:<24} {}\n", command.name, command.about));
+    }
+    text.push_str("\nKafka's and ZooKeeper's tools also answer to their own names, for example as links: kafka-topics.sh");
+    text
+}
+
+/// The candidate that `word` was probably meant to be: at most a third of its letters differ.
+pub fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    candidates
+        .map(|candidate| (edits(word, candidate), candidate))
+        .filter(|(edits, candidate)| *edits <= candidate.len().max(3) / 3)
+        .min_by_key(|(edits, _)| *edits)
+        .map(|(_, candidate)| candidate)
+}
+
+/// Levenshtein's distance, in bytes.
+fn edits(from: &str, to: &str) -> usize {
+    let mut row: Vec<usize> = (0..=to.len()).collect();
+    for (i, a) in from.bytes().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, b) in to.bytes().enumerate() {
+            let substituted = diagonal + usize::from(a != b);
+            diagonal = row[j + 1];
+            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[to.len()]
+}
+
+/// Runs a tool's async part on one thread, in the real world, and stops its tasks afterwards.
+pub fn block_on<F, T>(work: impl FnOnce(World) -> F) -> Result<T, std::io::Error>
+where
+    F: Future<Output = T>,
+{
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let world = World {
+        clock: Clock::real(),
+        rng: Rng::from_os(),
+        tasks: Tasks::new(Shutdown::new()),
+    };
+    let tasks = world.tasks.clone();
+    let value = runtime.block_on(async {
+        let value = work(world).await;
+        tasks.stop(STOP_LIMIT).await;
+        value
+    });
+    // A thread that still reads standard input must not keep a finished tool alive.
+    runtime.shutdown_background();
+    Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_lose_their_directory_and_ending() {
+        assert_eq!(base_name("/opt/kafka/bin/kafka-topics.sh"), "kafka-topics");
+        assert_eq!(base_name("tripod"), "tripod");
+    }
+
+    #[test]
+    fn a_typing_slip_finds_its_way() {
+        let names = ["kafka-topics", "topics", "kafka-configs"];
+        assert_eq!(
+            nearest("kafka-topic", names.into_iter()),
+            Some("kafka-topics")
+        );
+        assert_eq!(
+            nearest("partitons", ["partitions", "topic"].into_iter()),
+            Some("partitions")
+        );
+        assert_eq!(nearest("xyz", names.into_iter()), None);
+        assert_eq!(edits("kitten", "sitting"), 3);
+    }
+}

@@ -1,0 +1,493 @@
+//! The cluster as a client sees it: brokers, leaders, coordinators, and connections to them.
+//!
+//! Metadata is an immutable value that is swapped whole; connections are opened when first needed
+//! and opened again after they broke. Nothing here decides whether a request may be repeated:
+//! [`Retry`] only counts time.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+use kafka_protocol::messages::metadata_response::MetadataResponseTopic;
+use kafka_protocol::messages::{
+    FindCoordinatorRequest, MetadataRequest, MetadataResponse, TopicName,
+};
+use kafka_protocol::protocol::StrBytes;
+use uuid::Uuid;
+
+use super::connection::{Connection, Settings};
+use super::{ClientError, World};
+use crate::common::net::HostPort;
+
+/// The first pause between two attempts; it doubles up to [`BACKOFF_MAX`].
+const BACKOFF: Duration = Duration::from_millis(50);
+/// The longest pause between two attempts.
+const BACKOFF_MAX: Duration = Duration::from_secs(1);
+/// How old metadata may grow before it is asked for again (`metadata.max.age.ms`).
+const METADATA_AGE_MAX_MS: i64 = 300_000;
+
+/// A broker's name for clients.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// Its id.
+    pub id: i32,
+    /// Where it listens for us.
+    pub address: HostPort,
+    /// Its rack, if it has one.
+    pub rack: Option<String>,
+}
+
+/// One partition, from a Metadata answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Partition {
+    /// Its index.
+    pub index: i32,
+    /// 0, or why it cannot be used now.
+    pub error_code: i16,
+    /// The leader, if there is one.
+    pub leader: Option<i32>,
+    /// The leader's epoch, -1 if unknown.
+    pub leader_epoch: i32,
+    /// All replicas, the preferred leader first.
+    pub replicas: Vec<i32>,
+    /// The replicas in sync.
+    pub isr: Vec<i32>,
+}
+
+/// One topic, from a Metadata answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Topic {
+    /// 0, or why the topic cannot be used now.
+    pub error_code: i16,
+    /// Nil where the topic or the protocol version has none.
+    pub id: Uuid,
+    /// Does Kafka keep it for itself?
+    pub internal: bool,
+    /// Ordered by index.
+    pub partitions: Vec<Partition>,
+}
+
+/// What a Metadata answer said.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Metadata {
+    /// The cluster's id.
+    pub cluster_id: Option<String>,
+    /// The controller, if one is known.
+    pub controller: Option<i32>,
+    /// Live brokers.
+    pub brokers: BTreeMap<i32, Node>,
+    /// Topics by name.
+    pub topics: BTreeMap<String, Topic>,
+}
+
+impl Metadata {
+    /// The leader of a partition and its epoch, if there is a live one.
+    pub fn leader(&self, topic: &str, partition: i32) -> Option<(&Node, i32)> {
+        let partition = self
+            .topics
+            .get(topic)?
+            .partitions
+            .iter()
+            .find(|p| p.index == partition)?;
+        let node = self.brokers.get(&partition.leader?)?;
+        Some((node, partition.leader_epoch))
+    }
+}
+
+/// Which topics a Metadata request asks for.
+#[derive(Clone, Copy, Debug)]
+pub enum Wanted<'a> {
+    /// Every topic.
+    All,
+    /// These. Unknown ones are created if the flag is set and the broker allows it.
+    Named(&'a [String], bool),
+}
+
+/// A cluster to talk to. Cheap to clone; clones share connections and metadata.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    world: World,
+    settings: Settings,
+    bootstrap: Vec<HostPort>,
+    state: Mutex<State>,
+}
+
+type Slot = Arc<tokio::sync::Mutex<Option<Connection>>>;
+
+#[derive(Debug, Default)]
+struct State {
+    metadata: Arc<Metadata>,
+    /// Monotonic time of the last answer for all known topics; `None` before the first.
+    refreshed_ms: Option<i64>,
+    connections: BTreeMap<HostPort, Slot>,
+    coordinators: BTreeMap<String, HostPort>,
+}
+
+impl Cluster {
+    /// A cluster known by some of its brokers. Nothing is dialled yet.
+    pub fn new(world: World, bootstrap: Vec<HostPort>, settings: Settings) -> Cluster {
+        Cluster {
+            inner: Arc::new(Inner {
+                world,
+                settings,
+                bootstrap,
+                state: Mutex::new(State::default()),
+            }),
+        }
+    }
+
+    /// The world of this client.
+    pub fn world(&self) -> &World {
+        &self.inner.world
+    }
+
+    /// How this client introduces itself and waits.
+    pub fn settings(&self) -> &Settings {
+        &self.inner.settings
+    }
+
+    /// What we last heard, perhaps nothing.
+    pub fn known(&self) -> Arc<Metadata> {
+        self.state().metadata.clone()
+    }
+
+    /// A connection to that address, opened if need be.
+    pub async fn connect(&self, address: &HostPort) -> Result<Connection, ClientError> {
+        let slot = self
+            .state()
+            .connections
+            .entry(address.clone())
+            .or_default()
+            .clone();
+        let mut slot = slot.lock().await;
+        if let Some(connection) = slot.as_ref().filter(|connection| !connection.is_closed()) {
+            return Ok(connection.clone());
+        }
+        let opened = Connection::open(&self.inner.world, address, &self.inner.settings).await?;
+        *slot = Some(opened.clone());
+        Ok(opened)
+    }
+
+    /// A connection to broker `id`; asks for metadata if the broker is unknown.
+    pub async fn broker(&self, id: i32) -> Result<Connection, ClientError> {
+        let known = self.known().brokers.get(&id).cloned();
+        let node = match known {
+            Some(node) => node,
+            None => {
+                let metadata = self.metadata(Wanted::Named(&[], false)).await?;
+                let node = metadata.brokers.get(&id).cloned();
+                node.ok_or(ClientError::Answer {
+                    error: ResponseError::BrokerNotAvailable,
+                    message: Some(format!("broker {id} is not available")),
+                })?
+            }
+        };
+        self.connect(&node.address).await
+    }
+
+    /// A connection to any broker: known ones first, then the bootstrap list, each in random order.
+    pub async fn any(&self) -> Result<Connection, ClientError> {
+        let mut candidates: Vec<HostPort> = self
+            .known()
+            .brokers
+            .values()
+            .map(|node| node.address.clone())
+            .collect();
+        self.shuffle(&mut candidates);
+        let mut bootstrap = self.inner.bootstrap.clone();
+        self.shuffle(&mut bootstrap);
+        candidates.extend(bootstrap);
+        let mut last = None;
+        for address in &candidates {
+            match self.connect(address).await {
+                Ok(connection) => return Ok(connection),
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(last.unwrap_or_else(|| ClientError::NoBroker {
+            servers: String::new(),
+            limit_ms: 0,
+            source: None,
+        }))
+    }
+
+    /// A connection to the controller, whom we ask for anew.
+    pub async fn controller(&self) -> Result<Connection, ClientError> {
+        let metadata = self.metadata(Wanted::Named(&[], false)).await?;
+        match metadata.controller {
+            Some(id) if metadata.brokers.contains_key(&id) => self.broker(id).await,
+            _ => Err(ClientError::Answer {
+                error: ResponseError::NotController,
+                message: Some("the cluster has no controller at the moment".to_owned()),
+            }),
+        }
+    }
+
+    /// A connection to the coordinator of `group`.
+    pub async fn coordinator(&self, group: &str) -> Result<Connection, ClientError> {
+        let known = self.state().coordinators.get(group).cloned();
+        if let Some(address) = known {
+            return self.connect(&address).await;
+        }
+        let connection = self.any().await?;
+        let version = connection.version::<FindCoordinatorRequest>(5)?;
+        let key = StrBytes::from_string(group.to_owned());
+        let request = if version >= 4 {
+            FindCoordinatorRequest::default().with_coordinator_keys(vec![key])
+        } else {
+            FindCoordinatorRequest::default().with_key(key)
+        };
+        let answer = connection.send_as(&request, version).await?;
+        let (code, message, host, port) = match answer.coordinators.into_iter().next() {
+            Some(found) => (
+                found.error_code,
+                found.error_message,
+                found.host,
+                found.port,
+            ),
+            None => (
+                answer.error_code,
+                answer.error_message,
+                answer.host,
+                answer.port,
+            ),
+        };
+        ClientError::check(code, message.as_deref())?;
+        let address = host_port(&host, port);
+        self.state()
+            .coordinators
+            .insert(group.to_owned(), address.clone());
+        self.connect(&address).await
+    }
+
+    /// Forgets who coordinates `group`, after it said that it does not.
+    pub fn forget_coordinator(&self, group: &str) {
+        self.state().coordinators.remove(group);
+    }
+
+    /// Asks any broker now and keeps what it says.
+    pub async fn metadata(&self, wanted: Wanted<'_>) -> Result<Arc<Metadata>, ClientError> {
+        let connection = self.any().await?;
+        let version = connection.version::<MetadataRequest>(i16::MAX)?;
+        let request = metadata_request(wanted, version);
+        let answer = match connection.send_as(&request, version).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                connection.close();
+                return Err(error);
+            }
+        };
+        ClientError::check(answer.error_code, None)?;
+        let fresh = read_metadata(answer);
+        let now_ms = self.inner.world.clock.monotonic_ms();
+        let mut state = self.state();
+        let mut kept = fresh.clone();
+        if let Wanted::Named(names, _) = wanted {
+            for (name, topic) in &state.metadata.topics {
+                if !names.contains(name) {
+                    kept.topics
+                        .entry(name.clone())
+                        .or_insert_with(|| topic.clone());
+                }
+            }
+            if !names.is_empty() {
+                state.refreshed_ms = Some(now_ms);
+            }
+        } else {
+            state.refreshed_ms = Some(now_ms);
+        }
+        state.metadata = Arc::new(kept);
+        Ok(Arc::new(fresh))
+    }
+
+    /// Metadata that is not older than five minutes and knows all of `topics` without an error.
+    pub async fn fresh(
+        &self,
+        topics: &[String],
+        auto_create: bool,
+    ) -> Result<Arc<Metadata>, ClientError> {
+        let now_ms = self.inner.world.clock.monotonic_ms();
+        {
+            let state = self.state();
+            let young = state
+                .refreshed_ms
+                .is_some_and(|at| now_ms - at < METADATA_AGE_MAX_MS);
+            let usable = |name: &String| {
+                state.metadata.topics.get(name).is_some_and(|topic| {
+                    topic.error_code == 0 && topic.partitions.iter().all(|p| p.leader.is_some())
+                })
+            };
+            if young && topics.iter().all(usable) {
+                return Ok(state.metadata.clone());
+            }
+        }
+        self.metadata(Wanted::Named(topics, auto_create)).await?;
+        Ok(self.known())
+    }
+
+    /// Makes [`Cluster::fresh`] ask again, after a broker refused to be the leader.
+    pub fn stale(&self) {
+        self.state().refreshed_ms = None;
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.inner
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn shuffle(&self, list: &mut [HostPort]) {
+        for end in (1..list.len()).rev() {
+            let other = self.inner.world.rng.below(end as u64 + 1) as usize;
+            list.swap(end, other);
+        }
+    }
+}
+
+/// Pauses between attempts until a deadline.
+#[derive(Debug)]
+pub struct Retry {
+    deadline: tokio::time::Instant,
+    pause: Duration,
+}
+
+impl Retry {
+    /// Attempts may go on for `limit` from now.
+    pub fn within(limit: Duration) -> Retry {
+        Retry {
+            deadline: tokio::time::Instant::now() + limit,
+            pause: BACKOFF,
+        }
+    }
+
+    /// Sleeps before the next attempt. Says `false` when there is no time for another.
+    pub async fn pause(&mut self) -> bool {
+        let now = tokio::time::Instant::now();
+        if now >= self.deadline {
+            return false;
+        }
+        tokio::time::sleep(self.pause.min(self.deadline - now)).await;
+        self.pause = (self.pause * 2).min(BACKOFF_MAX);
+        true
+    }
+
+    /// The time that is left.
+    pub fn left(&self) -> Duration {
+        self.deadline
+            .saturating_duration_since(tokio::time::Instant::now())
+    }
+}
+
+fn host_port(host: &str, port: i32) -> HostPort {
+    HostPort::new(host, u16::try_from(port).unwrap_or(0))
+}
+
+fn metadata_request(wanted: Wanted<'_>, version: i16) -> MetadataRequest {
+    let (topics, create) = match wanted {
+        Wanted::All => (None, false),
+        Wanted::Named(names, create) => (Some(names), create),
+    };
+    let topics = topics.map(|names| {
+        names
+            .iter()
+            .map(|name| {
+                MetadataRequestTopic::default()
+                    .with_name(Some(TopicName(StrBytes::from_string(name.clone()))))
+            })
+            .collect::<Vec<_>>()
+    });
+    // Version 0 has no null: an empty list means all.
+    let topics = if version == 0 {
+        Some(topics.unwrap_or_default())
+    } else {
+        topics
+    };
+    let request = MetadataRequest::default().with_topics(topics);
+    // Before version 4 a broker always creates, and the flag may not be set otherwise.
+    request.with_allow_auto_topic_creation(create || version < 4)
+}
+
+fn read_metadata(answer: MetadataResponse) -> Metadata {
+    let brokers = answer
+        .brokers
+        .into_iter()
+        .map(|broker| {
+            let node = Node {
+                id: broker.node_id.0,
+                address: host_port(&broker.host, broker.port),
+                rack: broker.rack.map(|rack| rack.to_string()),
+            };
+            (node.id, node)
+        })
+        .collect();
+    Metadata {
+        cluster_id: answer.cluster_id.map(|id| id.to_string()),
+        controller: Some(answer.controller_id.0).filter(|id| *id >= 0),
+        brokers,
+        topics: answer.topics.into_iter().filter_map(read_topic).collect(),
+    }
+}
+
+fn read_topic(topic: MetadataResponseTopic) -> Option<(String, Topic)> {
+    let name = topic.name?.0.to_string();
+    let mut partitions: Vec<Partition> = topic
+        .partitions
+        .into_iter()
+        .map(|partition| Partition {
+            index: partition.partition_index,
+            error_code: partition.error_code,
+            leader: Some(partition.leader_id.0).filter(|id| *id >= 0),
+            leader_epoch: partition.leader_epoch,
+            replicas: partition.replica_nodes.iter().map(|id| id.0).collect(),
+            isr: partition.isr_nodes.iter().map(|id| id.0).collect(),
+        })
+        .collect();
+    partitions.sort_by_key(|partition| partition.index);
+    let topic = Topic {
+        error_code: topic.error_code,
+        id: topic.topic_id,
+        internal: topic.is_internal,
+        partitions,
+    };
+    Some((name, topic))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_topics_are_asked_for_as_each_version_spells_it() {
+        assert_eq!(
+            metadata_request(Wanted::All, 0).topics.map(|t| t.len()),
+            Some(0)
+        );
+        assert_eq!(metadata_request(Wanted::All, 1).topics, None);
+        assert_eq!(
+            metadata_request(Wanted::Named(&[], false), 9)
+                .topics
+                .map(|t| t.len()),
+            Some(0)
+        );
+        assert!(!metadata_request(Wanted::All, 9).allow_auto_topic_creation);
+        assert!(metadata_request(Wanted::All, 3).allow_auto_topic_creation);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pauses_grow_and_end_with_the_deadline() {
+        let mut retry = Retry::within(Duration::from_millis(200));
+        let mut attempts = 1;
+        while retry.pause().await {
+            attempts += 1;
+        }
+        assert_eq!(attempts, 4, "pauses of 50, 100 and 50 ms");
+    }
+}
