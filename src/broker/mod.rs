@@ -20,11 +20,13 @@ use crate::config::Config;
 
 pub mod api;
 pub mod cluster;
+pub mod fetch_session;
 pub mod group;
 pub mod image;
 pub mod metrics;
 pub mod partition;
 pub mod replicas;
+pub mod wait;
 
 /// What every part of a running broker can reach. Shared as `Arc<Broker>`.
 #[derive(Debug)]

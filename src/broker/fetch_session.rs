@@ -1,0 +1,465 @@
+//! Fetch sessions (KIP-227): a consumer names its partitions once and then only what changed.
+//!
+//! Pure: the time and the random ids come in as arguments. The invariant: a session's epoch rises by
+//! one per request, so a request that was lost or repeated is noticed and the client starts again with
+//! a full fetch. The cache is bounded in sessions and in partitions per session; a client that gets no
+//! session is served all the same, it only sends longer requests.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use kafka_protocol::error::ResponseError;
+use uuid::Uuid;
+
+/// A session that nobody used for so long may go for a new one (`FetchSessionCache` of Kafka).
+const EVICTION_MS: i64 = 120_000;
+
+/// A session of more partitions is not kept: its client sends full requests.
+const PARTITIONS_MAX: usize = 20_000;
+
+/// "No session" on the wire.
+pub const NO_SESSION: i32 = 0;
+
+/// How a request names a topic: by name up to Fetch v12, by id from v13 on.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TopicKey {
+    /// By its name; an owned copy, so that a session does not keep a request's frame.
+    Name(Arc<str>),
+    /// By its id.
+    Id(Uuid),
+}
+
+/// One partition of a fetch.
+pub type Key = (TopicKey, i32);
+
+/// What is wanted of one partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// The first offset that is wanted.
+    pub offset: i64,
+    /// The most bytes that are wanted.
+    pub bytes_max: i32,
+    /// The leader's epoch as the client knows it; -1 where it does not.
+    pub leader_epoch: i32,
+    /// The epoch of the last record that the client has; -1 where it does not say.
+    pub last_fetched_epoch: i32,
+}
+
+/// What an answer says of one partition, as far as the session compares it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shown {
+    /// The high watermark.
+    pub high_watermark: i64,
+    /// The log's first offset.
+    pub log_start_offset: i64,
+    /// There are records, or a diverging epoch: always worth an answer.
+    pub news: bool,
+    /// There is an error: always worth an answer.
+    pub failed: bool,
+}
+
+/// How a request goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Begun {
+    /// It is refused as a whole.
+    Refused(ResponseError),
+    /// All of its partitions are answered, and no session is made or kept.
+    Sessionless(Vec<(Key, Wanted)>),
+    /// All of its partitions are answered; a session is made if there is room.
+    Full(Vec<(Key, Wanted)>),
+    /// The session's partitions, in its order; those without news are left out of the answer.
+    Incremental(Vec<(Key, Wanted)>),
+}
+
+#[derive(Debug)]
+struct Cached {
+    wanted: Wanted,
+    high_watermark: i64,
+    log_start_offset: i64,
+    turn: u64,
+}
+
+#[derive(Debug)]
+struct Session {
+    epoch: i32,
+    by_id: bool,
+    created_ms: i64,
+    used_ms: i64,
+    partitions: BTreeMap<Key, Cached>,
+    /// Partitions in the order of their next answer; who got records goes to the end.
+    turns: BTreeMap<u64, Key>,
+    next_turn: u64,
+}
+
+/// All sessions of this broker.
+#[derive(Debug)]
+pub struct FetchSessions {
+    slots_max: usize,
+    sessions: BTreeMap<i32, Session>,
+    by_use: BTreeSet<(i64, i32)>,
+}
+
+impl FetchSessions {
+    /// An empty cache of `slots_max` sessions (`max.incremental.fetch.session.cache.slots`).
+    pub fn new(slots_max: usize) -> FetchSessions {
+        FetchSessions {
+            slots_max,
+            sessions: BTreeMap::new(),
+            by_use: BTreeSet::new(),
+        }
+    }
+
+    /// How many sessions there are.
+    pub fn len(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Is there no session?
+    pub fn is_empty(&self) -> bool {
+        self.sessions.is_empty()
+    }
+
+    /// Takes a request in: what has to be read for it. `by_id` says how it names topics.
+    pub fn begin(
+        &mut self,
+        now_ms: i64,
+        (id, epoch): (i32, i32),
+        by_id: bool,
+        wanted: Vec<(Key, Wanted)>,
+        forgotten: &[Key],
+    ) -> Begun {
+        if epoch <= 0 {
+            self.remove(id);
+            return match epoch {
+                0 => Begun::Full(wanted),
+                _ => Begun::Sessionless(wanted),
+            };
+        }
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return Begun::Refused(ResponseError::FetchSessionIdNotFound);
+        };
+        if session.by_id != by_id {
+            return Begun::Refused(ResponseError::FetchSessionTopicIdError);
+        }
+        if session.epoch != epoch {
+            return Begun::Refused(ResponseError::InvalidFetchSessionEpoch);
+        }
+        for (key, wanted) in wanted {
+            session.put(key, wanted);
+        }
+        for key in forgotten {
+            session.forget(key);
+        }
+        if session.partitions.is_empty() {
+            self.remove(id);
+            return Begun::Sessionless(Vec::new());
+        }
+        if session.partitions.len() > PARTITIONS_MAX {
+            self.remove(id);
+            return Begun::Refused(ResponseError::FetchSessionIdNotFound);
+        }
+        session.epoch = session.epoch.checked_add(1).unwrap_or(1);
+        self.by_use.remove(&(session.used_ms, id));
+        session.used_ms = now_ms;
+        self.by_use.insert((now_ms, id));
+        Begun::Incremental(session.in_order())
+    }
+
+    /// Makes a session of a full fetch and what was answered. Says its id, or [`NO_SESSION`] where
+    /// there is no room for it. `random` gives candidates for the id.
+    pub fn create(
+        &mut self,
+        now_ms: i64,
+        by_id: bool,
+        answered: impl ExactSizeIterator<Item = (Key, Wanted, Shown)>,
+        mut random: impl FnMut() -> i32,
+    ) -> i32 {
+        let size = answered.len();
+        if size == 0 || size > PARTITIONS_MAX || !self.make_room(now_ms, size) {
+            return NO_SESSION;
+        }
+        let free = |id: &i32| *id > 0 && !self.sessions.contains_key(id);
+        // Ids are 31 random bits beside a few thousand taken ones: a second try is rare.
+        let Some(id) = (0..100).map(|_| random()).find(free) else {
+            return NO_SESSION;
+        };
+        let mut session = Session {
+            epoch: 1,
+            by_id,
+            created_ms: now_ms,
+            used_ms: now_ms,
+            partitions: BTreeMap::new(),
+            turns: BTreeMap::new(),
+            next_turn: 0,
+        };
+        for (key, wanted, shown) in answered {
+            session.put(key.clone(), wanted);
+            session.show(&key, shown);
+        }
+        self.sessions.insert(id, session);
+        self.by_use.insert((now_ms, id));
+        id
+    }
+
+    /// Notes what an incremental answer found for one partition; says whether it goes into the answer.
+    /// A session that is gone meanwhile has everything answered.
+    pub fn show(&mut self, id: i32, key: &Key, shown: Shown) -> bool {
+        match self.sessions.get_mut(&id) {
+            Some(session) => session.show(key, shown),
+            None => true,
+        }
+    }
+
+    fn remove(&mut self, id: i32) {
+        if let Some(session) = self.sessions.remove(&id) {
+            self.by_use.remove(&(session.used_ms, id));
+        }
+    }
+
+    /// Frees a slot, as Kafka does: one that is stale, or else one that had its time and is smaller
+    /// than the new one.
+    fn make_room(&mut self, now_ms: i64, size: usize) -> bool {
+        if self.sessions.len() < self.slots_max {
+            return true;
+        }
+        let stale = self
+            .by_use
+            .first()
+            .filter(|(used_ms, _)| now_ms - used_ms > EVICTION_MS)
+            .map(|(_, id)| *id);
+        let victim = stale.or_else(|| {
+            self.sessions
+                .iter()
+                .filter(|(_, session)| now_ms - session.created_ms > EVICTION_MS)
+                .map(|(id, session)| (session.partitions.len(), *id))
+                .min()
+                .filter(|(smallest, _)| *smallest <= size)
+                .map(|(_, id)| id)
+        });
+        victim.inspect(|id| self.remove(*id)).is_some()
+    }
+}
+
+impl Session {
+    fn put(&mut self, key: Key, wanted: Wanted) {
+        if let Some(cached) = self.partitions.get_mut(&key) {
+            cached.wanted = wanted;
+            return;
+        }
+        let turn = self.next_turn;
+        self.next_turn += 1;
+        self.turns.insert(turn, key.clone());
+        self.partitions.insert(
+            key,
+            Cached {
+                wanted,
+                high_watermark: -1,
+                log_start_offset: -1,
+                turn,
+            },
+        );
+    }
+
+    fn forget(&mut self, key: &Key) {
+        if let Some(cached) = self.partitions.remove(key) {
+            self.turns.remove(&cached.turn);
+        }
+    }
+
+    fn show(&mut self, key: &Key, shown: Shown) -> bool {
+        let Some(cached) = self.partitions.get_mut(key) else {
+            return true;
+        };
+        let include = shown.news
+            || shown.failed
+            || cached.high_watermark != shown.high_watermark
+            || cached.log_start_offset != shown.log_start_offset;
+        // After an error the next good answer has to show that it is over.
+        cached.high_watermark = if shown.failed {
+            -1
+        } else {
+            shown.high_watermark
+        };
+        cached.log_start_offset = shown.log_start_offset;
+        if shown.news {
+            let turn = self.next_turn;
+            self.next_turn += 1;
+            self.turns.remove(&cached.turn);
+            cached.turn = turn;
+            self.turns.insert(turn, key.clone());
+        }
+        include
+    }
+
+    fn in_order(&self) -> Vec<(Key, Wanted)> {
+        self.turns
+            .values()
+            .filter_map(|key| Some((key.clone(), self.partitions.get(key)?.wanted)))
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(topic: &str, partition: i32) -> Key {
+        (TopicKey::Name(topic.into()), partition)
+    }
+
+    fn at(offset: i64) -> Wanted {
+        Wanted {
+            offset,
+            bytes_max: 1,
+            leader_epoch: -1,
+            last_fetched_epoch: -1,
+        }
+    }
+
+    fn shown(high_watermark: i64, news: bool) -> Shown {
+        Shown {
+            high_watermark,
+            log_start_offset: 0,
+            news,
+            failed: false,
+        }
+    }
+
+    fn full(sessions: &mut FetchSessions, now_ms: i64, id: i32, keys: &[Key]) -> i32 {
+        let wanted: Vec<_> = keys.iter().map(|key| (key.clone(), at(0))).collect();
+        assert_eq!(
+            sessions.begin(now_ms, (0, 0), false, wanted.clone(), &[]),
+            Begun::Full(wanted)
+        );
+        let answered: Vec<_> = keys
+            .iter()
+            .map(|key| (key.clone(), at(0), shown(0, false)))
+            .collect();
+        sessions.create(now_ms, false, answered.into_iter(), || id)
+    }
+
+    #[test]
+    fn an_incremental_fetch_names_only_changes_and_shows_only_news() {
+        let mut sessions = FetchSessions::new(10);
+        let (a, b, c) = (key("a", 0), key("b", 0), key("c", 0));
+        assert_eq!(full(&mut sessions, 0, 7, &[a.clone(), b.clone()]), 7);
+        let begun = sessions.begin(1, (7, 1), false, vec![(c.clone(), at(5))], &[]);
+        assert_eq!(
+            begun,
+            Begun::Incremental(vec![
+                (a.clone(), at(0)),
+                (b.clone(), at(0)),
+                (c.clone(), at(5))
+            ])
+        );
+        assert!(sessions.show(7, &a, shown(3, true)), "records");
+        assert!(!sessions.show(7, &b, shown(0, false)), "nothing new");
+        assert!(sessions.show(7, &c, shown(0, false)), "new in the session");
+        // Who got records goes to the end, so that nobody starves.
+        let begun = sessions.begin(
+            2,
+            (7, 2),
+            false,
+            vec![(a.clone(), at(3))],
+            std::slice::from_ref(&b),
+        );
+        assert_eq!(
+            begun,
+            Begun::Incremental(vec![(c.clone(), at(5)), (a.clone(), at(3))])
+        );
+        assert!(!sessions.show(7, &a, shown(3, false)));
+        assert!(sessions.show(7, &a, shown(4, false)), "the watermark moved");
+        let failed = Shown {
+            failed: true,
+            ..shown(4, false)
+        };
+        assert!(sessions.show(7, &a, failed));
+        assert!(sessions.show(7, &a, shown(4, false)), "the error is over");
+        assert!(!sessions.show(7, &a, shown(4, false)));
+        assert_eq!(
+            sessions.begin(3, (7, 3), false, vec![], &[a, c]),
+            Begun::Sessionless(vec![]),
+            "an empty session ends"
+        );
+        assert!(sessions.is_empty());
+    }
+
+    #[test]
+    fn lost_repeated_and_foreign_requests_are_refused() {
+        let mut sessions = FetchSessions::new(10);
+        let a = key("a", 0);
+        full(&mut sessions, 0, 7, std::slice::from_ref(&a));
+        let table = [
+            ((8, 1), false, ResponseError::FetchSessionIdNotFound),
+            ((0, 1), false, ResponseError::FetchSessionIdNotFound),
+            ((7, 2), false, ResponseError::InvalidFetchSessionEpoch),
+            ((7, 1), true, ResponseError::FetchSessionTopicIdError),
+        ];
+        for (session, by_id, error) in table {
+            assert_eq!(
+                sessions.begin(0, session, by_id, vec![], &[]),
+                Begun::Refused(error)
+            );
+        }
+        assert!(matches!(
+            sessions.begin(0, (7, 1), false, vec![], &[]),
+            Begun::Incremental(_)
+        ));
+        assert_eq!(
+            sessions.begin(0, (7, -1), false, vec![], &[]),
+            Begun::Sessionless(vec![]),
+            "closed"
+        );
+        assert_eq!(
+            sessions.begin(0, (7, 2), false, vec![], &[]),
+            Begun::Refused(ResponseError::FetchSessionIdNotFound)
+        );
+    }
+
+    #[test]
+    fn the_cache_is_bounded_and_evicts_as_kafka_does() {
+        let mut sessions = FetchSessions::new(2);
+        let (a, b) = (key("a", 0), key("b", 0));
+        assert_eq!(full(&mut sessions, 0, 1, &[a.clone(), b.clone()]), 1);
+        assert_eq!(full(&mut sessions, 0, 2, std::slice::from_ref(&a)), 2);
+        assert_eq!(
+            full(&mut sessions, 1, 3, std::slice::from_ref(&a)),
+            NO_SESSION
+        );
+        // Both are in use and had their time: the smaller one goes.
+        let later = EVICTION_MS + 1;
+        sessions.begin(later, (1, 1), false, vec![], &[]);
+        sessions.begin(later, (2, 1), false, vec![], &[]);
+        assert_eq!(full(&mut sessions, later, 3, std::slice::from_ref(&a)), 3);
+        assert!(!sessions.sessions.contains_key(&2));
+        // A stale one goes first, however big it is.
+        let latest = 2 * later + 1;
+        sessions.begin(latest, (3, 1), false, vec![], &[]);
+        assert_eq!(full(&mut sessions, latest, 4, std::slice::from_ref(&b)), 4);
+        assert!(!sessions.sessions.contains_key(&1));
+        assert_eq!(sessions.len(), 2);
+        assert_eq!(sessions.by_use.len(), 2);
+    }
+
+    #[test]
+    fn ids_are_never_shared_and_huge_sessions_are_not_kept() {
+        let mut sessions = FetchSessions::new(10);
+        let a = key("a", 0);
+        full(&mut sessions, 0, 1, std::slice::from_ref(&a));
+        let mut candidates = [0, -5, 1, 9].into_iter();
+        let answered = vec![(a.clone(), at(0), shown(0, false))];
+        assert_eq!(
+            sessions.create(0, false, answered.into_iter(), || {
+                candidates.next().unwrap_or(0)
+            }),
+            9
+        );
+        let many: Vec<_> = (0..=PARTITIONS_MAX as i32)
+            .map(|partition| (key("a", partition), at(0), shown(0, false)))
+            .collect();
+        assert_eq!(
+            sessions.create(0, false, many.into_iter(), || 11),
+            NO_SESSION
+        );
+    }
+}
