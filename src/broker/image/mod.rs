@@ -9,8 +9,10 @@ use std::sync::{Arc, PoisonError, RwLock};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use crate::common::ids::{BrokerId, ControllerEpoch, LeaderEpoch, Zxid};
+use crate::common::ids::{BrokerId, ControllerEpoch, LeaderEpoch, TopicPartition, Zxid};
 use crate::common::net::HostPort;
+
+pub mod znode;
 
 /// One version of the cluster's metadata.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -29,6 +31,9 @@ pub struct Image {
     pub broker_configs: BTreeMap<Option<BrokerId>, BTreeMap<String, String>>,
     /// Topics that wait for deletion (`/admin/delete_topics`).
     pub deleting: std::collections::BTreeSet<Arc<str>>,
+    /// Partitions that a tool wants led by their preferred replica
+    /// (`/admin/preferred_replica_election`); none where the znode is absent.
+    pub preferred_election: Option<Vec<TopicPartition>>,
 }
 
 /// A live broker, as it registered itself.
