@@ -20,6 +20,7 @@ use crate::config::Config;
 
 pub mod api;
 pub mod cluster;
+pub mod controller;
 pub mod fetch_session;
 pub mod group;
 pub mod image;

@@ -231,7 +231,8 @@ fn brokers(value: &Value, name: &'static str) -> Decoded<Vec<BrokerId>> {
         let id = id.as_i64().and_then(|id| i32::try_from(id).ok());
         id.filter(|id| *id >= 0).map(BrokerId)
     });
-    ids.collect::<Option<Vec<_>>>().ok_or(Malformed::Field(name))
+    ids.collect::<Option<Vec<_>>>()
+        .ok_or(Malformed::Field(name))
 }
 
 fn assignment(
@@ -470,8 +471,7 @@ pub fn decode_broker(id: BrokerId, data: &[u8], epoch: Zxid) -> Decoded<BrokerIm
             .as_str()
             .and_then(|text| text.split_once("://"))
             .ok_or(Malformed::Field("endpoints"))?;
-        let address =
-            HostPort::parse(address, None).map_err(|_| Malformed::Field("endpoints"))?;
+        let address = HostPort::parse(address, None).map_err(|_| Malformed::Field("endpoints"))?;
         let protocol = security.get(listener).map_or(listener, String::as_str);
         protocols.insert(listener.to_owned(), protocol.to_owned());
         endpoints.insert(listener.to_owned(), address);
@@ -519,7 +519,9 @@ pub fn encode_broker(
     map.insert("jmx_port".into(), (-1).into());
     map.insert(
         "port".into(),
-        plain.map_or(-1, |(.., address)| i32::from(address.port)).into(),
+        plain
+            .map_or(-1, |(.., address)| i32::from(address.port))
+            .into(),
     );
     map.insert(
         "host".into(),

@@ -7,7 +7,9 @@ fn golden(path: &str) -> &'static [u8] {
     let line = GOLDEN
         .lines()
         .find_map(|line| line.split_once('\t').filter(|(at, _)| *at == path));
-    line.unwrap_or_else(|| panic!("{path} is not recorded")).1.as_bytes()
+    line.unwrap_or_else(|| panic!("{path} is not recorded"))
+        .1
+        .as_bytes()
 }
 
 #[test]
@@ -27,7 +29,10 @@ fn what_kafka_wrote_is_what_we_would_write() {
     assert_eq!(encode_state(&state), golden(path));
 
     for path in ["/config/topics/t1", "/config/brokers/<default>"] {
-        assert_eq!(encode_config(&decode_config(golden(path)).unwrap()), golden(path));
+        assert_eq!(
+            encode_config(&decode_config(golden(path)).unwrap()),
+            golden(path)
+        );
     }
     assert_eq!(
         encode_config_change("topics/t1"),
@@ -99,12 +104,30 @@ fn malformed_payloads_are_refused_by_name() {
         (b"[]", Malformed::NotAnObject),
         (b"{}", Malformed::Field("partitions")),
         (br#"{"partitions":[]}"#, Malformed::Field("partitions")),
-        (br#"{"partitions":{"-1":[0]}}"#, Malformed::Field("partitions")),
-        (br#"{"partitions":{"01":[0]}}"#, Malformed::Field("partitions")),
-        (br#"{"partitions":{"9999999999":[0]}}"#, Malformed::Field("partitions")),
-        (br#"{"partitions":{"0":[-1]}}"#, Malformed::Field("partitions")),
-        (br#"{"partitions":{"0":[99999999999]}}"#, Malformed::Field("partitions")),
-        (br#"{"partitions":{},"topic_id":7}"#, Malformed::Field("topic_id")),
+        (
+            br#"{"partitions":{"-1":[0]}}"#,
+            Malformed::Field("partitions"),
+        ),
+        (
+            br#"{"partitions":{"01":[0]}}"#,
+            Malformed::Field("partitions"),
+        ),
+        (
+            br#"{"partitions":{"9999999999":[0]}}"#,
+            Malformed::Field("partitions"),
+        ),
+        (
+            br#"{"partitions":{"0":[-1]}}"#,
+            Malformed::Field("partitions"),
+        ),
+        (
+            br#"{"partitions":{"0":[99999999999]}}"#,
+            Malformed::Field("partitions"),
+        ),
+        (
+            br#"{"partitions":{},"topic_id":7}"#,
+            Malformed::Field("topic_id"),
+        ),
     ] {
         let text = String::from_utf8_lossy(data);
         assert_eq!(TopicZnode::decode(data), Err(wrong), "{text}");
