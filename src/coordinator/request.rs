@@ -1,0 +1,401 @@
+//! What one request means: read here, or a change for the log; and what the log's answer is on the wire.
+
+use crate::common::ids::SessionId;
+use crate::coordinator::tree::op::{Change, ConnectionId, Done, Op, Outcome};
+use crate::coordinator::tree::{Tree, check};
+use crate::coordinator::watch::{WatchKind, Watches};
+use crate::zookeeper::acl::{self, Acl, Id};
+use crate::zookeeper::error::ErrorCode;
+use crate::zookeeper::message;
+use crate::zookeeper::message::{
+    AclReply, AddWatchRequest, Children2Reply, Create2Reply, CreateKind, CreateRequest, DataReply,
+    EventType, MultiOp, MultiResult, Request, Response, WatchedPath, WatchesRequest, watch_mode,
+    watcher_type,
+};
+
+/// Who reads.
+#[derive(Clone, Copy, Debug)]
+pub struct Reader<'a> {
+    /// Where watches are left.
+    pub connection: ConnectionId,
+    /// Whose ephemerals are listed.
+    pub session: SessionId,
+    /// What it has proved.
+    pub auth: &'a [Id],
+}
+
+/// Answers a request that does not go through the log. Events that setWatches finds overdue come out
+/// beside the answer and go first.
+pub fn read(
+    tree: &Tree,
+    watches: &mut Watches,
+    reader: &Reader<'_>,
+    request: &Request,
+    events: &mut Vec<(EventType, String)>,
+) -> Result<Response, ErrorCode> {
+    match request {
+        Request::Exists(record) => exists(tree, watches, reader, record),
+        Request::GetData(record) => get_data(tree, watches, reader, record).map(Response::Data),
+        Request::GetChildren(record) => {
+            children(tree, watches, reader, record).map(|reply| Response::Children(reply.children))
+        }
+        Request::GetChildren2(record) => {
+            children(tree, watches, reader, record).map(Response::Children2)
+        }
+        Request::GetAcl(path) => get_acl(tree, reader, path).map(Response::Acl),
+        Request::GetEphemerals(prefix) => {
+            let own = tree.ephemerals_of(reader.session);
+            let matching = own.filter(|path| path.starts_with(prefix.as_str()));
+            Ok(Response::Children(matching.cloned().collect()))
+        }
+        Request::GetAllChildrenNumber(path) => {
+            let node = tree.get(path).ok_or(ErrorCode::NoNode)?;
+            check::permitted(&node.acl, acl::READ, reader.auth)?;
+            let count = tree.descendants(path);
+            Ok(Response::Number(i32::try_from(count).unwrap_or(i32::MAX)))
+        }
+        Request::MultiRead(steps) => multi_read(tree, watches, reader, steps),
+        Request::AddWatch(record) => add_watch(watches, reader, record),
+        Request::CheckWatches(record) => find_watches(watches, reader, record, false),
+        Request::RemoveWatches(record) => find_watches(watches, reader, record, true),
+        Request::SetWatches(record) => {
+            let mut armed = Rearm::new(tree, watches, reader, record.relative_zxid, events);
+            armed.one_shot(&record.data, &record.exist, &record.child)?;
+            Ok(Response::Nothing)
+        }
+        Request::SetWatches2(record) => {
+            let mut armed = Rearm::new(tree, watches, reader, record.relative_zxid, events);
+            armed.one_shot(&record.data, &record.exist, &record.child)?;
+            armed.all(WatchKind::Persistent, &record.persistent)?;
+            armed.all(WatchKind::Recursive, &record.persistent_recursive)?;
+            Ok(Response::Nothing)
+        }
+        Request::Sync(path) => Ok(Response::Path(path.clone())),
+        Request::Ping => Ok(Response::Nothing),
+        Request::Reconfig(_) => Err(ErrorCode::ReconfigDisabled),
+        _ => Err(ErrorCode::Unimplemented),
+    }
+}
+
+fn arm(
+    watches: &mut Watches,
+    reader: &Reader<'_>,
+    kind: WatchKind,
+    path: &str,
+) -> Result<(), ErrorCode> {
+    if watches.add(reader.connection, kind, path) {
+        Ok(())
+    } else {
+        Err(ErrorCode::SystemError)
+    }
+}
+
+fn exists(
+    tree: &Tree,
+    watches: &mut Watches,
+    reader: &Reader<'_>,
+    record: &WatchedPath,
+) -> Result<Response, ErrorCode> {
+    if record.path.contains('\0') {
+        return Err(ErrorCode::BadArguments);
+    }
+    // Armed even if there is no node: that is how a client waits for one.
+    if record.watch {
+        arm(watches, reader, WatchKind::Data, &record.path)?;
+    }
+    let node = tree.get(&record.path).ok_or(ErrorCode::NoNode)?;
+    Ok(Response::Stat(node.stat()))
+}
+
+fn get_data(
+    tree: &Tree,
+    watches: &mut Watches,
+    reader: &Reader<'_>,
+    record: &WatchedPath,
+) -> Result<DataReply, ErrorCode> {
+    let node = tree.get(&record.path).ok_or(ErrorCode::NoNode)?;
+    check::permitted(&node.acl, acl::READ, reader.auth)?;
+    if record.watch {
+        arm(watches, reader, WatchKind::Data, &record.path)?;
+    }
+    Ok(DataReply {
+        data: node.data.clone(),
+        stat: node.stat(),
+    })
+}
+
+fn children(
+    tree: &Tree,
+    watches: &mut Watches,
+    reader: &Reader<'_>,
+    record: &WatchedPath,
+) -> Result<Children2Reply, ErrorCode> {
+    let node = tree.get(&record.path).ok_or(ErrorCode::NoNode)?;
+    check::permitted(&node.acl, acl::READ, reader.auth)?;
+    if record.watch {
+        arm(watches, reader, WatchKind::Child, &record.path)?;
+    }
+    Ok(Children2Reply {
+        children: node.children.iter().cloned().collect(),
+        stat: node.stat(),
+    })
+}
+
+fn get_acl(tree: &Tree, reader: &Reader<'_>, path: &str) -> Result<AclReply, ErrorCode> {
+    let node = tree.get(path).ok_or(ErrorCode::NoNode)?;
+    check::permitted(&node.acl, acl::READ | acl::ADMIN, reader.auth)?;
+    let is_admin = check::permitted(&node.acl, acl::ADMIN, reader.auth).is_ok();
+    let shown = node
+        .acl
+        .iter()
+        .map(|line| match line.id.id.split_once(':') {
+            // Password hashes are for those who may change them.
+            Some((user, _)) if !is_admin && line.id.scheme == "digest" => Acl {
+                perms: line.perms,
+                id: Id::new("digest", format!("{user}:x")),
+            },
+            _ => line.clone(),
+        });
+    Ok(AclReply {
+        acl: shown.collect(),
+        stat: node.stat(),
+    })
+}
+
+fn multi_read(
+    tree: &Tree,
+    watches: &mut Watches,
+    reader: &Reader<'_>,
+    steps: &[MultiOp],
+) -> Result<Response, ErrorCode> {
+    let results = steps.iter().map(|step| {
+        let result = match step {
+            MultiOp::GetData(record) => {
+                get_data(tree, watches, reader, record).map(MultiResult::GetData)
+            }
+            MultiOp::GetChildren(record) => children(tree, watches, reader, record)
+                .map(|reply| MultiResult::GetChildren(reply.children)),
+            _ => Err(ErrorCode::Unimplemented),
+        };
+        result.unwrap_or_else(|error| MultiResult::Error(Some(error)))
+    });
+    Ok(Response::Multi(results.collect()))
+}
+
+fn add_watch(
+    watches: &mut Watches,
+    reader: &Reader<'_>,
+    record: &AddWatchRequest,
+) -> Result<Response, ErrorCode> {
+    let kind = match record.mode {
+        watch_mode::PERSISTENT => WatchKind::Persistent,
+        watch_mode::PERSISTENT_RECURSIVE => WatchKind::Recursive,
+        _ => return Err(ErrorCode::BadArguments),
+    };
+    arm(watches, reader, kind, &record.path)?;
+    Ok(Response::Error(0))
+}
+
+fn find_watches(
+    watches: &mut Watches,
+    reader: &Reader<'_>,
+    record: &WatchesRequest,
+    remove: bool,
+) -> Result<Response, ErrorCode> {
+    let kinds: &[WatchKind] = match record.kind {
+        watcher_type::CHILDREN => &[WatchKind::Child],
+        watcher_type::DATA => &[WatchKind::Data],
+        watcher_type::ANY => &[
+            WatchKind::Child,
+            WatchKind::Data,
+            WatchKind::Persistent,
+            WatchKind::Recursive,
+        ],
+        _ => return Err(ErrorCode::BadArguments),
+    };
+    let mut found = false;
+    for kind in kinds {
+        found |= if remove {
+            watches.remove(reader.connection, *kind, &record.path)
+        } else {
+            watches.has(reader.connection, *kind, &record.path)
+        };
+    }
+    if found {
+        Ok(Response::Nothing)
+    } else {
+        Err(ErrorCode::NoWatcher)
+    }
+}
+
+/// setWatches: what changed since the client last looked is told at once, the rest is armed
+/// (`DataTree.setWatches`).
+struct Rearm<'a> {
+    tree: &'a Tree,
+    watches: &'a mut Watches,
+    reader: &'a Reader<'a>,
+    relative_zxid: i64,
+    events: &'a mut Vec<(EventType, String)>,
+}
+
+impl<'a> Rearm<'a> {
+    fn new(
+        tree: &'a Tree,
+        watches: &'a mut Watches,
+        reader: &'a Reader<'a>,
+        relative_zxid: i64,
+        events: &'a mut Vec<(EventType, String)>,
+    ) -> Rearm<'a> {
+        Rearm {
+            tree,
+            watches,
+            reader,
+            relative_zxid,
+            events,
+        }
+    }
+
+    fn one_shot(
+        &mut self,
+        data: &[String],
+        exist: &[String],
+        child: &[String],
+    ) -> Result<(), ErrorCode> {
+        for path in data {
+            match self.tree.get(path).map(|node| node.stat().mzxid.0) {
+                None => self.overdue(EventType::NodeDeleted, path),
+                Some(mzxid) if mzxid > self.relative_zxid => {
+                    self.overdue(EventType::NodeDataChanged, path);
+                }
+                Some(_) => arm(self.watches, self.reader, WatchKind::Data, path)?,
+            }
+        }
+        for path in exist {
+            match self.tree.get(path) {
+                Some(_) => self.overdue(EventType::NodeCreated, path),
+                None => arm(self.watches, self.reader, WatchKind::Data, path)?,
+            }
+        }
+        for path in child {
+            match self.tree.get(path).map(|node| node.stat().pzxid.0) {
+                None => self.overdue(EventType::NodeDeleted, path),
+                Some(pzxid) if pzxid > self.relative_zxid => {
+                    self.overdue(EventType::NodeChildrenChanged, path);
+                }
+                Some(_) => arm(self.watches, self.reader, WatchKind::Child, path)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn all(&mut self, kind: WatchKind, paths: &[String]) -> Result<(), ErrorCode> {
+        for path in paths {
+            arm(self.watches, self.reader, kind, path)?;
+        }
+        Ok(())
+    }
+
+    fn overdue(&mut self, kind: EventType, path: &str) {
+        self.events.push((kind, path.to_owned()));
+    }
+}
+
+/// The operation that a request puts into the log; `None` for one that is answered here.
+pub fn operation(request: &Request) -> Result<Option<Op>, ErrorCode> {
+    let change = |change| Ok(Some(Op::Change(change)));
+    match request {
+        Request::Create(kind, record) => change(create(*kind, record)?),
+        // Off by default in 3.6 (extendedTypesEnabled), and not offered here.
+        Request::CreateTtl(_) => Err(ErrorCode::Unimplemented),
+        Request::Delete(record) => change(Change::Delete {
+            path: record.path.clone(),
+            version: record.version,
+        }),
+        Request::SetData(record) => change(Change::SetData {
+            path: record.path.clone(),
+            data: record.data.clone().into(),
+            version: record.version,
+        }),
+        Request::SetAcl(record) => change(Change::SetAcl {
+            path: record.path.clone(),
+            acl: record.acl.clone(),
+            version: record.version,
+        }),
+        Request::Multi(steps) => {
+            let changes: Result<Vec<_>, _> = steps.iter().map(multi_change).collect();
+            Ok(Some(Op::Multi(changes?)))
+        }
+        Request::CloseSession => Ok(Some(Op::CloseSession)),
+        _ => Ok(None),
+    }
+}
+
+fn create(kind: CreateKind, record: &CreateRequest) -> Result<Change, ErrorCode> {
+    // A container that is none would be created and never removed.
+    if kind == CreateKind::Container && record.flags != message::flags::CONTAINER {
+        return Err(ErrorCode::BadArguments);
+    }
+    Ok(Change::Create {
+        path: record.path.clone(),
+        data: record.data.clone().into(),
+        acl: record.acl.clone(),
+        flags: record.flags,
+    })
+}
+
+fn multi_change(step: &MultiOp) -> Result<Change, ErrorCode> {
+    Ok(match step {
+        MultiOp::Create(kind, record) => create(*kind, record)?,
+        MultiOp::Delete(record) => Change::Delete {
+            path: record.path.clone(),
+            version: record.version,
+        },
+        MultiOp::SetData(record) => Change::SetData {
+            path: record.path.clone(),
+            data: record.data.clone().into(),
+            version: record.version,
+        },
+        MultiOp::Check(record) => Change::Check {
+            path: record.path.clone(),
+            version: record.version,
+        },
+        MultiOp::CreateTtl(_) | MultiOp::GetData(_) | MultiOp::GetChildren(_) => {
+            return Err(ErrorCode::Unimplemented);
+        }
+    })
+}
+
+/// The log's answer in the form that the client's operation expects.
+pub fn response(request: &Request, outcome: Outcome) -> Result<Response, ErrorCode> {
+    Ok(match (outcome.result?, request) {
+        (Done::Created(path, _), Request::Create(CreateKind::Create, _)) => Response::Path(path),
+        (Done::Created(path, stat), _) => Response::Create2(Create2Reply { path, stat }),
+        (Done::Stat(stat), _) => Response::Stat(stat),
+        (Done::Multi(Ok(steps)), Request::Multi(asked)) => {
+            let results = asked.iter().zip(steps);
+            Response::Multi(
+                results
+                    .map(|(asked, done)| multi_result(asked, done))
+                    .collect(),
+            )
+        }
+        (Done::Multi(Err(codes)), _) => {
+            Response::Multi(codes.into_iter().map(MultiResult::Error).collect())
+        }
+        (Done::Nothing | Done::Session(_) | Done::Multi(Ok(_)), _) => Response::Nothing,
+    })
+}
+
+fn multi_result(asked: &MultiOp, done: Done) -> MultiResult {
+    match (asked, done) {
+        (MultiOp::Create(CreateKind::Create, _), Done::Created(path, _)) => {
+            MultiResult::Create(path)
+        }
+        (MultiOp::Create(kind, _), Done::Created(path, stat)) => {
+            MultiResult::Create2(*kind, Create2Reply { path, stat })
+        }
+        (_, Done::Stat(stat)) => MultiResult::SetData(stat),
+        (MultiOp::Check(_), _) => MultiResult::Check,
+        _ => MultiResult::Delete,
+    }
+}
