@@ -7,6 +7,7 @@
 pub mod admin;
 pub mod cluster;
 pub mod connection;
+pub mod zookeeper;
 
 use std::io;
 
