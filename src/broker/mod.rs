@@ -20,10 +20,12 @@ use crate::config::Config;
 
 pub mod api;
 pub mod cluster;
+pub mod connection;
 pub mod controller;
 pub mod fetch_session;
 pub mod group;
 pub mod image;
+pub mod listener;
 pub mod metrics;
 pub mod partition;
 pub mod replicas;
