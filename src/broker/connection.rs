@@ -311,9 +311,7 @@ async fn send_file(
         return copy_file(stream, file, at, end, limit).await;
     };
     while at < end {
-        let count = usize::try_from(end - at)
-            .unwrap_or(usize::MAX)
-            .min(1 << 30);
+        let count = usize::try_from(end - at).unwrap_or(usize::MAX).min(1 << 30);
         let sent = stream.try_io(Interest::WRITABLE, || {
             rustix::fs::sendfile(stream, source, Some(&mut at), count).map_err(io::Error::from)
         });
@@ -362,11 +360,7 @@ async fn copy_file(
 }
 
 /// After a write that did not work: waits where it would have blocked, fails otherwise.
-async fn wait_writable(
-    stream: &TcpStream,
-    error: io::Error,
-    limit: Duration,
-) -> Result<(), Ended> {
+async fn wait_writable(stream: &TcpStream, error: io::Error, limit: Duration) -> Result<(), Ended> {
     match error.kind() {
         io::ErrorKind::WouldBlock => {
             tokio::time::timeout(limit, stream.writable())

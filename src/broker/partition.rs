@@ -3,21 +3,28 @@
 //! The one invariant: what a client is shown lies below the high watermark, and the high watermark
 //! never falls while this broker leads. With one replica the high watermark is the log's end; with
 //! more it will follow the in-sync set, behind the same methods. Knows nothing of requests and sockets.
+//!
+//! Locks: `appending` is held for one append or one change of role; inside it the role's lock, the
+//! log's own and, last, the watch list. Readers take none but the role's, for one copy of a pointer.
 
-use std::io;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use kafka_protocol::error::ResponseError;
+use tracing::error;
 
-use crate::common::disk::DiskFile;
+use crate::broker::wait::{Waiter, Watchers, Watching};
 use crate::common::ids::{BrokerId, LeaderEpoch, Offset, ProducerId, TopicPartition};
+use crate::log::{self, AppendError, Log, ReadError};
+
+pub use crate::log::{Region, TimestampOffset};
 
 /// Who wrote a batch; decides how far it is trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// A client's Produce request: everything is checked, internal topics are closed to it.
+    /// A client's Produce request: everything is checked.
     Client,
     /// This broker's own group coordinator: its batches go to internal topics.
     Coordinator,
@@ -34,9 +41,11 @@ pub struct Appended {
     pub log_append_time_ms: Option<i64>,
     /// The first offset that the log still has.
     pub log_start_offset: Offset,
+    /// An idempotent producer's repeated batch: it was there already, at these offsets.
+    pub duplicate: bool,
 }
 
-/// Why an append was refused. Nothing is in the log then (Q6).
+/// Why an append was refused. Nothing is in the log then (Q6), except after `KAFKA_STORAGE_ERROR`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{error:?}: {message}")]
 pub struct Refused {
@@ -48,6 +57,17 @@ pub struct Refused {
     pub record: Option<i32>,
 }
 
+impl Refused {
+    /// A refusal without more words than the code's own.
+    pub fn plain(error: ResponseError) -> Refused {
+        Refused {
+            error,
+            message: error.to_string(),
+            record: None,
+        }
+    }
+}
+
 impl From<Refused> for ResponseError {
     fn from(refused: Refused) -> ResponseError {
         refused.error
@@ -57,33 +77,12 @@ impl From<Refused> for ResponseError {
 /// How far a reader may see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Isolation {
-    /// A replica: everything that is in the log.
+    /// A replica, or this broker itself: everything that is in the log.
     LogEnd,
     /// A consumer with `read_uncommitted`: below the high watermark.
     HighWatermark,
     /// A consumer with `read_committed`: below the last stable offset.
     LastStable,
-}
-
-/// A run of whole batches in a segment file.
-#[derive(Clone, Debug)]
-pub struct Region {
-    /// The open segment.
-    pub file: Arc<dyn DiskFile>,
-    /// Where the first batch begins.
-    pub position: u64,
-    /// Bytes up to the end of the last batch.
-    pub len: u64,
-}
-
-impl Region {
-    /// Copies the region into memory. Blocks.
-    pub fn read(&self) -> io::Result<Bytes> {
-        let len = usize::try_from(self.len).map_err(io::Error::other)?;
-        let mut bytes = vec![0; len];
-        self.file.read_exact_at(&mut bytes, self.position)?;
-        Ok(Bytes::from(bytes))
-    }
 }
 
 /// A transaction that was aborted and overlaps what was read.
@@ -111,15 +110,19 @@ pub struct PartitionRead {
     pub aborted: Vec<Aborted>,
 }
 
-/// An answer to a lookup by time: an offset with its record's timestamp and leader epoch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OffsetAt {
-    /// The record's offset.
-    pub offset: Offset,
-    /// The record's timestamp; -1 where the lookup was not by time.
-    pub timestamp_ms: i64,
-    /// The epoch that wrote it; none where it is not known.
-    pub leader_epoch: Option<LeaderEpoch>,
+/// What the image says about this partition, as far as its replica cares.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Role {
+    /// Does this broker lead?
+    pub leading: bool,
+    /// Who leads, if anybody.
+    pub leader: Option<BrokerId>,
+    /// The leader's epoch.
+    pub leader_epoch: LeaderEpoch,
+    /// In-sync replicas, this one included.
+    pub isr: Vec<BrokerId>,
+    /// `min.insync.replicas` of the topic.
+    pub min_insync_replicas: usize,
 }
 
 /// One replica on this broker. Shared as `Arc`; every method takes `&self` and is safe to call from
@@ -127,80 +130,330 @@ pub struct OffsetAt {
 #[derive(Debug)]
 pub struct Partition {
     id: TopicPartition,
+    topic_id: uuid::Uuid,
+    log: Arc<Log>,
+    role: RwLock<Arc<Role>>,
+    appending: Mutex<()>,
+    high_watermark: AtomicI64,
+    watchers: Arc<Watchers>,
 }
 
 impl Partition {
+    /// A replica without a role. `high_watermark` is what was checkpointed before the start.
+    pub fn new(log: Arc<Log>, topic_id: uuid::Uuid, high_watermark: Option<Offset>) -> Partition {
+        let (start, end) = (log.log_start_offset(), log.log_end_offset());
+        let high_watermark = high_watermark.unwrap_or(start).clamp(start, end.max(start));
+        Partition {
+            id: log.id().clone(),
+            topic_id,
+            log,
+            role: RwLock::default(),
+            appending: Mutex::default(),
+            high_watermark: AtomicI64::new(high_watermark.0),
+            watchers: Arc::default(),
+        }
+    }
+
     /// Its name.
     pub fn id(&self) -> &TopicPartition {
         &self.id
     }
 
-    /// Appends one batch as the leader, assigns its offsets and wakes who waits for it. The record is
+    /// Its topic's id; nil where the topic had none when the replica was made.
+    pub fn topic_id(&self) -> uuid::Uuid {
+        self.topic_id
+    }
+
+    /// Its log, for what is about files: sizes, retention, settings.
+    pub fn log(&self) -> &Arc<Log> {
+        &self.log
+    }
+
+    /// Its role now.
+    pub fn role(&self) -> Arc<Role> {
+        self.role
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Takes a role. Appends that run finish first; everybody who waits here looks again.
+    pub fn become_role(&self, role: Role) -> Result<(), log::LogError> {
+        let _appending = self
+            .appending
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let before = self.role();
+        if *before == role {
+            return Ok(());
+        }
+        if role.leading && (!before.leading || before.leader_epoch != role.leader_epoch) {
+            self.log.begin_epoch(role.leader_epoch)?;
+        }
+        let moved = (before.leading, before.leader_epoch) != (role.leading, role.leader_epoch);
+        let role = Arc::new(role);
+        *self.role.write().unwrap_or_else(PoisonError::into_inner) = role.clone();
+        self.advance_high_watermark(&role, 0);
+        if moved {
+            self.watchers.interrupt(self.high_watermark());
+        }
+        Ok(())
+    }
+
+    /// Appends one batch as the leader, assigns its offsets and wakes who waits for it. The records are
     /// in the page cache when this returns; `expected` is the epoch that the caller was elected with.
     ///
     /// Blocks for the length of one page-cache write.
     pub fn append(
         &self,
-        _batch: Bytes,
-        _origin: Origin,
-        _expected: Option<LeaderEpoch>,
+        batch: Bytes,
+        origin: Origin,
+        expected: Option<LeaderEpoch>,
     ) -> Result<Appended, Refused> {
-        Err(Refused {
-            error: ResponseError::KafkaStorageError,
-            message: "the log is not there yet".to_owned(),
-            record: None,
+        let size = batch.len() as u64;
+        let _appending = self
+            .appending
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let role = self.role();
+        if !role.leading || expected.is_some_and(|epoch| epoch != role.leader_epoch) {
+            return Err(Refused::plain(ResponseError::NotLeaderOrFollower));
+        }
+        let origin = match origin {
+            Origin::Client => log::Origin::Client,
+            Origin::Coordinator => log::Origin::Internal,
+        };
+        let appended = self
+            .log
+            .append_as_leader(batch, role.leader_epoch, origin)
+            .map_err(|error| self.refusal(error))?;
+        self.advance_high_watermark(&role, if appended.duplicate { 0 } else { size });
+        Ok(Appended {
+            base_offset: appended.first_offset,
+            last_offset: appended.last_offset,
+            log_append_time_ms: Some(appended.log_append_time_ms).filter(|time| *time >= 0),
+            log_start_offset: appended.log_start_offset,
+            duplicate: appended.duplicate,
         })
     }
 
+    /// Moves the high watermark to where all in-sync replicas are. Called with `appending` held.
+    fn advance_high_watermark(&self, role: &Role, bytes: u64) {
+        // One replica: what this log has, all in-sync replicas have. Followers' ends come in here.
+        if !role.leading {
+            return;
+        }
+        let end = self.log.log_end_offset();
+        let before = self.high_watermark.fetch_max(end.0, Ordering::AcqRel);
+        if end.0 > before {
+            self.watchers.advance(end, bytes);
+        }
+    }
+
+    /// Are there as many in-sync replicas as the topic asks of acks=all?
+    pub fn enough_in_sync(&self) -> bool {
+        let role = self.role();
+        role.isr.len() >= role.min_insync_replicas
+    }
+
     /// Finds the batches at `offset`. At most `bytes_max` bytes of whole batches are returned, except
-    /// that with `min_one` the first batch always is.
+    /// that with `min_one` the first batch always is. Leader only.
     pub fn read(
         &self,
-        _offset: Offset,
-        _bytes_max: u64,
-        _isolation: Isolation,
-        _min_one: bool,
+        offset: Offset,
+        bytes_max: u64,
+        isolation: Isolation,
+        min_one: bool,
     ) -> Result<PartitionRead, ResponseError> {
-        Err(ResponseError::KafkaStorageError)
+        if !self.is_leader() {
+            return Err(ResponseError::NotLeaderOrFollower);
+        }
+        let high_watermark = self.high_watermark();
+        let log_start_offset = self.log.log_start_offset();
+        if offset < log_start_offset || offset > self.log.log_end_offset() {
+            return Err(ResponseError::OffsetOutOfRange);
+        }
+        let upper = match isolation {
+            Isolation::LogEnd => self.log.log_end_offset(),
+            Isolation::HighWatermark => high_watermark,
+            Isolation::LastStable => self.last_stable_offset(),
+        };
+        let region = if offset < upper && (bytes_max > 0 || min_one) {
+            let bytes_max = usize::try_from(bytes_max).unwrap_or(usize::MAX);
+            self.log
+                .read(offset, bytes_max, upper, min_one)
+                .map_err(|error| self.read_failure(&error))?
+        } else {
+            None
+        };
+        Ok(PartitionRead {
+            region,
+            high_watermark,
+            last_stable_offset: self.last_stable_offset(),
+            log_start_offset,
+            aborted: Vec::new(),
+        })
     }
 
     /// Waits until the record at `offset` is on all in-sync replicas (acks=all).
-    pub async fn replicated(&self, _offset: Offset, _limit: Duration) -> Result<(), ResponseError> {
-        Err(ResponseError::RequestTimedOut)
+    pub async fn replicated(&self, offset: Offset, limit: Duration) -> Result<(), ResponseError> {
+        if self.high_watermark() > offset {
+            return Ok(());
+        }
+        let wait = async {
+            loop {
+                let epoch = self.watchers.epoch();
+                let high_watermark = self.high_watermark();
+                if high_watermark > offset {
+                    return Ok(());
+                }
+                if !self.is_leader() {
+                    return Err(ResponseError::NotLeaderOrFollower);
+                }
+                let waiter = Waiter::new(1);
+                let _watching = self.watchers.watch(&waiter, high_watermark, epoch);
+                waiter.enough().await;
+            }
+        };
+        tokio::time::timeout(limit, wait)
+            .await
+            .unwrap_or(Err(ResponseError::RequestTimedOut))
+    }
+
+    /// Counts changes of role; see [`Partition::watch`].
+    pub fn watch_epoch(&self) -> u64 {
+        self.watchers.epoch()
+    }
+
+    /// Lets `waiter` hear of progress beyond `seen`, the high watermark of an earlier look, and of any
+    /// change of role since `epoch`.
+    pub fn watch(&self, waiter: &Arc<Waiter>, seen: Offset, epoch: u64) -> Watching {
+        self.watchers.watch(waiter, seen, epoch)
     }
 
     /// One past the last record that consumers may see.
     pub fn high_watermark(&self) -> Offset {
-        Offset(0)
+        Offset(self.high_watermark.load(Ordering::Acquire))
     }
 
     /// The first offset that the log still has.
     pub fn log_start_offset(&self) -> Offset {
-        Offset(0)
+        self.log.log_start_offset()
     }
 
     /// The offset that the next record gets.
     pub fn log_end_offset(&self) -> Offset {
-        Offset(0)
+        self.log.log_end_offset()
     }
 
     /// One past the last record that no open transaction can take back.
     pub fn last_stable_offset(&self) -> Offset {
-        Offset(0)
+        // Without transactions every record below the high watermark is stable.
+        self.high_watermark()
     }
 
     /// The current leader's epoch, as the image has it.
     pub fn leader_epoch(&self) -> LeaderEpoch {
-        LeaderEpoch::NONE
+        self.role().leader_epoch
     }
 
     /// Does this broker lead it?
     pub fn is_leader(&self) -> bool {
-        false
+        self.role().leading
     }
 
     /// Who leads it, as the image has it.
     pub fn leader(&self) -> Option<BrokerId> {
-        None
+        self.role().leader
+    }
+
+    /// Compares the leader epoch that a client knows with ours (KIP-320); -1 is not compared.
+    pub fn check_epoch(&self, known: i32) -> Result<(), ResponseError> {
+        let current = self.leader_epoch().0;
+        match known {
+            -1 => Ok(()),
+            known if known < current => Err(ResponseError::FencedLeaderEpoch),
+            known if known > current => Err(ResponseError::UnknownLeaderEpoch),
+            _ => Ok(()),
+        }
+    }
+
+    /// The first record whose timestamp is `timestamp_ms` or later, below the high watermark.
+    pub fn offset_for_timestamp(
+        &self,
+        timestamp_ms: i64,
+    ) -> Result<Option<TimestampOffset>, ResponseError> {
+        let found = self.log.offset_for_timestamp(timestamp_ms);
+        self.visible(found)
+    }
+
+    /// The first record with the largest timestamp.
+    pub fn max_timestamp(&self) -> Result<Option<TimestampOffset>, ResponseError> {
+        let found = self.log.max_timestamp();
+        self.visible(found)
+    }
+
+    fn visible(
+        &self,
+        found: Result<Option<TimestampOffset>, ReadError>,
+    ) -> Result<Option<TimestampOffset>, ResponseError> {
+        let high_watermark = self.high_watermark();
+        found
+            .map(|found| found.filter(|found| found.offset < high_watermark))
+            .map_err(|error| self.read_failure(&error))
+    }
+
+    /// The largest epoch that is not above `epoch`, and where it ends; (-1, -1) where none is known.
+    pub fn end_offset_for_epoch(&self, epoch: LeaderEpoch) -> (LeaderEpoch, Offset) {
+        self.log.end_offset_for_epoch(epoch)
+    }
+
+    /// Kafka's code for a failed append. A disk's failure is told here, once.
+    fn refusal(&self, error: AppendError) -> Refused {
+        let (code, record) = match &error {
+            AppendError::Corrupt(_) => (ResponseError::CorruptMessage, None),
+            AppendError::InvalidRecord { record, .. } => (ResponseError::InvalidRecord, *record),
+            AppendError::Records(_) => (ResponseError::InvalidRecord, None),
+            AppendError::UnsupportedCompression(_) => {
+                (ResponseError::UnsupportedCompressionType, None)
+            }
+            AppendError::Transactional => (ResponseError::InvalidTxnState, None),
+            AppendError::TooLarge { .. } => (ResponseError::MessageTooLarge, None),
+            AppendError::TooLargeForSegment { .. } => (ResponseError::RecordListTooLarge, None),
+            AppendError::InvalidTimestamp { record, .. } => {
+                (ResponseError::InvalidTimestamp, *record)
+            }
+            AppendError::OutOfOrderSequence { .. } => {
+                (ResponseError::OutOfOrderSequenceNumber, None)
+            }
+            AppendError::InvalidProducerEpoch { .. } => (ResponseError::InvalidProducerEpoch, None),
+            AppendError::NotNext { .. } | AppendError::OldEpoch { .. } => {
+                error!(partition = %self.id, %error, "an append does not fit the log");
+                (ResponseError::UnknownServerError, None)
+            }
+            AppendError::Storage(_) => {
+                error!(partition = %self.id, error = &error as &dyn std::error::Error, "append failed");
+                (ResponseError::KafkaStorageError, None)
+            }
+        };
+        Refused {
+            error: code,
+            message: error.to_string(),
+            record,
+        }
+    }
+
+    fn read_failure(&self, error: &ReadError) -> ResponseError {
+        match error {
+            ReadError::OutOfRange { .. } => ResponseError::OffsetOutOfRange,
+            ReadError::Storage(_) => {
+                error!(partition = %self.id, error = error as &dyn std::error::Error, "read failed");
+                ResponseError::KafkaStorageError
+            }
+            ReadError::Records(_) => {
+                error!(partition = %self.id, error = error as &dyn std::error::Error, "damaged records");
+                ResponseError::CorruptMessage
+            }
+        }
     }
 }

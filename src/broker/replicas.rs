@@ -1,24 +1,52 @@
 //! All partitions that this broker leads or follows, by name.
 //!
 //! Opened from the log directories at the start; afterwards each new image is given to
-//! [`Replicas::apply`], which is the only thing that creates, re-roles and drops partitions.
+//! [`Replicas::apply`], which is the only thing that creates, re-roles and drops partitions. A log on
+//! disk whose topic the first image does not know is left alone: deleting needs the change to be seen.
+//!
+//! Locks: `applying` for the length of an apply, and inside it, briefly, the map's.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::time::Duration;
 
 use kafka_protocol::error::ResponseError;
+use tracing::{error, info, warn};
 
-use crate::broker::image::Image;
-use crate::broker::partition::Partition;
-use crate::common::ids::{LeaderEpoch, TopicPartition};
+use crate::broker::fetch_session::FetchSessions;
+use crate::broker::image::{Image, ImageCell, TopicImage};
+use crate::broker::partition::{Partition, Role};
+use crate::common::clock::Clock;
+use crate::common::disk::Disk;
+use crate::common::ids::{BrokerId, LeaderEpoch, Offset, TopicPartition};
+use crate::common::tasks::{self, Kind, Tasks};
+use crate::config::{BrokerConfig, Config, TopicConfig};
+use crate::kafka::batch::Compression;
+use crate::log;
+use crate::log::dir::{DirError, Dirs, Identity};
+
+/// How often due work on logs is looked for.
+const MAINTENANCE_PERIOD: Duration = Duration::from_secs(1);
 
 /// The partitions of this broker.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Replicas {
+    id: BrokerId,
+    config: Arc<Config>,
+    clock: Clock,
+    dirs: Dirs,
+    image: Arc<ImageCell>,
     partitions: RwLock<Partitions>,
+    applying: Mutex<()>,
+    fetch_sessions: Mutex<FetchSessions>,
 }
 
-type Partitions = BTreeMap<Arc<str>, BTreeMap<i32, Arc<Partition>>>;
+#[derive(Debug, Default)]
+struct Partitions {
+    topics: BTreeMap<Arc<str>, BTreeMap<i32, Arc<Partition>>>,
+    /// Given to this broker, and their logs cannot be used.
+    offline: BTreeSet<TopicPartition>,
+}
 
 /// What an image changed here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,45 +62,384 @@ pub struct Changes {
 }
 
 impl Replicas {
+    /// Locks the log directories and recovers every log in them. Nothing is led before the first
+    /// [`Replicas::apply`]. Blocks, possibly long.
+    pub fn open(
+        config: Arc<Config>,
+        cluster_id: &str,
+        image: Arc<ImageCell>,
+        disk: Arc<dyn Disk>,
+        clock: Clock,
+    ) -> Result<Replicas, DirError> {
+        let identity = Identity {
+            broker_id: config.broker_id,
+            cluster_id: cluster_id.to_owned(),
+        };
+        let options = |_topic: &str| log_options(&config.broker, &config.broker.topic_defaults());
+        let dirs = Dirs::open(disk, &config.log_dirs, identity, &options, clock.clone())?;
+        let slots = usize::try_from(config.broker.max_incremental_fetch_session_cache_slots);
+        Ok(Replicas {
+            id: config.broker_id,
+            clock,
+            dirs,
+            image,
+            partitions: RwLock::default(),
+            applying: Mutex::default(),
+            fetch_sessions: Mutex::new(FetchSessions::new(slots.unwrap_or(0))),
+            config,
+        })
+    }
+
+    fn partitions(&self) -> RwLockReadGuard<'_, Partitions> {
+        self.partitions
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The partition, if this broker has a replica of it.
     pub fn get(&self, topic: &str, partition: i32) -> Option<Arc<Partition>> {
-        let partitions = self
-            .partitions
-            .read()
-            .unwrap_or_else(PoisonError::into_inner);
-        partitions.get(topic)?.get(&partition).cloned()
+        self.partitions()
+            .topics
+            .get(topic)?
+            .get(&partition)
+            .cloned()
     }
 
     /// The partition, if this broker leads it. Otherwise `UNKNOWN_TOPIC_OR_PARTITION`,
     /// `NOT_LEADER_OR_FOLLOWER`, or `KAFKA_STORAGE_ERROR` where its log cannot be used.
     pub fn leader(&self, topic: &str, partition: i32) -> Result<Arc<Partition>, ResponseError> {
-        let found = self
-            .get(topic, partition)
-            .ok_or(ResponseError::UnknownTopicOrPartition)?;
-        if found.is_leader() {
-            Ok(found)
+        match self.get(topic, partition) {
+            Some(found) if found.is_leader() => Ok(found),
+            Some(_) => Err(ResponseError::NotLeaderOrFollower),
+            None => Err(self.absence(topic, partition)),
+        }
+    }
+
+    fn absence(&self, topic: &str, partition: i32) -> ResponseError {
+        let id = TopicPartition::new(topic, partition);
+        if self.partitions().offline.contains(&id) {
+            ResponseError::KafkaStorageError
+        } else if self.image.load().partition(topic, partition).is_some() {
+            ResponseError::NotLeaderOrFollower
         } else {
-            Err(ResponseError::NotLeaderOrFollower)
+            ResponseError::UnknownTopicOrPartition
         }
     }
 
     /// Every partition here, ordered by name.
     pub fn all(&self) -> Vec<Arc<Partition>> {
-        let partitions = self
-            .partitions
-            .read()
-            .unwrap_or_else(PoisonError::into_inner);
-        partitions
-            .values()
-            .flat_map(|topic| topic.values().cloned())
-            .collect()
+        let partitions = self.partitions();
+        let topics = partitions.topics.values();
+        topics.flat_map(|topic| topic.values().cloned()).collect()
+    }
+
+    /// The directories below the logs.
+    pub fn dirs(&self) -> &Dirs {
+        &self.dirs
+    }
+
+    /// The fetch sessions of this broker's clients. Lock nothing else meanwhile.
+    pub fn fetch_sessions(&self) -> MutexGuard<'_, FetchSessions> {
+        self.fetch_sessions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes what runs here agree with `image`: opens or creates logs, takes and gives up
     /// leaderships, applies changed topic settings, drops what is gone.
     ///
     /// Blocks on the disk: call it with [`crate::common::tasks::blocking`], one call at a time.
-    pub fn apply(&self, _image: &Image) -> Changes {
-        Changes::default()
+    pub fn apply(&self, image: &Image) -> Changes {
+        let _applying = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut changes = Changes::default();
+        if image.brokers.is_empty() {
+            // Not even this broker is in it: no image to give up data for.
+            return changes;
+        }
+        let broker = self.effective(image);
+        self.drop_gone(image, &mut changes);
+        for (name, topic) in &image.topics {
+            if !image.deleting.contains(name) {
+                self.apply_topic(topic, &broker, &mut changes);
+            }
+        }
+        changes
+    }
+
+    /// Stops leading everything: this broker may not be the leader any more, as far as it knows. The
+    /// next apply takes up what is still (or again) its own.
+    pub fn resign_all(&self) -> Changes {
+        let _applying = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut changes = Changes::default();
+        for partition in self.all() {
+            let role = partition.role();
+            if role.leading {
+                let follower = Role {
+                    leading: false,
+                    ..(*role).clone()
+                };
+                // Only becoming leader touches the disk.
+                let _ = partition.become_role(follower);
+                changes.resigned.push(partition.id().clone());
+            }
+        }
+        changes
+    }
+
+    /// The broker's settings with what was set dynamically.
+    fn effective(&self, image: &Image) -> BrokerConfig {
+        let empty = BTreeMap::new();
+        let all = image.broker_configs.get(&None).unwrap_or(&empty);
+        let own = image.broker_configs.get(&Some(self.id)).unwrap_or(&empty);
+        if all.is_empty() && own.is_empty() {
+            return self.config.broker.clone();
+        }
+        self.config.broker.with(all).with(own)
+    }
+
+    /// Gives up what was here and is not this broker's any more.
+    fn drop_gone(&self, image: &Image, changes: &mut Changes) {
+        for partition in self.all() {
+            let id = partition.id();
+            let kept = image.topic(&id.topic).is_some_and(|topic| {
+                !image.deleting.contains(&id.topic)
+                    && (partition.topic_id().is_nil()
+                        || topic.id.is_nil()
+                        || partition.topic_id() == topic.id)
+                    && topic
+                        .partitions
+                        .get(&id.partition)
+                        .is_some_and(|placed| placed.replicas.contains(&self.id))
+            });
+            if !kept {
+                self.drop_partition(&partition, changes);
+            }
+        }
+    }
+
+    fn drop_partition(&self, partition: &Partition, changes: &mut Changes) {
+        let id = partition.id();
+        {
+            let mut partitions = self
+                .partitions
+                .write()
+                .unwrap_or_else(PoisonError::into_inner);
+            if let Some(topic) = partitions.topics.get_mut(&id.topic) {
+                topic.remove(&id.partition);
+                if topic.is_empty() {
+                    partitions.topics.remove(&id.topic);
+                }
+            }
+        }
+        if partition.is_leader() {
+            changes.resigned.push(id.clone());
+        }
+        let _ = partition.become_role(Role::default());
+        match self.dirs.delete(id) {
+            Ok(()) => info!(partition = %id, "log given up"),
+            Err(error) => error!(partition = %id, %error, "the log cannot be given up"),
+        }
+        changes.deleted.push(id.clone());
+    }
+
+    fn apply_topic(&self, topic: &TopicImage, broker: &BrokerConfig, changes: &mut Changes) {
+        let mut config = None;
+        for (index, placed) in &topic.partitions {
+            let Some(state) = &placed.state else {
+                continue;
+            };
+            if !placed.replicas.contains(&self.id) {
+                continue;
+            }
+            let config = config.get_or_insert_with(|| {
+                let config = TopicConfig::resolve(broker, &topic.config);
+                let options = log_options(broker, &config);
+                (config, options)
+            });
+            let id = TopicPartition::new(topic.name.clone(), *index);
+            let Some(partition) = self.ensure(&id, topic.id, &config.1) else {
+                changes.failed.push(id);
+                continue;
+            };
+            let role = Role {
+                leading: state.leader == Some(self.id),
+                leader: state.leader,
+                leader_epoch: state.leader_epoch,
+                isr: state.isr.clone(),
+                min_insync_replicas: usize::try_from(config.0.min_insync_replicas).unwrap_or(1),
+            };
+            self.take_role(&partition, role, changes);
+        }
+    }
+
+    fn take_role(&self, partition: &Arc<Partition>, role: Role, changes: &mut Changes) {
+        let (before, id) = (partition.role(), partition.id());
+        let (leading, epoch) = (role.leading, role.leader_epoch);
+        if let Err(error) = partition.become_role(role) {
+            error!(partition = %id, error = &error as &dyn std::error::Error, "cannot take its role");
+            changes.failed.push(id.clone());
+            return;
+        }
+        if leading && (!before.leading || before.leader_epoch != epoch) {
+            info!(partition = %id, leader_epoch = %epoch, "leading");
+            changes.elected.push((id.clone(), epoch));
+        } else if before.leading && !leading {
+            info!(partition = %id, leader_epoch = %epoch, "leading no more");
+            changes.resigned.push(id.clone());
+        }
+    }
+
+    /// The partition with its log, opened or created, and with these settings.
+    fn ensure(
+        &self,
+        id: &TopicPartition,
+        topic_id: uuid::Uuid,
+        options: &log::Options,
+    ) -> Option<Arc<Partition>> {
+        if let Some(found) = self.get(&id.topic, id.partition) {
+            if *found.log().options() != *options {
+                found.log().set_options(options.clone());
+            }
+            return Some(found);
+        }
+        let opened = self.open_log(id, topic_id, options);
+        let mut partitions = self
+            .partitions
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        match opened {
+            Ok(log) => {
+                let high_watermark = self.dirs.high_watermark(id);
+                let partition = Arc::new(Partition::new(log, topic_id, high_watermark));
+                partitions.offline.remove(id);
+                let topic = partitions.topics.entry(id.topic.clone()).or_default();
+                topic.insert(id.partition, partition.clone());
+                Some(partition)
+            }
+            Err(error) => {
+                if partitions.offline.insert(id.clone()) {
+                    error!(partition = %id, error = &error as &dyn std::error::Error, "no log");
+                }
+                None
+            }
+        }
+    }
+
+    fn open_log(
+        &self,
+        id: &TopicPartition,
+        topic_id: uuid::Uuid,
+        options: &log::Options,
+    ) -> Result<Arc<log::Log>, DirError> {
+        let wanted = Some(topic_id).filter(|topic_id| !topic_id.is_nil());
+        if let Some(log) = self.dirs.get(id) {
+            let found = self.dirs.topic_id(id);
+            if found.is_none() || wanted.is_none() || found == wanted {
+                log.set_options(options.clone());
+                return Ok(log);
+            }
+            // The topic was deleted and made again while this broker was away.
+            warn!(partition = %id, "the log is of a deleted topic of the same name");
+            self.dirs.delete(id)?;
+        }
+        self.dirs.create(id, wanted, options.clone())
+    }
+
+    /// Starts the task that looks after the logs: due syncs, retention, checkpoints.
+    pub fn start(self: &Arc<Self>, tasks: &Tasks) {
+        let replicas = self.clone();
+        let shutdown = tasks.shutdown().clone();
+        tasks.spawn("log maintenance", Kind::Essential, async move {
+            let mut due = Due::new(&replicas.config.broker, replicas.clock.monotonic_ms());
+            loop {
+                tokio::select! {
+                    () = tokio::time::sleep(MAINTENANCE_PERIOD) => {}
+                    () = shutdown.stopped() => return,
+                }
+                let (retention, checkpoint) = due.take(replicas.clock.monotonic_ms());
+                let replicas = replicas.clone();
+                tasks::blocking(move || replicas.maintain(retention, checkpoint)).await;
+            }
+        });
+    }
+
+    fn maintain(&self, retention: bool, checkpoint: bool) {
+        self.dirs.maintain();
+        if retention {
+            let now_ms = self.clock.wall_ms();
+            for partition in self.all() {
+                let high_watermark = partition.high_watermark();
+                if let Err(error) = partition.log().apply_retention(now_ms, high_watermark) {
+                    error!(partition = %partition.id(), %error, "retention");
+                }
+            }
+        }
+        if checkpoint && let Err(error) = self.dirs.checkpoint(&|id| self.checkpointed(id)) {
+            error!(error = &error as &dyn std::error::Error, "checkpoints");
+        }
+    }
+
+    fn checkpointed(&self, id: &TopicPartition) -> Option<Offset> {
+        self.get(&id.topic, id.partition)
+            .map(|partition| partition.high_watermark())
+    }
+
+    /// The clean stop: leads nothing more, closes all logs. Call it when no request runs. Blocks.
+    pub fn close(&self) -> Result<(), DirError> {
+        self.resign_all();
+        self.dirs.close(&|id| self.checkpointed(id))
+    }
+}
+
+/// What of the maintenance is due, by the settings' intervals.
+#[derive(Debug)]
+struct Due {
+    retention: (i64, i64),
+    checkpoint: (i64, i64),
+}
+
+impl Due {
+    fn new(broker: &BrokerConfig, now_ms: i64) -> Due {
+        Due {
+            retention: (broker.log_retention_check_interval_ms, now_ms),
+            checkpoint: (broker.replica_high_watermark_checkpoint_interval_ms, now_ms),
+        }
+    }
+
+    fn take(&mut self, now_ms: i64) -> (bool, bool) {
+        let one = |due: &mut (i64, i64)| {
+            let is = now_ms - due.1 >= due.0;
+            if is {
+                due.1 = now_ms;
+            }
+            is
+        };
+        (one(&mut self.retention), one(&mut self.checkpoint))
+    }
+}
+
+/// What the log engine is told of a topic's settings.
+pub fn log_options(broker: &BrokerConfig, topic: &TopicConfig) -> log::Options {
+    let unsigned = |value: i32| u32::try_from(value).unwrap_or(0);
+    log::Options {
+        segment_bytes: unsigned(topic.segment_bytes),
+        segment_ms: topic.segment_ms,
+        segment_index_bytes: unsigned(topic.segment_index_bytes),
+        index_interval_bytes: unsigned(topic.index_interval_bytes),
+        max_message_bytes: unsigned(topic.max_message_bytes),
+        retention_ms: topic.retention_ms,
+        retention_bytes: topic.retention_bytes,
+        flush_messages: topic.flush_messages,
+        flush_ms: topic.flush_ms,
+        timestamp_type: match topic.message_timestamp_type.as_str() {
+            "LogAppendTime" => log::TimestampType::LogAppendTime,
+            _ => log::TimestampType::CreateTime,
+        },
+        timestamp_difference_max_ms: topic.message_timestamp_difference_max_ms,
+        file_delete_delay_ms: topic.file_delete_delay_ms,
+        producer_id_expiration_ms: i64::from(broker.producer_id_expiration_ms),
+        compression: Compression::from_name(&topic.compression_type),
+        delete: topic.deletes(),
+        compact: topic.compacts(),
     }
 }

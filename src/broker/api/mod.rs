@@ -9,11 +9,17 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::protocol::{Decodable, Encodable};
 
 use crate::broker::Broker;
+use crate::broker::connection::Peer;
+use crate::broker::metrics::BrokerMetrics;
 use crate::common::disk::DiskFile;
+use crate::kafka::bounds::{self, BoundsError};
+use crate::kafka::header::{self, HeaderError};
+
+mod api_versions;
 
 /// What a handler may know about the request besides its body.
 #[derive(Clone, Debug)]
@@ -44,6 +50,20 @@ pub enum Chunk {
         /// How long it is.
         len: u64,
     },
+}
+
+impl Chunk {
+    /// Bytes on the wire.
+    #[allow(
+        clippy::len_without_is_empty,
+        reason = "a chunk may be empty, nobody asks"
+    )]
+    pub fn len(&self) -> u64 {
+        match self {
+            Chunk::Bytes(bytes) => bytes.len() as u64,
+            Chunk::File { len, .. } => *len,
+        }
+    }
 }
 
 /// What goes back to the client after the response header.
@@ -138,9 +158,95 @@ macro_rules! route {
 }
 
 /// Every API that is served, by key. What is not in here is not advertised.
-pub const ROUTES: &[Route] = &[];
+pub const ROUTES: &[Route] = &[
+    api_versions::ROUTE, // 18
+];
 
 /// The route of an API key.
 pub fn route(key: i16) -> Option<&'static Route> {
     ROUTES.iter().find(|route| route.key == key)
+}
+
+/// Why a request gets no answer; the connection is closed, as real brokers do.
+#[derive(Debug, thiserror::Error)]
+pub enum Closed {
+    /// The header does not read.
+    #[error(transparent)]
+    Header(#[from] HeaderError),
+    /// The API is not served, or not in this version.
+    #[error("API {key} v{version} is not served")]
+    Version {
+        /// The API key.
+        key: i16,
+        /// The version.
+        version: i16,
+    },
+    /// A count or length in the body goes beyond the frame.
+    #[error(transparent)]
+    Bounds(#[from] BoundsError),
+    /// The body does not decode, or its answer does not encode.
+    #[error(transparent)]
+    Bad(#[from] BadRequest),
+    /// A Produce with acks=0 failed: closing is the only way to say so.
+    #[error("a produce request with acks=0 failed")]
+    Unacknowledged,
+}
+
+/// Serves one frame: what goes back, with its length in front; `None` where nothing does.
+pub async fn dispatch(
+    broker: &Broker,
+    peer: &Peer,
+    frame: Bytes,
+) -> Result<Option<Vec<Chunk>>, Closed> {
+    let began_us = broker.clock.monotonic_us();
+    let (header, body) = header::parse(frame)?;
+    let (key, version) = (header.key, header.version);
+    let route = route(key)
+        .ok_or(Closed::Version { key, version })
+        .and_then(|route| match version {
+            version if (route.min..=route.max).contains(&version) => Ok(Some(route)),
+            _ if key == api_versions::ROUTE.key => Ok(None),
+            version => Err(Closed::Version { key, version }),
+        })?;
+    let Some(route) = route else {
+        let body = api_versions::unsupported();
+        return Ok(Some(framed(key, 0, header.correlation_id, vec![body])));
+    };
+    bounds::check_request(key, version, &body)?;
+    let context = Context {
+        version,
+        client_id: header.client_id.unwrap_or_default(),
+        peer: peer.address,
+        listener: peer.listener.clone(),
+        connection: peer.number,
+    };
+    let reply = (route.handle)(broker, &context, body).await?;
+    let taken_us = u64::try_from(broker.clock.monotonic_us() - began_us).unwrap_or(0);
+    observe(&broker.metrics, key, taken_us);
+    match reply {
+        Reply::Body(chunks) => Ok(Some(framed(key, version, header.correlation_id, chunks))),
+        Reply::Nothing => Ok(None),
+        Reply::Close => Err(Closed::Unacknowledged),
+    }
+}
+
+/// Puts length and response header in front of a body.
+fn framed(key: i16, version: i16, correlation_id: i32, mut body: Vec<Chunk>) -> Vec<Chunk> {
+    let body_len: u64 = body.iter().map(Chunk::len).sum();
+    let mut head = BytesMut::with_capacity(16);
+    head.put_i32(0);
+    header::put_response(key, version, correlation_id, &mut head);
+    // Responses are bounded far below 2 GiB by the limits on requests and on what a fetch returns.
+    let length = u64::try_from(head.len() - 4).unwrap_or(0) + body_len;
+    head[..4].copy_from_slice(&i32::try_from(length).unwrap_or(i32::MAX).to_be_bytes());
+    body.insert(0, Chunk::Bytes(head.freeze()));
+    body
+}
+
+fn observe(metrics: &BrokerMetrics, key: i16, taken_us: u64) {
+    match key {
+        0 => metrics.produce_us.observe_us(taken_us),
+        1 => metrics.fetch_us.observe_us(taken_us),
+        _ => metrics.other_us.observe_us(taken_us),
+    }
 }
