@@ -263,6 +263,8 @@ settings! {
         "Enable controlled shutdown of the server";
     controller_listener_names: Option<Vec<String>> = "controller.listener.names", None, Any, High, ReadOnly,
         "A comma-separated list of the names of the listeners used by the controller";
+    controller_quorum_bootstrap_servers: Vec<String> = "controller.quorum.bootstrap.servers", Some(""), Any, High, ReadOnly,
+        "List of endpoints to use for bootstrapping the cluster metadata";
     controller_quorum_voters: Vec<String> = "controller.quorum.voters", Some(""), Any, High, ReadOnly,
         "Map of id/endpoint information for the set of voters in a comma-separated list of {id}@{host}:{port} entries";
     default_replication_factor: i32 = "default.replication.factor", Some("1"), Any, Medium, ReadOnly,

@@ -6,11 +6,17 @@
 //! small options. May read files; never writes.
 
 pub mod describe;
+pub mod env;
 pub mod keys;
 pub mod listeners;
+pub mod load;
+pub mod properties;
 pub mod raw;
+pub mod resolve;
 pub mod topic;
 pub mod value;
+pub mod yaml;
+pub mod zoo_cfg;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -23,6 +29,7 @@ pub use describe::{
 };
 pub use keys::{BrokerConfig, CoordinatorConfig, HttpConfig, LoggingConfig, NodeConfig};
 pub use listeners::{Endpoint, Listeners, SecurityProtocol};
+pub use load::{Flag, Loaded, Sources, load};
 use raw::Values;
 pub use topic::TopicConfig;
 

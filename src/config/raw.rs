@@ -234,10 +234,12 @@ pub fn cut(text: &str) -> String {
 /// The known name nearest to a wrong one, if one is near enough to be meant.
 pub fn nearest<'a>(wrong: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let wrong: Vec<char> = wrong.to_ascii_lowercase().chars().take(80).collect();
+    let limit = |name: &str| 1 + wrong.len().min(name.len()) / 5;
     known
+        .filter(|name| wrong.len().abs_diff(name.len()) <= limit(name))
         .map(|name| (distance(&wrong, name), name))
         .min()
-        .filter(|(distance, name)| *distance <= 1 + wrong.len().min(name.len()) / 5)
+        .filter(|(distance, name)| *distance <= limit(name))
         .map(|(_, name)| name)
 }
 

@@ -1,0 +1,252 @@
+//! `TRIPOD_*` and `KAFKA_*` variables.
+//!
+//! Pure: the caller hands the variables in. `KAFKA_*` names follow Apache's image: strip the prefix,
+//! lower case, `_` is `.`, `__` is `_`, `___` is `-`. An unknown `KAFKA_*` name is a warning only,
+//! because images and Testcontainers set some that mean nothing here; an unknown `TRIPOD_*` is a problem.
+
+use crate::config::keys::{self, Key};
+use crate::config::raw::{Origin, Problem, Said, SourceKind, Values, cut, nearest};
+use crate::config::resolve;
+
+/// `KAFKA_*` names that concern the JVM or the image, not the broker.
+const NOT_SETTINGS: &[&str] = &[
+    "KAFKA_VERSION",
+    "KAFKA_HEAP_OPTS",
+    "KAFKA_LOG4J_OPTS",
+    "KAFKA_OPTS",
+    "KAFKA_JMX_OPTS",
+    "KAFKA_JVM_PERFORMANCE_OPTS",
+    "KAFKA_GC_LOG_OPTS",
+    "KAFKA_LOG4J_ROOT_LOGLEVEL",
+    "KAFKA_LOG4J_LOGGERS",
+    "KAFKA_TOOLS_LOG4J_LOGLEVEL",
+    "KAFKA_JMX_HOSTNAME",
+    "KAFKA_HOME",
+    "KAFKA_BOOTSTRAP_SERVERS",
+];
+
+/// `TRIPOD_*` names that the command line reads itself.
+const OURS: &[&str] = &[
+    "TRIPOD_CONFIG",
+    "TRIPOD_SERVER_PROPERTIES",
+    "TRIPOD_ZOO_CFG",
+];
+
+/// Takes what the variables say.
+pub fn read(variables: &[(String, String)], values: &mut Values) {
+    for (name, value) in variables {
+        if is_service_link(name, value) {
+            continue;
+        }
+        match name.as_str() {
+            "CLUSTER_ID" | "KAFKA_CLUSTER_ID" => say(
+                values,
+                SourceKind::KafkaVariable,
+                name,
+                "node.cluster.id".into(),
+                value,
+            ),
+            "JMX_PORT" | "KAFKA_JMX_PORT" => {
+                let origin = Origin::named(SourceKind::KafkaVariable, format!("variable {name}"));
+                values.warnings.push(Problem::at(
+                    &origin,
+                    "JMX is not spoken here; the same figures are on the HTTP port under /metrics",
+                ));
+            }
+            _ if NOT_SETTINGS.contains(&name.as_str()) || OURS.contains(&name.as_str()) => {}
+            _ => {
+                if let Some(rest) = name.strip_prefix("KAFKA_") {
+                    kafka(name, rest, value, values);
+                } else if let Some(rest) = name.strip_prefix("TRIPOD_") {
+                    tripod(name, rest, value, values);
+                }
+            }
+        }
+    }
+}
+
+fn kafka(name: &str, rest: &str, value: &str, values: &mut Values) {
+    let property = kafka_name(rest);
+    let known = keys::broker().find(|key| key.name.eq_ignore_ascii_case(&property));
+    match known {
+        Some(key) => say(values, SourceKind::KafkaVariable, name, key.path(), value),
+        None => {
+            let near = nearest(&property, keys::broker().map(|key| key.name));
+            let hint = near.map_or(String::new(), |near| format!("; the nearest is {near}"));
+            let origin =
+                Origin::named(SourceKind::KafkaVariable, format!("variable {}", cut(name)));
+            let text = format!("no setting is named {}{hint}", cut(&property));
+            values.warnings.push(Problem::at(&origin, text));
+        }
+    }
+}
+
+/// The rule of Apache's `KafkaDockerWrapper`.
+pub fn kafka_name(rest: &str) -> String {
+    rest.to_lowercase()
+        .replace('_', ".")
+        .replace("...", "-")
+        .replace("..", "_")
+}
+
+fn tripod(name: &str, rest: &str, value: &str, values: &mut Values) {
+    let flat = flatten(rest);
+    let member = flat
+        .strip_prefix("COORDINATORSERVER")
+        .filter(|digits| !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()));
+    let path = match member {
+        Some(digits) => Some(format!("coordinator.server.{digits}")),
+        None => keys::all()
+            .find(|key| flatten(&key.path()) == flat)
+            .map(Key::path),
+    };
+    if let Some(path) = path {
+        say(values, SourceKind::TripodVariable, name, path, value);
+        return;
+    }
+    let names: Vec<String> = keys::all().map(variable).collect();
+    let near = nearest(name, names.iter().map(String::as_str));
+    let hint = near.map_or(String::new(), |near| format!("; did you mean {near}?"));
+    let origin = Origin::named(
+        SourceKind::TripodVariable,
+        format!("variable {}", cut(name)),
+    );
+    values.problems.push(Problem::at(
+        &origin,
+        format!("no setting has this name{hint}"),
+    ));
+}
+
+fn say(values: &mut Values, kind: SourceKind, name: &str, path: String, value: &str) {
+    resolve::say(
+        values,
+        Said {
+            path,
+            value: value.to_owned(),
+            origin: Origin::named(kind, format!("variable {name}")),
+        },
+    );
+}
+
+/// The `TRIPOD_*` name of a setting.
+pub fn variable(key: &Key) -> String {
+    let mut name = String::from("TRIPOD_");
+    for c in key.path().chars() {
+        if c.is_ascii_uppercase() {
+            name.push('_');
+        }
+        name.push(if c.is_ascii_alphanumeric() {
+            c.to_ascii_uppercase()
+        } else {
+            '_'
+        });
+    }
+    name
+}
+
+fn flatten(name: &str) -> String {
+    name.chars()
+        .filter(char::is_ascii_alphanumeric)
+        .map(|c| c.to_ascii_uppercase())
+        .collect()
+}
+
+/// Kubernetes tells every pod about Services by variables: a Service named `kafka` makes
+/// `KAFKA_PORT=tcp://…`, which is nobody's setting.
+fn is_service_link(name: &str, value: &str) -> bool {
+    let link = value.starts_with("tcp://") || value.starts_with("udp://");
+    (link && name.ends_with("_PORT"))
+        || name.ends_with("_SERVICE_HOST")
+        || name.ends_with("_SERVICE_PORT")
+        || name.contains("_SERVICE_PORT_")
+        || name.split("_PORT_").nth(1).is_some_and(|rest| {
+            let mut parts = rest.split('_');
+            parts.next().is_some_and(|port| port.parse::<u16>().is_ok())
+                && parts
+                    .next()
+                    .is_some_and(|protocol| matches!(protocol, "TCP" | "UDP"))
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read_all(variables: &[(&str, &str)]) -> Values {
+        let mut values = Values::default();
+        let variables: Vec<_> = variables
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
+        read(&variables, &mut values);
+        values
+    }
+
+    #[test]
+    fn kafka_names_follow_apaches_image() {
+        assert_eq!(
+            kafka_name("OFFSETS_TOPIC_NUM_PARTITIONS"),
+            "offsets.topic.num.partitions"
+        );
+        assert_eq!(kafka_name("A__B___C"), "a_b-c");
+        let values = read_all(&[
+            ("KAFKA_ZOOKEEPER_CONNECT", "z:2181"),
+            ("KAFKA_CONFLUENT_SUPPORT_METRICS_ENABLE", "0"),
+            ("KAFKA_OPTS", "-Xmx1g"),
+            ("KAFKA_PORT", "tcp://10.0.0.1:9092"),
+            ("KAFKA_PORT_9092_TCP_ADDR", "10.0.0.1"),
+            ("KAFKA_SERVICE_HOST", "10.0.0.1"),
+            ("TRIPOD_NODE1_SERVICE_PORT_KAFKA", "9092"),
+            ("JMX_PORT", "9988"),
+            ("PATH", "/bin"),
+        ]);
+        assert_eq!(
+            values
+                .said("broker.zookeeper.connect")
+                .map(|s| s.value.as_str()),
+            Some("z:2181")
+        );
+        assert_eq!(values.iter().count(), 1);
+        assert_eq!(values.problems, []);
+        let warnings: Vec<_> = values.warnings.iter().map(ToString::to_string).collect();
+        assert_eq!(warnings.len(), 2, "{warnings:?}");
+        assert!(warnings[0].contains("confluent.support.metrics.enable"));
+        assert!(warnings[1].starts_with("variable JMX_PORT: ") && warnings[1].contains("/metrics"));
+    }
+
+    #[test]
+    fn our_own_names_are_strict() {
+        let values = read_all(&[
+            ("TRIPOD_BROKER_NUM_PARTITIONS", "3"),
+            ("TRIPOD_COORDINATOR_TICK_TIME", "1s"),
+            ("TRIPOD_COORDINATOR_SERVER_2", "b:2888:3888"),
+            ("TRIPOD_BROKER_NUM_PARTITION", "3"),
+        ]);
+        assert_eq!(
+            values
+                .said("coordinator.tickTime")
+                .map(|s| s.value.as_str()),
+            Some("1000")
+        );
+        assert!(values.said("coordinator.server.2").is_some());
+        assert_eq!(
+            values
+                .problems
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>(),
+            [
+                "variable TRIPOD_BROKER_NUM_PARTITION: no setting has this name; did you mean TRIPOD_BROKER_NUM_PARTITIONS?"
+            ]
+        );
+    }
+
+    #[test]
+    fn no_two_settings_share_a_variable() {
+        let mut seen = std::collections::BTreeSet::new();
+        for key in keys::all() {
+            assert!(seen.insert(flatten(&key.path())), "{}", key.path());
+            assert!(flatten(&variable(key)).ends_with(&flatten(&key.path())));
+        }
+    }
+}

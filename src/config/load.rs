@@ -1,0 +1,151 @@
+//! Reads the files and puts all sources together.
+//!
+//! The only file of this module that touches the disk. It reads, never writes.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::config::raw::{Origin, Problem, Report, Said, SourceKind, Values};
+use crate::config::resolve::{self, Facts};
+use crate::config::{Config, env, yaml, zoo_cfg};
+
+/// The largest configuration file that is read.
+const FILE_BYTES_MAX: u64 = 1024 * 1024;
+
+/// One value from the command line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Flag {
+    /// As the user wrote it, for messages.
+    pub shown: String,
+    /// The setting's path.
+    pub path: String,
+    /// The value.
+    pub value: String,
+}
+
+/// Where to look.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    /// Our YAML file.
+    pub yaml: Option<PathBuf>,
+    /// A Kafka broker's file.
+    pub server_properties: Option<PathBuf>,
+    /// A ZooKeeper's file.
+    pub zoo_cfg: Option<PathBuf>,
+    /// The environment.
+    pub variables: Vec<(String, String)>,
+    /// The command line.
+    pub flags: Vec<Flag>,
+    /// What the command implies unless anybody says otherwise: path and value.
+    pub implied: Vec<(String, String)>,
+    /// This machine's name.
+    pub hostname: String,
+}
+
+/// A configuration, and what is odd about it.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// Complete and checked.
+    pub config: Config,
+    /// Worth a line in the log.
+    pub warnings: Vec<Problem>,
+}
+
+/// Reads every source and resolves them; all problems in one report.
+pub fn load(sources: &Sources) -> Result<Loaded, Report> {
+    let mut values = Values::default();
+    for (path, value) in &sources.implied {
+        let (path, value) = (path.clone(), value.clone());
+        let origin = Origin::named(SourceKind::Implied, "this command");
+        resolve::say(
+            &mut values,
+            Said {
+                path,
+                value,
+                origin,
+            },
+        );
+    }
+    if let Some((file, text)) = open(sources.server_properties.as_deref(), &mut values) {
+        resolve::server_properties(&file, &text, &mut values);
+    }
+    if let Some((file, text)) = open(sources.zoo_cfg.as_deref(), &mut values) {
+        zoo_cfg::read(&file, &text, &mut values);
+    }
+    if let Some((file, text)) = open(sources.yaml.as_deref(), &mut values) {
+        let (said, problems) = yaml::parse(&file, &text);
+        values.problems.extend(problems);
+        for said in said {
+            resolve::say(&mut values, said);
+        }
+    }
+    env::read(&sources.variables, &mut values);
+    for flag in &sources.flags {
+        let (path, value) = (flag.path.clone(), flag.value.clone());
+        let origin = Origin::named(SourceKind::Flag, flag.shown.as_str());
+        resolve::say(
+            &mut values,
+            Said {
+                path,
+                value,
+                origin,
+            },
+        );
+    }
+    let facts = Facts {
+        hostname: sources.hostname.clone(),
+        zoo_cfg: sources.zoo_cfg.is_some(),
+        server_properties: sources.server_properties.is_some(),
+        myid: read_myid(&values),
+    };
+    let config = resolve::resolve(&mut values, &facts);
+    let mut problems = values.problems;
+    if problems.is_empty() {
+        Ok(Loaded {
+            config,
+            warnings: values.warnings,
+        })
+    } else {
+        problems.sort();
+        problems.dedup();
+        Err(Report { problems })
+    }
+}
+
+fn open(path: Option<&Path>, values: &mut Values) -> Option<(Arc<str>, String)> {
+    let path = path?;
+    let file: Arc<str> = Arc::from(path.display().to_string());
+    match read(path) {
+        Ok(text) => Some((file, text)),
+        Err(text) => {
+            let origin = Origin::line(SourceKind::Properties, &file, 0);
+            values.problems.push(Problem::at(&origin, text));
+            None
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<String, String> {
+    let file = std::fs::File::open(path).map_err(|error| format!("cannot be read: {error}"))?;
+    let mut bytes = Vec::new();
+    file.take(FILE_BYTES_MAX + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| format!("cannot be read: {error}"))?;
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        return Err(format!("is larger than {FILE_BYTES_MAX} bytes"));
+    }
+    String::from_utf8(bytes).map_err(|_| "is not UTF-8 text".to_owned())
+}
+
+/// The text of `myid` in the directory that was said, if it is there.
+fn read_myid(values: &Values) -> Option<String> {
+    let directory = match values.said("coordinator.dataDir") {
+        Some(said) => PathBuf::from(said.value.trim()),
+        None => PathBuf::from(values.said("node.data.dir")?.value.trim()).join("coordinator"),
+    };
+    read(&directory.join("myid")).ok()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,567 @@
+//! From what was said to a [`Config`]: precedence, ranges, and the rules between settings.
+//!
+//! Pure. Everything that is wrong ends in `Values::problems`; nothing here stops at the first one.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use crate::common::ids::{BrokerId, MemberId};
+use crate::common::net::HostPort;
+use crate::common::units;
+use crate::config::keys::{self, Honour, Key};
+use crate::config::raw::{self, Origin, Problem, Said, SourceKind, Values, cut, nearest};
+use crate::config::value::Kind;
+use crate::config::{
+    BrokerConfig, Config, CoordinatorConfig, HttpConfig, Listeners, LoggingConfig, Member,
+    NodeConfig, Roles, ZookeeperConnect, zoo_cfg,
+};
+
+/// What the resolver has to know of this machine and of the command line.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// This machine's name.
+    pub hostname: String,
+    /// Was a `zoo.cfg` given?
+    pub zoo_cfg: bool,
+    /// Was a `server.properties` given?
+    pub server_properties: bool,
+    /// The text of `dataDir/myid`, where there is one.
+    pub myid: Option<String>,
+}
+
+/// Notes what a source said. Our own sources may use human units, and may name only what exists.
+pub fn say(values: &mut Values, mut said: Said) {
+    if said.path.starts_with("coordinator.server.") {
+        values.say(said);
+        return;
+    }
+    let Some(key) = keys::all().find(|key| key.path() == said.path) else {
+        let paths: Vec<String> = keys::all().map(Key::path).collect();
+        let near = nearest(&said.path, paths.iter().map(String::as_str));
+        let hint = near.map_or(String::new(), |near| format!("; did you mean {near}?"));
+        let text = format!("{} is unknown{hint}", cut(&said.path));
+        values.problems.push(Problem::at(&said.origin, text));
+        return;
+    };
+    if matches!(
+        said.origin.kind,
+        SourceKind::Yaml | SourceKind::TripodVariable | SourceKind::Flag
+    ) {
+        said.value = humane(key, said.value);
+    }
+    values.say(said);
+}
+
+/// `64MiB` and `7d` as the plain numbers that Kafka knows.
+fn humane(key: &Key, value: String) -> String {
+    if !matches!(key.kind, Kind::Int | Kind::Long) {
+        return value;
+    }
+    let number = if key.name.ends_with("ms") || key.name.ends_with("Time") {
+        units::parse_millis(&value)
+    } else if key.name.ends_with("bytes") || key.name.ends_with("maxbuffer") {
+        units::parse_bytes(&value)
+    } else {
+        None
+    };
+    number.map_or(value, |number| number.to_string())
+}
+
+/// Takes what a `server.properties` says. As in Kafka, what is unknown there is a warning.
+pub fn server_properties(file: &std::sync::Arc<str>, text: &str, values: &mut Values) {
+    for property in crate::config::properties::parse(text) {
+        let origin = Origin::line(SourceKind::Properties, file, property.line);
+        let known = keys::broker().find(|key| key.name == property.key);
+        match known {
+            Some(key) => values.say(Said {
+                path: key.path(),
+                value: property.value,
+                origin,
+            }),
+            None => values
+                .warnings
+                .push(Problem::at(&origin, unknown_property(&property.key))),
+        }
+    }
+}
+
+fn unknown_property(name: &str) -> String {
+    if name.starts_with("listener.name.") {
+        return format!(
+            "{} has no effect: only PLAINTEXT listeners are supported yet",
+            cut(name)
+        );
+    }
+    let near = nearest(name, keys::broker().map(|key| key.name));
+    let hint = near.map_or(String::new(), |near| format!("; the nearest is {near}"));
+    format!("{} is unknown and has no effect{hint}", cut(name))
+}
+
+/// Chooses, checks and completes. The problems are in `values` afterwards; with any of them the
+/// configuration must not be used.
+pub fn resolve(values: &mut Values, facts: &Facts) -> Config {
+    refuse(values);
+    let node = NodeConfig::take(values);
+    let mut broker = BrokerConfig::take(values);
+    let mut coordinator = CoordinatorConfig::take(values);
+    let http = HttpConfig::take(values);
+    let log = LoggingConfig::take(values);
+    check_untyped(values);
+
+    let roles = roles(values, facts, &node, &broker);
+    let voters = voters(values, &broker);
+    let members = if roles.coordinator {
+        members(values, &voters)
+    } else {
+        Vec::new()
+    };
+    broker.broker_id = broker_id(values, roles, &node, &broker, &coordinator, &members);
+    let myid = myid(values, facts, roles, &node, &broker, &coordinator, &members);
+    if let Some(member) = members.iter().find(|member| member.id == myid)
+        && let Some(client) = &member.client
+        && values.said("coordinator.clientPort").is_none()
+    {
+        coordinator.client_port = i32::from(client.port);
+    }
+    let zookeeper = zookeeper(values, roles, &broker, &coordinator, &members, &voters);
+    let listeners = listeners(values, facts, roles, &broker);
+    if roles.broker {
+        check_broker(values, &broker);
+    }
+    let log_dirs = log_dirs(values, &node, &broker);
+    let coordinator_dir = coordinator_dir(values, facts, roles, &node, &coordinator);
+    Config {
+        roles,
+        broker_id: BrokerId(broker.broker_id),
+        myid,
+        listeners,
+        log_dirs,
+        coordinator_dir,
+        // A file with one server line is ZooKeeper's standalone mode.
+        members: if members.len() > 1 {
+            members
+        } else {
+            Vec::new()
+        },
+        zookeeper,
+        statics: statics(values),
+        node,
+        broker,
+        coordinator,
+        http,
+        log,
+    }
+}
+
+/// Reports values of rows that have no field.
+fn check_untyped(values: &mut Values) {
+    let untyped = keys::REPORTED.iter().filter_map(|key| {
+        let said = values.said(&key.path())?;
+        let problem = raw::check(key, &said.value).err()?;
+        Some(Problem::at(&said.origin, problem))
+    });
+    let problems: Vec<Problem> = untyped.collect();
+    values.problems.extend(problems);
+    let idle =
+        |key: &&Key| key.honour == Honour::Reported || keys::WITHOUT_EFFECT.contains(&key.name);
+    let said: Vec<&str> = keys::broker()
+        .filter(idle)
+        .filter(|key| {
+            values
+                .said(&key.path())
+                .is_some_and(|said| Some(said.value.as_str()) != key.default)
+        })
+        .map(|key| key.name)
+        .collect();
+    if !said.is_empty() {
+        let text = format!("accepted, but without effect here: {}", said.join(", "));
+        values.warnings.push(Problem::general(text));
+    }
+}
+
+fn refuse(values: &mut Values) {
+    let refused = keys::REFUSED.iter().filter_map(|key| {
+        let said = values.said(&key.path())?;
+        let problem = raw::check(key, &said.value).err()?;
+        Some(Problem::at(&said.origin, problem))
+    });
+    let problems: Vec<Problem> = refused.collect();
+    values.problems.extend(problems);
+}
+
+/// The broker settings that were said, by Kafka's name.
+fn statics(values: &Values) -> BTreeMap<String, String> {
+    keys::broker()
+        .filter_map(|key| {
+            let said = values.said(&key.path())?;
+            let text = raw::check(key, &said.value).ok()?;
+            Some((key.name.to_owned(), text))
+        })
+        .collect()
+}
+
+/// Which halves are asked for: said outright, or as the variables of Kafka's images and the files imply.
+fn roles(values: &Values, facts: &Facts, node: &NodeConfig, broker: &BrokerConfig) -> Roles {
+    let has = |list: &[String], role: &str| list.iter().any(|item| item == role);
+    let zookeeper = values.said("broker.zookeeper.connect").is_some();
+    if values.said("node.roles").is_some() {
+        return Roles {
+            coordinator: has(&node.roles, "coordinator"),
+            broker: has(&node.roles, "broker"),
+        };
+    }
+    if values.said("broker.process.roles").is_some() && !zookeeper {
+        return Roles {
+            coordinator: has(&broker.process_roles, "controller"),
+            broker: has(&broker.process_roles, "broker"),
+        };
+    }
+    let section = |name: &str| values.iter().any(|said| said.path.starts_with(name));
+    let coordinator = facts.zoo_cfg || section("coordinator.");
+    let from_kafka = values
+        .said("broker.zookeeper.connect")
+        .is_some_and(|said| said.origin.kind == SourceKind::KafkaVariable);
+    Roles {
+        coordinator: !from_kafka && (coordinator || !zookeeper),
+        broker: !facts.zoo_cfg || facts.server_properties || section("broker."),
+    }
+}
+
+/// `controller.quorum.voters`: who would be Kafka's controllers are our coordinators.
+fn voters(values: &mut Values, broker: &BrokerConfig) -> Vec<Member> {
+    let mut voters = Vec::new();
+    for item in &broker.controller_quorum_voters {
+        let voter = item.split_once('@').and_then(|(id, address)| {
+            let id = id.trim().parse::<u8>().ok()?;
+            Some((id, HostPort::parse(address, None).ok()?))
+        });
+        match voter {
+            Some((id, address)) => voters.push(Member {
+                id: MemberId(u64::from(id)),
+                host: address.host,
+                quorum_port: address.port,
+                election_port: address.port,
+                client: None,
+            }),
+            None => {
+                let text = format!(
+                    "'{}' is not id@host:port with an id from 0 to 255",
+                    cut(item)
+                );
+                blame(values, "broker.controller.quorum.voters", text);
+            }
+        }
+    }
+    if voters.is_empty() && broker.controller_quorum_bootstrap_servers.len() > 1 {
+        let text =
+            "several controllers need their ids: say controller.quorum.voters=id@host:port,…";
+        blame(values, "broker.controller.quorum.bootstrap.servers", text);
+    }
+    voters
+}
+
+fn members(values: &mut Values, voters: &[Member]) -> Vec<Member> {
+    let mut members = Vec::new();
+    let mut problems = Vec::new();
+    for said in values.iter() {
+        if let Some(id) = said.path.strip_prefix("coordinator.server.") {
+            match zoo_cfg::member(id, &said.value) {
+                Ok(member) => members.push(member),
+                Err(text) => problems.push(Problem::at(&said.origin, text)),
+            }
+        }
+    }
+    let broken = !problems.is_empty();
+    values.problems.extend(problems);
+    if members.is_empty() {
+        members = voters.to_vec();
+    }
+    members.sort_by_key(|member| member.id);
+    let distinct = members.windows(2).all(|pair| pair[0].id != pair[1].id);
+    if !distinct {
+        let text = "two servers have the same id";
+        values.problems.push(Problem::general(text));
+    }
+    if !broken && !matches!(members.len(), 0 | 1 | 3 | 5 | 7) {
+        let text = format!(
+            "an ensemble has 1, 3, 5 or 7 servers, not {}",
+            members.len()
+        );
+        values.problems.push(Problem::general(text));
+    }
+    members
+}
+
+fn broker_id(
+    values: &mut Values,
+    roles: Roles,
+    node: &NodeConfig,
+    broker: &BrokerConfig,
+    coordinator: &CoordinatorConfig,
+    members: &[Member],
+) -> i32 {
+    let (id, kraft) = (broker.broker_id, broker.node_id);
+    if id >= 0 && kraft >= 0 && id != kraft {
+        let text = format!("broker.id ({id}) and node.id ({kraft}) differ");
+        blame(values, "broker.node.id", text);
+    }
+    for (path, id) in [("broker.broker.id", id), ("broker.node.id", kraft)] {
+        if id < -1 {
+            blame(values, path, format!("{id} cannot be a broker's id"));
+        }
+    }
+    let said = [Some(id), Some(kraft), node.id];
+    if let Some(id) = said.into_iter().flatten().find(|id| *id >= 0) {
+        return id;
+    }
+    let elsewhere = values.said("broker.zookeeper.connect").is_some();
+    if roles.broker && (members.len() > 1 || (elsewhere && !roles.coordinator)) {
+        let text = "broker.id is not said; ids are not generated here, so give each broker its own";
+        values.problems.push(Problem::general(text));
+    }
+    coordinator.myid.unwrap_or(1)
+}
+
+fn myid(
+    values: &mut Values,
+    facts: &Facts,
+    roles: Roles,
+    node: &NodeConfig,
+    broker: &BrokerConfig,
+    coordinator: &CoordinatorConfig,
+    members: &[Member],
+) -> MemberId {
+    let kraft = (values.said("broker.process.roles").is_some() || node.id.is_some())
+        .then_some(broker.broker_id);
+    let from_file = facts.myid.as_deref().map(zoo_cfg::myid);
+    let id = match (coordinator.myid, from_file) {
+        (Some(said), _) => Some(said),
+        (None, Some(Ok(id))) => Some(id),
+        (None, Some(Err(text))) => {
+            if roles.coordinator {
+                values
+                    .problems
+                    .push(Problem::general(format!("the file myid: {text}")));
+            }
+            return MemberId(1);
+        }
+        (None, None) => node.id.or(kraft),
+    };
+    if !roles.coordinator {
+        return MemberId(1);
+    }
+    let id = match (id, members) {
+        (Some(id), _) => id,
+        (None, [] | [_]) => {
+            // Alone, and nobody says a number: the only server line's, else the broker's own.
+            return members.first().map_or(MemberId(1), |member| member.id);
+        }
+        (None, _) => {
+            let text = "myid is missing: it says which of the servers this is, in the file dataDir/myid or with --myid";
+            values.problems.push(Problem::general(text));
+            return MemberId(1);
+        }
+    };
+    let id = MemberId(u64::try_from(id).unwrap_or(0));
+    if id.0 > 255 {
+        let text = format!("{id} cannot be a coordinator's id: it goes from 0 to 255");
+        values.problems.push(Problem::general(text));
+    } else if !members.is_empty() && !members.iter().any(|member| member.id == id) {
+        let text = format!("myid is {id}, but there is no server.{id}");
+        values.problems.push(Problem::general(text));
+    }
+    id
+}
+
+fn zookeeper(
+    values: &mut Values,
+    roles: Roles,
+    broker: &BrokerConfig,
+    coordinator: &CoordinatorConfig,
+    members: &[Member],
+    voters: &[Member],
+) -> ZookeeperConnect {
+    if let Some(text) = broker
+        .zookeeper_connect
+        .as_deref()
+        .filter(|text| !text.is_empty())
+    {
+        let (servers, chroot) = match text.find('/') {
+            Some(at) => text.split_at(at),
+            None => (text, ""),
+        };
+        return match HostPort::parse_list(servers, Some(2181)) {
+            Ok(servers) if !servers.is_empty() => ZookeeperConnect {
+                servers,
+                chroot: chroot.trim_end_matches('/').to_owned(),
+            },
+            Ok(_) => {
+                blame(
+                    values,
+                    "broker.zookeeper.connect",
+                    "zookeeper.connect names no server",
+                );
+                ZookeeperConnect::default()
+            }
+            Err(text) => {
+                blame(
+                    values,
+                    "broker.zookeeper.connect",
+                    format!("zookeeper.connect: {text}"),
+                );
+                ZookeeperConnect::default()
+            }
+        };
+    }
+    let client_port = u16::try_from(coordinator.client_port).unwrap_or(2181);
+    let ensemble = if members.is_empty() { voters } else { members };
+    let servers = if !roles.coordinator || members.len() > 1 {
+        ensemble
+            .iter()
+            .map(|member| client_address(member, client_port))
+            .collect()
+    } else {
+        let host = coordinator
+            .client_port_address
+            .clone()
+            .filter(|host| !matches!(host.as_str(), "" | "0.0.0.0" | "::"))
+            .unwrap_or_else(|| "localhost".to_owned());
+        vec![HostPort::new(host, client_port)]
+    };
+    if roles.broker && servers.is_empty() {
+        let text =
+            "Missing required configuration \"zookeeper.connect\" which has no default value.";
+        values.problems.push(Problem::general(text));
+    }
+    ZookeeperConnect {
+        servers,
+        chroot: String::new(),
+    }
+}
+
+/// Where a member serves clients.
+fn client_address(member: &Member, client_port: u16) -> HostPort {
+    match &member.client {
+        Some(client) if matches!(client.host.as_str(), "" | "0.0.0.0" | "::") => {
+            HostPort::new(member.host.clone(), client.port)
+        }
+        Some(client) => client.clone(),
+        None => HostPort::new(member.host.clone(), client_port),
+    }
+}
+
+fn listeners(values: &mut Values, facts: &Facts, roles: Roles, broker: &BrokerConfig) -> Listeners {
+    if !roles.broker {
+        let kraft = values.said("broker.process.roles").is_some();
+        if kraft && values.said("broker.advertised.listeners").is_some() {
+            let text = "advertised.listeners must not be set when process.roles is controller";
+            blame(values, "broker.advertised.listeners", text);
+        }
+    } else {
+        let mut broker = broker.clone();
+        // The listeners of controllers are said to belong to them even where a file forgets to.
+        if broker.controller_listener_names.is_none() {
+            broker.controller_listener_names = Some(vec!["CONTROLLER".to_owned()]);
+        }
+        match Listeners::resolve(&broker, &facts.hostname) {
+            Ok(listeners) => return listeners,
+            Err(problems) => {
+                for (name, text) in problems {
+                    blame(values, &format!("broker.{name}"), text);
+                }
+            }
+        }
+    }
+    Listeners {
+        bound: Vec::new(),
+        advertised: Vec::new(),
+        inter_broker: String::new(),
+    }
+}
+
+/// The rules between settings of `kafka.server.KafkaConfig`.
+fn check_broker(values: &mut Values, broker: &BrokerConfig) {
+    let mut rule = |holds: bool, name: &str, text: &str| {
+        if !holds {
+            blame(values, &format!("broker.{name}"), text);
+        }
+    };
+    rule(
+        broker.log_roll_time_millis() >= 1,
+        "log.roll.ms",
+        "log.roll.ms must be equal or greater than 1",
+    );
+    rule(
+        broker.log_roll_jitter_millis() >= 0,
+        "log.roll.jitter.ms",
+        "log.roll.jitter.ms must be equal or greater than 0",
+    );
+    let retention = broker.log_retention_time_millis();
+    rule(
+        retention >= 1 || retention == -1,
+        "log.retention.ms",
+        "log.retention.ms must be unlimited (-1) or, equal or greater than 1",
+    );
+    rule(
+        broker.replica_fetch_wait_max_ms <= broker.replica_socket_timeout_ms,
+        "replica.fetch.wait.max.ms",
+        "replica.socket.timeout.ms should always be at least replica.fetch.wait.max.ms to prevent unnecessary socket timeouts",
+    );
+    rule(
+        i64::from(broker.replica_fetch_wait_max_ms) <= broker.replica_lag_time_max_ms,
+        "replica.fetch.wait.max.ms",
+        "replica.fetch.wait.max.ms should always be less than or equal to replica.lag.time.max.ms to prevent frequent changes in ISR",
+    );
+    rule(
+        broker.group_min_session_timeout_ms <= broker.group_max_session_timeout_ms,
+        "group.min.session.timeout.ms",
+        "group.min.session.timeout.ms must not be above group.max.session.timeout.ms",
+    );
+    rule(
+        broker.offsets_topic_compression_codec == 0,
+        "offsets.topic.compression.codec",
+        "offsets.topic.compression.codec must be 0: compressed offset records are not written yet",
+    );
+}
+
+fn log_dirs(values: &mut Values, node: &NodeConfig, broker: &BrokerConfig) -> Vec<PathBuf> {
+    let said = values.said("broker.log.dir").is_some();
+    let dirs = match (&broker.log_dirs, &node.data_dir) {
+        (Some(dirs), _) => crate::config::value::split_list(dirs),
+        (None, Some(dir)) if !said => return vec![PathBuf::from(dir).join("broker")],
+        (None, _) => crate::config::value::split_list(&broker.log_dir),
+    };
+    if dirs.is_empty() {
+        let text = "At least one log directory must be defined via log.dirs or log.dir.";
+        blame(values, "broker.log.dirs", text);
+    }
+    dirs.into_iter().map(PathBuf::from).collect()
+}
+
+fn coordinator_dir(
+    values: &mut Values,
+    facts: &Facts,
+    roles: Roles,
+    node: &NodeConfig,
+    coordinator: &CoordinatorConfig,
+) -> PathBuf {
+    match (&coordinator.data_dir, &node.data_dir) {
+        (Some(dir), _) => PathBuf::from(dir),
+        (None, Some(dir)) => PathBuf::from(dir).join("coordinator"),
+        (None, None) => {
+            if facts.zoo_cfg && roles.coordinator {
+                values.problems.push(Problem::general("dataDir is not set"));
+            }
+            PathBuf::from("/tmp/zookeeper")
+        }
+    }
+}
+
+/// Adds a problem at the place that said the setting, if one did.
+fn blame(values: &mut Values, path: &str, text: impl Into<String>) {
+    let problem = match values.said(path) {
+        Some(said) => Problem::at(&said.origin, text),
+        None => Problem::general(text),
+    };
+    values.problems.push(problem);
+}

@@ -1,0 +1,196 @@
+//! Our own YAML file: nested mappings become paths, each with its file and line.
+//!
+//! The only file that names serde_yaml. It does not tell lines, so a small scan of the text finds them;
+//! inside `{flow: style}` the line is that of the enclosing key.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde_yaml::Value;
+
+use crate::config::raw::{Origin, Problem, Said, SourceKind};
+
+/// Reads a whole file.
+pub fn parse(file: &Arc<str>, text: &str) -> (Vec<Said>, Vec<Problem>) {
+    let mut said = Vec::new();
+    let mut problems = Vec::new();
+    match serde_yaml::from_str::<Value>(text) {
+        Ok(value) => {
+            let lines = key_lines(text);
+            walk(file, &lines, "", &value, &mut said, &mut problems);
+        }
+        Err(error) => {
+            let line = error.location().map_or(1, |location| location.line());
+            let origin = Origin::line(SourceKind::Yaml, file, line);
+            problems.push(Problem::at(&origin, format!("not YAML: {error}")));
+        }
+    }
+    (said, problems)
+}
+
+fn walk(
+    file: &Arc<str>,
+    lines: &BTreeMap<String, usize>,
+    path: &str,
+    value: &Value,
+    said: &mut Vec<Said>,
+    problems: &mut Vec<Problem>,
+) {
+    let origin = Origin::line(SourceKind::Yaml, file, line_of(lines, path));
+    match value {
+        Value::Null => {}
+        Value::Mapping(mapping) => {
+            for (key, value) in mapping {
+                match scalar(key) {
+                    Some(key) => {
+                        let path = if path.is_empty() {
+                            key
+                        } else {
+                            format!("{path}.{key}")
+                        };
+                        walk(file, lines, &path, value, said, problems);
+                    }
+                    None => problems.push(Problem::at(&origin, "a key has to be plain text")),
+                }
+            }
+        }
+        _ if path.is_empty() => problems.push(Problem::at(
+            &origin,
+            "the file has to hold sections: node, broker, coordinator, http, log",
+        )),
+        Value::Sequence(items) => {
+            let items: Option<Vec<String>> = items.iter().map(scalar).collect();
+            match items {
+                Some(items) => said.push(Said {
+                    path: path.to_owned(),
+                    value: items.join(","),
+                    origin,
+                }),
+                None => problems.push(Problem::at(
+                    &origin,
+                    format!("{path}: a list may hold plain values only"),
+                )),
+            }
+        }
+        Value::Tagged(_) => problems.push(Problem::at(
+            &origin,
+            format!("{path}: tags have no meaning here"),
+        )),
+        plain => said.push(Said {
+            path: path.to_owned(),
+            value: scalar(plain).unwrap_or_default(),
+            origin,
+        }),
+    }
+}
+
+fn scalar(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Bool(value) => Some(value.to_string()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    }
+}
+
+/// The line of a path, else of the nearest key around it.
+fn line_of(lines: &BTreeMap<String, usize>, path: &str) -> usize {
+    let mut path = path;
+    loop {
+        if let Some(line) = lines.get(path) {
+            return *line;
+        }
+        match path.rsplit_once('.') {
+            Some((parent, _)) => path = parent,
+            None => return 1,
+        }
+    }
+}
+
+/// Where each key of the block mappings stands.
+fn key_lines(text: &str) -> BTreeMap<String, usize> {
+    let mut lines = BTreeMap::new();
+    let mut open: Vec<(usize, String)> = Vec::new();
+    for (index, line) in text.lines().enumerate() {
+        let content = line.trim_start();
+        let indent = line.len() - content.len();
+        let Some(key) = block_key(content) else {
+            continue;
+        };
+        while open.last().is_some_and(|(depth, _)| *depth >= indent) {
+            open.pop();
+        }
+        let path = match open.last() {
+            Some((_, parent)) => format!("{parent}.{key}"),
+            None => key.to_owned(),
+        };
+        lines.entry(path.clone()).or_insert(index + 1);
+        // Deeper than any configuration goes; a bound on what a hostile file costs.
+        if open.len() < 16 {
+            open.push((indent, path));
+        }
+    }
+    lines
+}
+
+fn block_key(content: &str) -> Option<&str> {
+    if content.is_empty() || content.starts_with(['#', '-', '{', '[', '%']) {
+        return None;
+    }
+    if let Some(quote) = content.chars().next().filter(|c| matches!(c, '"' | '\'')) {
+        let rest = &content[1..];
+        let end = rest.find(quote)?;
+        return rest[end + 1..]
+            .trim_start()
+            .starts_with(':')
+            .then(|| &rest[..end]);
+    }
+    let end = content
+        .match_indices(':')
+        .map(|(at, _)| at)
+        .find(|at| content[at + 1..].is_empty() || content[at + 1..].starts_with([' ', '\t']))?;
+    Some(content[..end].trim_end())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Vec<String> {
+        let (said, problems) = parse(&Arc::from("f.yaml"), text);
+        said.iter()
+            .map(|said| format!("{} {}={}", said.origin, said.path, said.value))
+            .chain(problems.iter().map(|problem| format!("! {problem}")))
+            .collect()
+    }
+
+    #[test]
+    fn paths_values_and_lines() {
+        let text = "# ours\nnode:\n  id: 3\nbroker:\n  num.partitions: 2 # two\n  'log.dirs': [/a, /b]\n  log:\n    retention:\n      ms: -1\n  listeners: PLAINTEXT://:9092\ncoordinator:\n  server:\n    1: node1:2888:3888\n  {}\n".replace("  {}\n", "http: {port: 1}\n");
+        assert_eq!(
+            read(&text),
+            [
+                "f.yaml:3 node.id=3",
+                "f.yaml:5 broker.num.partitions=2",
+                "f.yaml:6 broker.log.dirs=/a,/b",
+                "f.yaml:9 broker.log.retention.ms=-1",
+                "f.yaml:10 broker.listeners=PLAINTEXT://:9092",
+                "f.yaml:13 coordinator.server.1=node1:2888:3888",
+                "f.yaml:14 http.port=1",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_not_a_configuration_is_told_with_its_line() {
+        assert!(
+            read("a: [\n")[0].starts_with("! f.yaml:"),
+            "{:?}",
+            read("a: [\n")
+        );
+        assert!(read("- a\n")[0].contains("sections"));
+        assert!(read("node:\n  id: [[1]]\n")[0].starts_with("! f.yaml:2: node.id"));
+        assert!(read("node:\n  id: 1\n  id: 2\n")[0].contains("duplicate"));
+        assert!(read("").is_empty());
+    }
+}
