@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::ResponseError;
-use kafka_protocol::messages::{ApiKey, ApiVersionsRequest, RequestHeader, ResponseHeader};
-use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
+use kafka_protocol::messages::{ApiKey, ApiVersionsRequest, RequestHeader};
+use kafka_protocol::protocol::{Decodable, Encodable, Request, StrBytes};
 use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::sync::{mpsc, oneshot};
 
@@ -21,6 +21,7 @@ use crate::common::frame::read_frame;
 use crate::common::net::{self, HostPort, OwnedReadHalf, OwnedWriteHalf};
 use crate::common::shutdown::Shutdown;
 use crate::common::tasks::Kind;
+use crate::kafka::{bounds, header};
 
 /// Requests that may wait for the socket before a caller has to.
 const OUTGOING_MAX: usize = 16;
@@ -389,9 +390,7 @@ fn decode<R: Request>(
     mut frame: Bytes,
     version: i16,
 ) -> Result<R::Response, Box<dyn std::error::Error + Send + Sync>> {
-    check_bounds(R::KEY, version, &frame)?;
-    let header_version = <R::Response as HeaderVersion>::header_version(version);
-    ResponseHeader::decode(&mut frame, header_version)?;
+    header::take_response(R::KEY, version, &mut frame)?;
     // A broker that lacks the asked version of ApiVersions answers in version 0's shape.
     let unsupported = ResponseError::UnsupportedVersion.code().to_be_bytes();
     let version = if R::KEY == ApiVersionsRequest::KEY && frame.starts_with(&unsupported) {
@@ -399,19 +398,8 @@ fn decode<R: Request>(
     } else {
         version
     };
+    bounds::check_response(R::KEY, version, &frame)?;
     Ok(R::Response::decode(&mut frame, version)?)
-}
-
-/// The one place where answers are walked against their own length.
-fn check_bounds(
-    _api_key: i16,
-    _version: i16,
-    frame: &Bytes,
-) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    if frame.len() < 4 {
-        return Err("an answer without a correlation id".into());
-    }
-    Ok(())
 }
 
 async fn read_loop(shared: Arc<Shared>, reader: OwnedReadHalf) {

@@ -7,6 +7,7 @@
 pub mod admin;
 pub mod cluster;
 pub mod connection;
+pub mod producer;
 pub mod zookeeper;
 
 use std::io;
@@ -109,6 +110,52 @@ pub enum ClientError {
         /// What is wrong.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A record that no request can carry.
+    #[error(
+        "The message is {size} bytes when serialized which is larger than {limit}, which is the value of the max.request.size configuration."
+    )]
+    RecordTooLarge {
+        /// Its size in a batch.
+        size: usize,
+        /// `max.request.size`.
+        limit: usize,
+    },
+    /// A topic did not become usable.
+    #[error("Topic {topic} not present in metadata after {limit_ms} ms.")]
+    NoTopic {
+        /// The topic.
+        topic: String,
+        /// `max.block.ms`.
+        limit_ms: u64,
+    },
+    /// A topic lacks the partition that was asked for.
+    #[error("Topic {topic} has {count} partitions, and none with the number {partition}.")]
+    NoPartition {
+        /// The topic.
+        topic: String,
+        /// The partition asked for.
+        partition: i32,
+        /// How many there are.
+        count: usize,
+    },
+    /// The producer's memory stayed full.
+    #[error("Failed to allocate memory within the configured max blocking time {limit_ms} ms.")]
+    NoMemory {
+        /// `max.block.ms`.
+        limit_ms: u64,
+    },
+    /// A batch waited longer than `delivery.timeout.ms`.
+    #[error(
+        "Expiring {records} record(s) for {partition}:{waited_ms} ms has passed since batch creation"
+    )]
+    Expired {
+        /// Records in the batch.
+        records: usize,
+        /// `topic-partition`.
+        partition: String,
+        /// How long it waited.
+        waited_ms: u64,
     },
     /// The client was closed while the call was under way.
     #[error("the client is closed")]
