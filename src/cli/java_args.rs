@@ -21,6 +21,8 @@ pub struct Spec {
     pub unsupported: bool,
     /// May it take many arguments in a row (argparse4j's `nargs("+")`)?
     pub many: bool,
+    /// May its argument be left out?
+    pub optional: bool,
 }
 
 /// A flag.
@@ -31,6 +33,7 @@ pub const fn flag(name: &'static str, help: &'static str) -> Spec {
         help,
         unsupported: false,
         many: false,
+        optional: false,
     }
 }
 
@@ -42,6 +45,7 @@ pub const fn option(name: &'static str, argument: &'static str, help: &'static s
         help,
         unsupported: false,
         many: false,
+        optional: false,
     }
 }
 
@@ -49,6 +53,12 @@ impl Spec {
     /// Takes as many arguments as follow.
     pub const fn many(mut self) -> Spec {
         self.many = true;
+        self
+    }
+
+    /// May stand without its argument.
+    pub const fn optional(mut self) -> Spec {
+        self.optional = true;
         self
     }
 
@@ -205,6 +215,9 @@ pub fn parse(specs: &[Spec], arguments: &[String], habit: Habit) -> Parsed {
         }
         match inline {
             Some(value) => values.push(value),
+            None if spec.optional => {
+                values.extend(rest.next_if(|word| !word.starts_with('-')).cloned());
+            }
             None => values.push(
                 rest.next()
                     .ok_or(ArgError::MissingArgument(spec.name))?
@@ -341,11 +354,12 @@ impl Usage {
         );
         for spec in specs {
             let left = match spec.argument {
+                Some(argument) if spec.optional => format!("--{} [{argument}]", spec.name),
                 Some(argument) => format!("--{} <{argument}>", spec.name),
                 None => format!("--{}", spec.name),
             };
             let left = wrap(&left, 39);
-            let right = wrap(spec.help, 39);
+            let right = wrap(spec.help, 37);
             for line in 0..left.len().max(right.len()) {
                 let left = left.get(line).map_or("", String::as_str);
                 let left = if line == 0 {
@@ -354,6 +368,11 @@ impl Usage {
                     format!("  {left}")
                 };
                 let right = right.get(line).map_or("", String::as_str);
+                let right = if line == 0 {
+                    right.to_owned()
+                } else {
+                    format!("  {right}")
+                };
                 text.push('\n');
                 text.push_str(format!("{left:<40} {right}").trim_end());
             }

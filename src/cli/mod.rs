@@ -3,8 +3,11 @@
 //! Each command is a file with one `run(program, arguments) -> exit code`. Adding one is a file and a
 //! row in [`COMMANDS`]. Only this folder may print, and only it knows exit codes.
 
+pub mod client_props;
+pub mod console_producer;
 pub mod java_args;
 pub mod print;
+pub mod producer_perf;
 
 use std::ffi::OsString;
 use std::future::Future;
@@ -44,6 +47,18 @@ pub const COMMANDS: &[Command] = &[
     // ZooKeeper's tools: zookeeper-server-start, zookeeper-server-stop, zkServer, zkCli.
 
     // Kafka's tools.
+    Command {
+        name: "console-producer",
+        aliases: &["kafka-console-producer"],
+        about: "Lines of standard input become records",
+        run: console_producer::run,
+    },
+    Command {
+        name: "producer-perf-test",
+        aliases: &["kafka-producer-perf-test"],
+        about: "Measure how fast records can be written",
+        run: producer_perf::run,
+    },
 ];
 
 /// Runs the command that `arguments` (the program's own name first) ask for.

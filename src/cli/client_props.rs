@@ -1,0 +1,313 @@
+//! Client properties (`bootstrap.servers`, `acks`, …) as files and options give them, turned into
+//! settings. A value that Kafka would refuse is refused with Kafka's sentence; a property that Kafka
+//! knows and we do not honour is refused by name where ignoring it would change the outcome.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::print::err;
+use crate::client::World;
+use crate::client::cluster::Cluster;
+use crate::client::connection::Settings as ConnectionSettings;
+use crate::client::producer;
+use crate::common::net::HostPort;
+use crate::kafka::batch::Compression;
+
+/// Properties by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Properties(BTreeMap<String, String>);
+
+/// Understood by every client.
+const COMMON: &[&str] = &[
+    "bootstrap.servers",
+    "client.id",
+    "request.timeout.ms",
+    "default.api.timeout.ms",
+    "retries",
+    "retry.backoff.ms",
+    "security.protocol",
+];
+
+/// Change nothing that a tool's user could see here; accepted silently.
+const HARMLESS: &[&str] = &[
+    "auto.include.jmx.reporter",
+    "check.crcs",
+    "client.dns.lookup",
+    "connections.max.idle.ms",
+    "enable.metrics.push",
+    "key.deserializer",
+    "key.serializer",
+    "metadata.max.age.ms",
+    "metadata.max.idle.ms",
+    "metrics.num.samples",
+    "metrics.recording.level",
+    "metrics.sample.window.ms",
+    "receive.buffer.bytes",
+    "reconnect.backoff.max.ms",
+    "reconnect.backoff.ms",
+    "retry.backoff.max.ms",
+    "send.buffer.bytes",
+    "socket.connection.setup.timeout.max.ms",
+    "socket.connection.setup.timeout.ms",
+    "value.deserializer",
+    "value.serializer",
+];
+
+/// Would change what happens, and is not there yet.
+const REFUSED: &[&str] = &[
+    "sasl.",
+    "ssl.",
+    "interceptor.classes",
+    "metric.reporters",
+    "partitioner.class",
+    "transactional.id",
+    "client.rack",
+    "group.protocol",
+];
+
+impl Properties {
+    /// Reads a properties file.
+    pub fn load(path: &str) -> Result<Properties, String> {
+        let text = std::fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))?;
+        Ok(Properties::parse(&text))
+    }
+
+    fn parse(text: &str) -> Properties {
+        let mut properties = Properties::default();
+        let mut whole = String::new();
+        for line in text.lines() {
+            let line = line.trim_start();
+            if whole.is_empty() && (line.starts_with('#') || line.starts_with('!')) {
+                continue;
+            }
+            if let Some(start) = line.strip_suffix('\\') {
+                whole.push_str(start);
+                continue;
+            }
+            whole.push_str(line);
+            let entry = std::mem::take(&mut whole);
+            if entry.trim().is_empty() {
+                continue;
+            }
+            let end = entry
+                .find(|c: char| c == '=' || c == ':' || c.is_whitespace())
+                .unwrap_or(entry.len());
+            let (key, value) = entry.split_at(end);
+            let value = value.trim_start();
+            let value = value.strip_prefix(['=', ':']).unwrap_or(value);
+            properties.set(key, value.trim());
+        }
+        properties
+    }
+
+    /// Sets a property, whatever it was.
+    pub fn set(&mut self, key: &str, value: &str) {
+        self.0.insert(key.to_owned(), value.to_owned());
+    }
+
+    /// Sets a property unless it has a value.
+    pub fn set_default(&mut self, key: &str, value: &str) {
+        self.0
+            .entry(key.to_owned())
+            .or_insert_with(|| value.to_owned());
+    }
+
+    /// A property's value.
+    pub fn get(&self, key: &str) -> Option<&str> {
+        self.0.get(key).map(String::as_str)
+    }
+
+    /// A property as a number within bounds, or its default.
+    pub fn number(&self, key: &str, default: i64, least: i64) -> Result<i64, String> {
+        let Some(text) = self.get(key) else {
+            return Ok(default);
+        };
+        let number: i64 = text.trim().parse().map_err(|_| {
+            format!("Invalid value {text} for configuration {key}: Not a number of type LONG")
+        })?;
+        if number < least {
+            return Err(format!(
+                "Invalid value {number} for configuration {key}: Value must be at least {least}"
+            ));
+        }
+        Ok(number)
+    }
+
+    /// A property as a duration in milliseconds, or its default.
+    pub fn millis(&self, key: &str, default: i64) -> Result<Duration, String> {
+        let number = self.number(key, default, 0)?;
+        Ok(Duration::from_millis(number.unsigned_abs()))
+    }
+
+    /// A property as true or false, or its default.
+    pub fn boolean(&self, key: &str, default: bool) -> Result<bool, String> {
+        match self.get(key).map(str::trim) {
+            None => Ok(default),
+            Some(text) if text.eq_ignore_ascii_case("true") => Ok(true),
+            Some(text) if text.eq_ignore_ascii_case("false") => Ok(false),
+            Some(text) => Err(format!(
+                "Invalid value {text} for configuration {key}: Expected value to be either true or false"
+            )),
+        }
+    }
+
+    /// A property as a list separated by commas.
+    pub fn list(&self, key: &str) -> Vec<String> {
+        self.get(key)
+            .unwrap_or_default()
+            .split(',')
+            .map(str::trim)
+            .filter(|item| !item.is_empty())
+            .map(str::to_owned)
+            .collect()
+    }
+
+    /// Refuses what would be ignored to the user's harm, warns of what nobody knows.
+    pub fn check(&self, known: &[&str]) -> Result<(), String> {
+        for (key, value) in &self.0 {
+            if key == "security.protocol" && !value.eq_ignore_ascii_case("PLAINTEXT") {
+                return Err(format!(
+                    "security.protocol={value} is not supported by this tool yet: only PLAINTEXT is"
+                ));
+            }
+            if known.contains(&key.as_str())
+                || COMMON.contains(&key.as_str())
+                || HARMLESS.contains(&key.as_str())
+            {
+                continue;
+            }
+            if REFUSED.iter().any(|refused| key.starts_with(refused)) {
+                return Err(format!(
+                    "the property {key} is not supported by this tool yet"
+                ));
+            }
+            err!("WARN The configuration '{key}' was supplied but isn't a known config.");
+        }
+        Ok(())
+    }
+
+    /// The cluster that `bootstrap.servers` names.
+    pub fn cluster(&self, world: World, default_client_id: &str) -> Result<Cluster, String> {
+        let servers = self.get("bootstrap.servers").unwrap_or_default();
+        let invalid = |server: &str| format!("Invalid url in bootstrap.servers: {server}");
+        let bootstrap = HostPort::parse_list(servers, None).map_err(|_| invalid(servers))?;
+        if bootstrap.is_empty() {
+            return Err("No resolvable bootstrap urls given in bootstrap.servers".to_owned());
+        }
+        let client_id = self.get("client.id").unwrap_or(default_client_id);
+        let mut settings = ConnectionSettings::new(client_id);
+        settings.request_timeout = self.millis("request.timeout.ms", 30_000)?;
+        Ok(Cluster::new(world, bootstrap, settings))
+    }
+
+    /// How long one administrative call may take.
+    pub fn api_timeout(&self) -> Result<Duration, String> {
+        self.millis("default.api.timeout.ms", 60_000)
+    }
+
+    /// A producer's settings.
+    pub fn producer(&self) -> Result<producer::Settings, String> {
+        self.check(&[
+            "acks",
+            "batch.size",
+            "buffer.memory",
+            "compression.type",
+            "delivery.timeout.ms",
+            "enable.idempotence",
+            "linger.ms",
+            "max.block.ms",
+            "max.in.flight.requests.per.connection",
+            "max.request.size",
+        ])?;
+        let default = producer::Settings::default();
+        let idempotent = self.boolean("enable.idempotence", false)?;
+        let acks = match self.get("acks").map(str::trim) {
+            None if idempotent => -1,
+            None => default.acks,
+            Some("all" | "-1") => -1,
+            Some("0") => 0,
+            Some("1") => 1,
+            Some(text) => {
+                return Err(format!(
+                    "Invalid value {text} for configuration acks: String must be one of: all, -1, 0, 1"
+                ));
+            }
+        };
+        if idempotent && acks != -1 {
+            return Err(
+                "Must set acks to all in order to use the idempotent producer. Otherwise we cannot guarantee idempotence."
+                    .to_owned(),
+            );
+        }
+        let name = self.get("compression.type").unwrap_or("none").trim();
+        let compression = Compression::from_name(name)
+            .ok_or_else(|| format!("Unknown compression name: {name}"))?;
+        let in_flight_max = self.size(
+            "max.in.flight.requests.per.connection",
+            default.in_flight_max,
+            1,
+        )?;
+        if idempotent && in_flight_max > 5 {
+            return Err("Must set max.in.flight.requests.per.connection to at most 5 to use the idempotent producer.".to_owned());
+        }
+        let retries = self.number("retries", i64::from(i32::MAX), 0)?;
+        Ok(producer::Settings {
+            acks,
+            linger: self.millis("linger.ms", 0)?,
+            batch_bytes: self.size("batch.size", default.batch_bytes, 0)?,
+            request_bytes_max: self.size("max.request.size", default.request_bytes_max, 0)?,
+            buffer_bytes: self.size("buffer.memory", default.buffer_bytes, 0)?,
+            in_flight_max,
+            compression,
+            idempotent,
+            request_timeout: self.millis("request.timeout.ms", 30_000)?,
+            delivery_timeout: self.millis("delivery.timeout.ms", 120_000)?,
+            max_block: self.millis("max.block.ms", 60_000)?,
+            retries: u32::try_from(retries).unwrap_or(u32::MAX),
+            retry_backoff: self.millis("retry.backoff.ms", 100)?,
+        })
+    }
+
+    /// A property as a size, or its default.
+    pub fn size(&self, key: &str, default: usize, least: i64) -> Result<usize, String> {
+        let default = i64::try_from(default).unwrap_or(i64::MAX);
+        Ok(usize::try_from(self.number(key, default, least)?).unwrap_or(usize::MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_read_as_java_reads_them() {
+        let text = "# a comment\n! another\nacks = all\nlinger.ms:5\n\nclient.id  me too\nx=a\\\n   b\nempty=\n";
+        let properties = Properties::parse(text);
+        assert_eq!(properties.get("acks"), Some("all"));
+        assert_eq!(properties.get("linger.ms"), Some("5"));
+        assert_eq!(properties.get("client.id"), Some("me too"));
+        assert_eq!(properties.get("x"), Some("ab"));
+        assert_eq!(properties.get("empty"), Some(""));
+    }
+
+    #[test]
+    fn wrong_values_are_refused_in_kafkas_words() {
+        let with = |key: &str, value: &str| {
+            let mut properties = Properties::default();
+            properties.set(key, value);
+            properties.producer().map(|settings| settings.acks)
+        };
+        assert_eq!(with("acks", "all"), Ok(-1));
+        assert_eq!(
+            with("acks", "2"),
+            Err(
+                "Invalid value 2 for configuration acks: String must be one of: all, -1, 0, 1"
+                    .to_owned()
+            )
+        );
+        assert!(with("compression.type", "rar").is_err());
+        assert!(with("ssl.truststore.location", "x").is_err());
+        assert!(with("security.protocol", "SASL_SSL").is_err());
+        assert_eq!(with("enable.idempotence", "true"), Ok(-1));
+    }
+}

@@ -1,0 +1,398 @@
+//! `kafka-console-producer`: lines of standard input become records.
+
+use std::io::{BufRead, IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::mpsc;
+
+use super::block_on;
+use super::client_props::Properties;
+use super::java_args::{Options, Spec, Usage, flag, key_values, option};
+use super::print::{err, exception};
+use crate::client::World;
+use crate::client::producer::{Delivery, Producer, Record};
+use crate::common::net::HostPort;
+use crate::common::tasks::blocking;
+
+const SPECS: &[Spec] = &[
+    option("topic", "String: topic", "REQUIRED: The topic id to produce messages to."),
+    option("broker-list", "String: broker-list", "DEPRECATED, use --bootstrap-server instead; ignored if --bootstrap-server is specified.  The broker list string in the form HOST1:PORT1,HOST2:PORT2."),
+    option("bootstrap-server", "String: server to connect to", "REQUIRED unless --broker-list(deprecated) is specified. The server(s) to connect to. The broker list string in the form HOST1:PORT1,HOST2:PORT2."),
+    flag("sync", "If set message send requests to the brokers are synchronously, one at a time as they arrive."),
+    option("compression-codec", "String: compression-codec", "The compression codec: either 'none', 'gzip', 'snappy', 'lz4', or 'zstd'. If specified without value, then it defaults to 'gzip'").optional(),
+    option("batch-size", "Integer: size", "Number of messages to send in a single batch if they are not being sent synchronously. (default: 200)"),
+    option("message-send-max-retries", "Integer", "Brokers can fail receiving the message for multiple reasons, and being unavailable transiently is just one of them. This property specifies the number of retries before the producer give up and drop this message. (default: 3)"),
+    option("retry-backoff-ms", "Integer", "Before each retry, the producer refreshes the metadata of relevant topics. Since leader election takes a bit of time, this property specifies the amount of time that the producer waits before refreshing the metadata. (default: 100)"),
+    option("timeout", "Integer: timeout_ms", "If set and the producer is running in asynchronous mode, this gives the maximum amount of time a message will queue awaiting sufficient batch size. The value is given in ms. (default: 1000)"),
+    option("request-required-acks", "String: request required acks", "The required acks of the producer requests (default: 1)"),
+    option("request-timeout-ms", "Integer: request timeout ms", "The ack timeout of the producer requests. Value must be non-negative and non-zero (default: 1500)"),
+    option("metadata-expiry-ms", "Long: metadata expiration interval", "The period of time in milliseconds after which we force a refresh of metadata even if we haven't seen any leadership changes. (default: 300000)"),
+    option("max-block-ms", "Long: max block on send", "The max time that the producer will block for during a send request (default: 60000)"),
+    option("max-memory-bytes", "Long: total memory in bytes", "The total memory used by the producer to buffer records waiting to be sent to the server. (default: 33554432)"),
+    option("max-partition-memory-bytes", "Long: memory in bytes per partition", "The buffer size allocated for a partition. When records are received which are smaller than this size the producer will attempt to optimistically group them together until this size is reached. (default: 16384)"),
+    option("socket-buffer-size", "Integer: size", "The size of the tcp RECV size. (default: 102400)"),
+    option("property", "String: prop", "A mechanism to pass user-defined properties in the form key=value to the message reader. Properties: parse.key=true|false key.separator=<key.separator> ignore.error=true|false"),
+    option("reader-property", "String: prop", "The same as --property."),
+    option("producer-property", "String: producer_prop", "A mechanism to pass user-defined properties in the form key=value to the producer."),
+    option("command-property", "String: producer_prop", "The same as --producer-property."),
+    option("producer.config", "String: config file", "Producer config properties file. Note that [producer-property] takes precedence over this config."),
+    option("command-config", "String: config file", "The same as --producer.config."),
+    option("line-reader", "String: reader_class", "The class name of the class to use for reading lines from standard in.").unsupported(),
+    option("reader-config", "String: config file", "Config properties file for the message reader.").unsupported(),
+];
+
+const USAGE: Usage = Usage {
+    specs: SPECS,
+    about: "This tool helps to read data from standard input and publish it to Kafka.",
+};
+
+/// Lines that may wait between the reading thread and the producer.
+const LINES_MAX: usize = 64;
+
+/// Runs the tool.
+pub fn run(_program: &str, arguments: Vec<String>) -> u8 {
+    match prepare(&arguments) {
+        Ok((plan, properties)) => match block_on(|world| produce(world, plan, properties)) {
+            Ok(code) => code,
+            Err(error) => {
+                err!("{error}");
+                1
+            }
+        },
+        Err(code) => code,
+    }
+}
+
+#[derive(Debug)]
+struct Plan {
+    topic: String,
+    sync: bool,
+    reader: LineReader,
+}
+
+#[derive(Clone, Debug)]
+struct LineReader {
+    parse_key: bool,
+    key_separator: String,
+    ignore_error: bool,
+}
+
+fn prepare(arguments: &[String]) -> Result<(Plan, Properties), u8> {
+    let options = USAGE.parse(arguments)?;
+    if !options.has("bootstrap-server") && !options.has("broker-list") {
+        return Err(USAGE.die("Missing required option(s) [bootstrap-server]"));
+    }
+    USAGE.require(&options, &["topic"])?;
+    let wrong = |error: super::java_args::ArgError| USAGE.die(&error.to_string());
+    let servers = match options.value("bootstrap-server").map_err(wrong)? {
+        Some(servers) => Some(servers),
+        None => options.value("broker-list").map_err(wrong)?,
+    };
+    let servers = servers.unwrap_or_default();
+    if servers.is_empty() || HostPort::parse_list(servers, None).is_err() {
+        return Err(USAGE.die(&format!(
+            "Please provide valid host:port like host1:9091,host2:9092\n {servers}"
+        )));
+    }
+    let mut properties = producer_properties(&options).map_err(|message| {
+        err!("{message}");
+        1
+    })?;
+    properties.set("bootstrap.servers", servers);
+    let mut reader = LineReader {
+        parse_key: false,
+        key_separator: "\t".to_owned(),
+        ignore_error: false,
+    };
+    let given = [
+        options.values("property"),
+        options.values("reader-property"),
+    ]
+    .concat();
+    for (key, value) in key_values(&given) {
+        let truth = value.trim().eq_ignore_ascii_case("true");
+        match key.as_str() {
+            "parse.key" => reader.parse_key = truth,
+            "key.separator" => reader.key_separator = value,
+            "ignore.error" => reader.ignore_error = truth,
+            "topic" => {}
+            other => {
+                err!("the reader property {other} is not supported by this tool yet");
+                return Err(1);
+            }
+        }
+    }
+    let topic = options.value("topic").map_err(wrong)?.unwrap_or_default();
+    let plan = Plan {
+        topic: topic.to_owned(),
+        sync: options.has("sync"),
+        reader,
+    };
+    Ok((plan, properties))
+}
+
+/// Options over properties over defaults, as `maybeMergeOptions` has it.
+fn producer_properties(options: &Options) -> Result<Properties, String> {
+    let mut properties = Properties::default();
+    let file = ["producer.config", "command-config"]
+        .iter()
+        .find_map(|name| options.values(name).first());
+    if let Some(path) = file {
+        properties = Properties::load(path)?;
+    }
+    let extra = [
+        options.values("producer-property"),
+        options.values("command-property"),
+    ];
+    for (key, value) in key_values(&extra.concat()) {
+        properties.set(&key, &value);
+    }
+    let codec = match options.has("compression-codec") {
+        false => "none",
+        true => options
+            .values("compression-codec")
+            .first()
+            .map_or("gzip", String::as_str),
+    };
+    properties.set("compression.type", codec);
+    properties.set_default("client.id", "console-producer");
+    let merged = [
+        ("linger.ms", "timeout", "1000"),
+        ("acks", "request-required-acks", "1"),
+        ("request.timeout.ms", "request-timeout-ms", "1500"),
+        ("retries", "message-send-max-retries", "3"),
+        ("retry.backoff.ms", "retry-backoff-ms", "100"),
+        ("send.buffer.bytes", "socket-buffer-size", "102400"),
+        ("buffer.memory", "max-memory-bytes", "33554432"),
+        ("batch.size", "max-partition-memory-bytes", "16384"),
+        ("metadata.max.age.ms", "metadata-expiry-ms", "300000"),
+        ("max.block.ms", "max-block-ms", "60000"),
+    ];
+    let idempotent = properties.boolean("enable.idempotence", false)?;
+    for (key, option, default) in merged {
+        match options.values(option).last() {
+            Some(value) => properties.set(key, value),
+            // The original fails here with its own default; we let idempotence choose.
+            None if key == "acks" && idempotent => {}
+            None => properties.set_default(key, default),
+        }
+    }
+    Ok(properties)
+}
+
+async fn produce(world: World, plan: Plan, properties: Properties) -> u8 {
+    let refuse = |message: String| {
+        err!("org.apache.kafka.common.config.ConfigException: {message}");
+        1
+    };
+    let settings = match properties.producer() {
+        Ok(settings) => settings,
+        Err(message) => return refuse(message),
+    };
+    let cluster = match properties.cluster(world.clone(), "console-producer") {
+        Ok(cluster) => cluster,
+        Err(message) => return refuse(message),
+    };
+    let failure: Arc<Mutex<Option<String>>> = Arc::default();
+    let report = {
+        let failure = failure.clone();
+        let sync = plan.sync;
+        Box::new(move |delivery: &Delivery<'_>| {
+            let Err(error) = delivery.result else { return };
+            if sync {
+                let mut failure = failure.lock().unwrap_or_else(PoisonError::into_inner);
+                *failure = Some(exception(error));
+            } else {
+                log_failure(
+                    delivery.topic,
+                    delivery.appended_us.len(),
+                    &exception(error),
+                );
+            }
+        })
+    };
+    let producer = Producer::new(cluster, settings, report);
+    let (sender, mut lines) = mpsc::channel(LINES_MAX);
+    let stop = Arc::new(AtomicBool::new(false));
+    let reading = blocking({
+        let stop = stop.clone();
+        move || read_lines(&sender, &stop)
+    });
+    tokio::pin!(reading);
+    let mut reading_ended = false;
+    let mut line_number = 0u64;
+    let code = loop {
+        let chunk: Option<Vec<Vec<u8>>> = tokio::select! {
+            chunk = lines.recv() => chunk,
+            () = &mut reading, if !reading_ended => { reading_ended = true; continue; }
+            _ = tokio::signal::ctrl_c() => break 130,
+        };
+        let Some(chunk) = chunk else { break 0 };
+        if let Err(message) =
+            send_chunk(&world, &plan, &producer, &failure, &chunk, &mut line_number).await
+        {
+            err!("{message}");
+            break 1;
+        }
+    };
+    stop.store(true, Ordering::Relaxed);
+    producer.close().await;
+    code
+}
+
+fn log_failure(topic: &str, records: usize, exception: &str) {
+    err!(
+        "ERROR Error when sending {records} message(s) to topic {topic} with error: (org.apache.kafka.clients.producer.internals.ErrorLoggingCallback)\n{exception}"
+    );
+}
+
+async fn send_chunk(
+    world: &World,
+    plan: &Plan,
+    producer: &Producer,
+    failure: &Mutex<Option<String>>,
+    chunk: &[Vec<u8>],
+    line_number: &mut u64,
+) -> Result<(), String> {
+    for line in chunk {
+        *line_number += 1;
+        let (key, value) = plan.reader.split(line, *line_number)?;
+        let sent = producer
+            .send(&Record {
+                topic: &plan.topic,
+                partition: None,
+                timestamp: world.clock.wall_ms(),
+                key,
+                value: Some(value),
+                headers: &[],
+            })
+            .await;
+        if let Err(error) = sent {
+            if plan.sync {
+                return Err(format!(
+                    "java.util.concurrent.ExecutionException: {}",
+                    exception(&error)
+                ));
+            }
+            log_failure(&plan.topic, 1, &exception(&error));
+        } else if plan.sync {
+            producer.flush().await;
+            let failed = failure
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take();
+            if let Some(failed) = failed {
+                return Err(format!("java.util.concurrent.ExecutionException: {failed}"));
+            }
+        }
+    }
+    Ok(())
+}
+
+impl LineReader {
+    /// A line as key and value.
+    fn split<'a>(
+        &self,
+        line: &'a [u8],
+        number: u64,
+    ) -> Result<(Option<&'a [u8]>, &'a [u8]), String> {
+        if !self.parse_key {
+            return Ok((None, line));
+        }
+        let separator = self.key_separator.as_bytes();
+        let found = if separator.is_empty() {
+            Some(0)
+        } else {
+            line.windows(separator.len())
+                .position(|window| window == separator)
+        };
+        match found {
+            Some(at) => Ok((Some(&line[..at]), &line[at + separator.len()..])),
+            None if self.ignore_error => Ok((None, line)),
+            None => Err(format!(
+                "org.apache.kafka.common.KafkaException: No key found on line {number}: {}",
+                String::from_utf8_lossy(line)
+            )),
+        }
+    }
+}
+
+/// Reads standard input to its end, a bufferful of whole lines at a time.
+fn read_lines(sender: &mpsc::Sender<Vec<Vec<u8>>>, stop: &AtomicBool) {
+    let prompt = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+    let mut input = std::io::BufReader::with_capacity(64 * 1024, std::io::stdin());
+    let mut chunk = Vec::new();
+    while !stop.load(Ordering::Relaxed) {
+        if prompt {
+            let mut output = std::io::stdout();
+            let _ = output.write_all(b">").and_then(|()| output.flush());
+        }
+        let mut line = Vec::new();
+        match input.read_until(b'\n', &mut line) {
+            Ok(0) => break,
+            Ok(_) => {}
+            Err(error) => {
+                err!("reading standard input: {error}");
+                break;
+            }
+        }
+        if line.last() == Some(&b'\n') {
+            line.pop();
+            if line.last() == Some(&b'\r') {
+                line.pop();
+            }
+        }
+        chunk.push(line);
+        let more = input.buffer().contains(&b'\n');
+        if !more && sender.blocking_send(std::mem::take(&mut chunk)).is_err() {
+            return;
+        }
+    }
+    if !chunk.is_empty() {
+        let _ = sender.blocking_send(chunk);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_split_off_at_the_first_separator() {
+        let reader = LineReader {
+            parse_key: true,
+            key_separator: "::".to_owned(),
+            ignore_error: false,
+        };
+        assert_eq!(
+            reader.split(b"k::v::w", 1),
+            Ok((Some(&b"k"[..]), &b"v::w"[..]))
+        );
+        assert_eq!(reader.split(b"k::", 1), Ok((Some(&b"k"[..]), &b""[..])));
+        assert_eq!(
+            reader.split(b"none", 7),
+            Err("org.apache.kafka.common.KafkaException: No key found on line 7: none".to_owned())
+        );
+        let lenient = LineReader {
+            ignore_error: true,
+            ..reader
+        };
+        assert_eq!(lenient.split(b"none", 7), Ok((None, &b"none"[..])));
+    }
+
+    #[test]
+    fn options_win_over_properties_and_those_over_defaults() {
+        let words: Vec<String> = "--broker-list a:1 --topic t --producer-property linger.ms=7 --request-required-acks all --compression-codec --sync"
+            .split(' ')
+            .map(str::to_owned)
+            .collect();
+        let (plan, properties) = prepare(&words).expect("well formed");
+        assert!(plan.sync);
+        assert_eq!(properties.get("linger.ms"), Some("7"));
+        assert_eq!(properties.get("acks"), Some("all"));
+        assert_eq!(properties.get("retries"), Some("3"));
+        assert_eq!(properties.get("compression.type"), Some("gzip"));
+        assert_eq!(properties.get("bootstrap.servers"), Some("a:1"));
+    }
+}
