@@ -29,6 +29,7 @@ pub mod listener;
 pub mod metrics;
 pub mod partition;
 pub mod replicas;
+pub mod status;
 pub mod wait;
 
 /// What every part of a running broker can reach. Shared as `Arc<Broker>`.

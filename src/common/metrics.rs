@@ -146,6 +146,11 @@ impl Page {
         if self.described.insert(name.to_owned()) {
             let _ = writeln!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}");
         }
+        self.part(name, labels, value);
+    }
+
+    /// Adds a line that belongs to the sample before it: a summary's `_sum` or `_count`.
+    pub fn part(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
         self.text.push_str(name);
         for (index, (label, value)) in labels.iter().enumerate() {
             self.text.push(if index == 0 { '{' } else { ',' });

@@ -1,1 +1,80 @@
-//! placeholder
+//! Health, metrics and ZooKeeper's admin commands over HTTP.
+//!
+//! Reads plain values through [`Sources`]; it never reaches into a broker or a coordinator, so it works
+//! the same for a half that runs, that starts, or that is not here. Answers `GET` and `HEAD` only.
+
+pub mod commands;
+pub mod health;
+pub mod metrics;
+pub mod server;
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::broker::status::{BrokerStatus, SyncFigures};
+
+/// Where the answers come from. `None` is a half that this node does not run; a half that has not
+/// started yet says so in its values.
+#[derive(Clone, Default)]
+pub struct Sources {
+    /// This node's broker.
+    pub broker: Option<Arc<dyn Fn() -> BrokerStatus + Send + Sync>>,
+    /// This node's coordinator.
+    pub coordinator: Option<Arc<dyn Fn() -> CoordinatorView + Send + Sync>>,
+    /// The text that a four-letter word answers; `None` for unknown words.
+    pub word: Option<Arc<Word>>,
+    /// The process.
+    pub process: Option<Arc<dyn Fn() -> ProcessFigures + Send + Sync>>,
+}
+
+/// Answers a four-letter word.
+pub type Word = dyn Fn(&str) -> Option<String> + Send + Sync;
+
+impl fmt::Debug for Sources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sources")
+            .field("broker", &self.broker.is_some())
+            .field("coordinator", &self.coordinator.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A coordinator at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CoordinatorView {
+    /// Does it know a leader and serve clients?
+    pub serving: bool,
+    /// The members of the ensemble.
+    pub members: usize,
+    /// The leader's number, if it is known.
+    pub leader: Option<u64>,
+    /// This member's number.
+    pub id: u64,
+    /// The leader's number of terms.
+    pub term: u64,
+    /// The last entry in its log.
+    pub last_log_index: u64,
+    /// The last entry known to be on a quorum.
+    pub committed_index: u64,
+    /// The last entry applied to the tree.
+    pub applied_index: u64,
+    /// Sessions of the ensemble.
+    pub sessions: usize,
+    /// Syncs of its log.
+    pub syncs: SyncFigures,
+}
+
+/// The process, as Prometheus' client libraries name these figures.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct ProcessFigures {
+    /// User and system time.
+    pub cpu_seconds: f64,
+    /// Memory in RAM.
+    pub resident_bytes: u64,
+    /// Open descriptors.
+    pub open_fds: u64,
+    /// How many it may open.
+    pub max_fds: u64,
+    /// Seconds since 1970.
+    pub start_seconds: f64,
+}
