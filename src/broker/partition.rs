@@ -21,6 +21,11 @@ use crate::log::{self, AppendError, Log, ReadError};
 
 pub use crate::log::{Region, TimestampOffset};
 
+/// The topics that brokers write for themselves.
+pub fn is_internal_topic(topic: &str) -> bool {
+    matches!(topic, "__consumer_offsets" | "__transaction_state")
+}
+
 /// Who wrote a batch; decides how far it is trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {

@@ -20,6 +20,11 @@ use crate::kafka::bounds::{self, BoundsError};
 use crate::kafka::header::{self, HeaderError};
 
 mod api_versions;
+mod fetch;
+mod list_offsets;
+mod metadata;
+mod offset_for_leader_epoch;
+mod produce;
 
 /// What a handler may know about the request besides its body.
 #[derive(Clone, Debug)]
@@ -159,7 +164,12 @@ macro_rules! route {
 
 /// Every API that is served, by key. What is not in here is not advertised.
 pub const ROUTES: &[Route] = &[
-    api_versions::ROUTE, // 18
+    produce::ROUTE,                 // 0
+    fetch::ROUTE,                   // 1
+    list_offsets::ROUTE,            // 2
+    metadata::ROUTE,                // 3
+    api_versions::ROUTE,            // 18
+    offset_for_leader_epoch::ROUTE, // 23
 ];
 
 /// The route of an API key.

@@ -1,0 +1,503 @@
+//! Fetch (1): reads partitions, waits until there is enough to read.
+//!
+//! Versions 4-18. v7 sessions, v9 leader epochs, v11 racks (there is no preferred replica: one
+//! replica), v12 diverging epochs and the current leader, v13 topic ids, v15 the replica's state, v16
+//! the leader's address, v17/18 what only replicas send. Records go out from the file, see
+//! [`envelope`]. No followers fetch here yet: a request with a broker's id is answered like one from a
+//! broker that holds no replica.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::fetch_response::{
+    EpochEndOffset, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint, PartitionData,
+};
+use kafka_protocol::messages::{BrokerId, FetchRequest, FetchResponse, TopicName};
+use kafka_protocol::protocol::StrBytes;
+
+use self::envelope::Records;
+use super::{BadRequest, Context, Reply, Route};
+use crate::broker::Broker;
+use crate::broker::fetch_session::{Begun, Key, NO_SESSION, Shown, TopicKey, Wanted};
+use crate::broker::image::Image;
+use crate::broker::partition::{Isolation, Partition, PartitionRead};
+use crate::broker::wait::Waiter;
+use crate::common::ids::{LeaderEpoch, Offset};
+
+mod envelope;
+
+/// The route.
+pub const ROUTE: Route = Route {
+    key: 1,
+    name: "Fetch",
+    min: 4,
+    max: 18,
+    handle: |broker, context, body| Box::pin(handle(broker, context, body)),
+};
+
+/// Regions up to this size are copied into the response: one write instead of two and a `sendfile`.
+const INLINE_BYTES: usize = 16 << 10;
+
+async fn handle(broker: &Broker, context: &Context, body: Bytes) -> Result<Reply, BadRequest> {
+    let request: FetchRequest = super::decode(ROUTE.name, context.version, body)?;
+    let begun = begin(broker, context.version, &request);
+    let (wanted, session) = match begun {
+        Begun::Refused(error) => {
+            let response = FetchResponse::default().with_error_code(error.code());
+            return reply(context.version, &response, Vec::new());
+        }
+        Begun::Sessionless(wanted) => (wanted, Session::None),
+        Begun::Full(wanted) => (wanted, Session::New),
+        Begun::Incremental(wanted) => (wanted, Session::Known(request.session_id)),
+    };
+    let query = Query::new(broker, context.version, &request);
+    drop(request);
+    let looked = look_until_enough(broker, &query, wanted).await;
+    respond(broker, context, session, looked)
+}
+
+/// What becomes of the client's session.
+enum Session {
+    None,
+    New,
+    Known(i32),
+}
+
+fn begin(broker: &Broker, version: i16, request: &FetchRequest) -> Begun {
+    let by_id = version >= 13;
+    let mut wanted = Vec::new();
+    for topic in &request.topics {
+        let name = topic_key(by_id, &topic.topic, topic.topic_id);
+        for partition in &topic.partitions {
+            wanted.push((
+                (name.clone(), partition.partition),
+                Wanted {
+                    offset: partition.fetch_offset,
+                    bytes_max: partition.partition_max_bytes,
+                    leader_epoch: partition.current_leader_epoch,
+                    last_fetched_epoch: partition.last_fetched_epoch,
+                },
+            ));
+        }
+    }
+    let mut forgotten = Vec::new();
+    for topic in &request.forgotten_topics_data {
+        let name = topic_key(by_id, &topic.topic, topic.topic_id);
+        let partitions = topic.partitions.iter();
+        forgotten.extend(partitions.map(|partition| (name.clone(), *partition)));
+    }
+    broker.replicas.fetch_sessions().begin(
+        broker.clock.monotonic_ms(),
+        (request.session_id, request.session_epoch),
+        by_id,
+        wanted,
+        &forgotten,
+    )
+}
+
+fn topic_key(by_id: bool, name: &TopicName, id: uuid::Uuid) -> TopicKey {
+    if by_id {
+        TopicKey::Id(id)
+    } else {
+        TopicKey::Name(Arc::from(name.as_str()))
+    }
+}
+
+/// What the whole request asks for.
+struct Query {
+    bytes_min: usize,
+    bytes_max: usize,
+    wait: Duration,
+    isolation: Isolation,
+    from_replica: bool,
+    version: i16,
+}
+
+impl Query {
+    fn new(broker: &Broker, version: i16, request: &FetchRequest) -> Query {
+        let bytes = |value: i32| usize::try_from(value).unwrap_or(0);
+        let bytes_max = bytes(request.max_bytes).min(bytes(broker.config.broker.fetch_max_bytes));
+        let replica = if version >= 15 {
+            request.replica_state.replica_id
+        } else {
+            request.replica_id
+        };
+        Query {
+            bytes_min: bytes(request.min_bytes).min(bytes_max),
+            bytes_max,
+            wait: Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0)),
+            isolation: match request.isolation_level {
+                1 => Isolation::LastStable,
+                _ => Isolation::HighWatermark,
+            },
+            from_replica: replica.0 >= 0,
+            version,
+        }
+    }
+}
+
+/// One partition, as it was found.
+struct Looked {
+    key: Key,
+    wanted: Wanted,
+    /// The topic's name, where it is known.
+    topic: Option<Arc<str>>,
+    partition: Option<(Arc<Partition>, u64)>,
+    found: Result<Found, ResponseError>,
+}
+
+enum Found {
+    Records(PartitionRead, Records),
+    /// The client's log leaves ours behind this epoch and offset.
+    Diverging(LeaderEpoch, Offset),
+}
+
+impl Looked {
+    fn bytes(&self) -> usize {
+        match &self.found {
+            Ok(Found::Records(_, records)) => records.len(),
+            _ => 0,
+        }
+    }
+
+    fn is_urgent(&self) -> bool {
+        !matches!(self.found, Ok(Found::Records(..)))
+    }
+}
+
+/// Looks, and as long as there is too little and time is left, waits for progress and looks again.
+async fn look_until_enough(
+    broker: &Broker,
+    query: &Query,
+    wanted: Vec<(Key, Wanted)>,
+) -> Vec<Looked> {
+    let count = wanted.len() as u64;
+    broker.metrics.total_fetch_requests.add(count);
+    let looked = look(broker, query, &wanted);
+    let enough = |looked: &[Looked]| {
+        let bytes: usize = looked.iter().map(Looked::bytes).sum();
+        bytes >= query.bytes_min || looked.is_empty() || looked.iter().any(Looked::is_urgent)
+    };
+    if query.wait.is_zero() || enough(&looked) {
+        return looked;
+    }
+    let mut looked = looked;
+    let mut deadline = std::pin::pin!(tokio::time::sleep(query.wait));
+    loop {
+        let have: usize = looked.iter().map(Looked::bytes).sum();
+        let missing = query.bytes_min.saturating_sub(have);
+        let waiter = Waiter::new(i64::try_from(missing).unwrap_or(i64::MAX));
+        let watching: Vec<_> = looked
+            .iter()
+            .filter_map(|one| {
+                let (partition, epoch) = one.partition.as_ref()?;
+                let Ok(Found::Records(read, _)) = &one.found else {
+                    return None;
+                };
+                Some(partition.watch(&waiter, read.high_watermark, *epoch))
+            })
+            .collect();
+        // What was found may be much, and is read again anyway.
+        drop(looked);
+        let late = tokio::select! {
+            () = waiter.enough() => false,
+            () = deadline.as_mut() => true,
+        };
+        drop(watching);
+        looked = look(broker, query, &wanted);
+        if late || enough(&looked) {
+            return looked;
+        }
+    }
+}
+
+fn look(broker: &Broker, query: &Query, wanted: &[(Key, Wanted)]) -> Vec<Looked> {
+    let image = broker.image.load();
+    let mut left = query.bytes_max;
+    let mut first = true;
+    wanted
+        .iter()
+        .map(|(key, wanted)| {
+            let topic = match &key.0 {
+                TopicKey::Name(name) => Some(name.clone()),
+                TopicKey::Id(id) => image.topic_names.get(id).cloned(),
+            };
+            let mut looked = Looked {
+                key: key.clone(),
+                wanted: *wanted,
+                topic,
+                partition: None,
+                found: Err(ResponseError::UnknownTopicId),
+            };
+            look_at(broker, query, (left, first), &mut looked);
+            let bytes = looked.bytes();
+            left = left.saturating_sub(bytes);
+            first &= bytes == 0;
+            looked
+        })
+        .collect()
+}
+
+/// Reads one partition, within what the ones before it left over.
+fn look_at(broker: &Broker, query: &Query, (left, first): (usize, bool), looked: &mut Looked) {
+    let Some(topic) = &looked.topic else {
+        return;
+    };
+    if query.from_replica {
+        looked.found = Err(ResponseError::NotLeaderOrFollower);
+        return;
+    }
+    let partition = match broker.replicas.leader(topic, looked.key.1) {
+        Ok(partition) => partition,
+        Err(error) => {
+            looked.found = Err(error);
+            return;
+        }
+    };
+    let epoch = partition.watch_epoch();
+    looked.found = find(&partition, query, &looked.key.0, looked.wanted, left, first);
+    looked.partition = Some((partition, epoch));
+}
+
+fn find(
+    partition: &Partition,
+    query: &Query,
+    topic: &TopicKey,
+    wanted: Wanted,
+    left: usize,
+    first: bool,
+) -> Result<Found, ResponseError> {
+    if let TopicKey::Id(id) = topic
+        && !partition.topic_id().is_nil()
+        && partition.topic_id() != *id
+    {
+        return Err(ResponseError::InconsistentTopicId);
+    }
+    partition.check_epoch(wanted.leader_epoch)?;
+    if query.version >= 12 && wanted.last_fetched_epoch >= 0 {
+        let last = LeaderEpoch(wanted.last_fetched_epoch);
+        let (epoch, end) = partition.end_offset_for_epoch(last);
+        if epoch.0 < 0 || end.0 < 0 {
+            return Err(ResponseError::OffsetOutOfRange);
+        }
+        if epoch < last || end.0 < wanted.offset {
+            return Ok(Found::Diverging(epoch, end));
+        }
+    }
+    let bytes_max = usize::try_from(wanted.bytes_max).unwrap_or(0).min(left);
+    let read = partition.read(
+        Offset(wanted.offset),
+        bytes_max as u64,
+        query.isolation,
+        first,
+    )?;
+    let records = match &read.region {
+        None => Records::Bytes(Bytes::new()),
+        Some(region) if region.len <= INLINE_BYTES => match region.read() {
+            Ok(bytes) => Records::Bytes(bytes),
+            Err(error) => {
+                tracing::error!(partition = %partition.id(), %error, "read failed");
+                return Err(ResponseError::KafkaStorageError);
+            }
+        },
+        Some(region) => Records::File(region.clone()),
+    };
+    Ok(Found::Records(read, records))
+}
+
+fn respond(
+    broker: &Broker,
+    context: &Context,
+    session: Session,
+    looked: Vec<Looked>,
+) -> Result<Reply, BadRequest> {
+    let included = settle(broker, context.version, &session, &looked);
+    let image = broker.image.load();
+    let mut response = FetchResponse::default().with_session_id(included.session_id);
+    let mut records = Vec::with_capacity(looked.len());
+    let mut last: Option<TopicKey> = None;
+    let (mut bytes, mut failed) = (0, 0);
+    for (one, include) in looked.into_iter().zip(included.partitions) {
+        if !include {
+            continue;
+        }
+        bytes += one.bytes() as u64;
+        failed += u64::from(one.found.is_err());
+        if last.as_ref() != Some(&one.key.0) {
+            response.responses.push(topic_response(&one.key.0));
+            last = Some(one.key.0.clone());
+        }
+        let (data, found) = partition_response(&image, context, one, &mut response);
+        if let Some(topic) = response.responses.last_mut() {
+            topic.partitions.push(data);
+        }
+        records.push(found);
+    }
+    broker.metrics.bytes_out.add(bytes);
+    broker.metrics.failed_fetch_requests.add(failed);
+    reply(context.version, &response, records)
+}
+
+/// Which partitions are answered, under which session.
+struct Included {
+    session_id: i32,
+    partitions: Vec<bool>,
+}
+
+/// Tells the session what was found. A new one is made here, once it is known what to remember.
+fn settle(broker: &Broker, version: i16, session: &Session, looked: &[Looked]) -> Included {
+    let all = |session_id| Included {
+        session_id,
+        partitions: vec![true; looked.len()],
+    };
+    match session {
+        Session::None => all(NO_SESSION),
+        Session::New => {
+            let answered = looked
+                .iter()
+                .map(|one| (one.key.clone(), one.wanted, shown(one)));
+            let id = broker.replicas.fetch_sessions().create(
+                broker.clock.monotonic_ms(),
+                version >= 13,
+                answered,
+                || (broker.rng.next_u64() >> 33) as i32,
+            );
+            all(id)
+        }
+        Session::Known(id) => {
+            let mut sessions = broker.replicas.fetch_sessions();
+            let partitions = looked
+                .iter()
+                .map(|one| sessions.show(*id, &one.key, shown(one)))
+                .collect();
+            Included {
+                session_id: *id,
+                partitions,
+            }
+        }
+    }
+}
+
+fn shown(one: &Looked) -> Shown {
+    match &one.found {
+        Ok(Found::Records(read, records)) => Shown {
+            high_watermark: read.high_watermark.0,
+            log_start_offset: read.log_start_offset.0,
+            news: records.len() > 0,
+            failed: false,
+        },
+        Ok(Found::Diverging(..)) => Shown {
+            high_watermark: -1,
+            log_start_offset: -1,
+            news: true,
+            failed: false,
+        },
+        Err(_) => Shown {
+            high_watermark: -1,
+            log_start_offset: -1,
+            news: false,
+            failed: true,
+        },
+    }
+}
+
+fn topic_response(key: &TopicKey) -> FetchableTopicResponse {
+    let response = FetchableTopicResponse::default();
+    match key {
+        TopicKey::Name(name) => {
+            response.with_topic(TopicName(StrBytes::from_string(name.to_string())))
+        }
+        TopicKey::Id(id) => response.with_topic_id(*id),
+    }
+}
+
+fn partition_response(
+    image: &Image,
+    context: &Context,
+    one: Looked,
+    response: &mut FetchResponse,
+) -> (PartitionData, Records) {
+    let data = PartitionData::default()
+        .with_partition_index(one.key.1)
+        .with_high_watermark(-1)
+        .with_aborted_transactions(None);
+    let nothing = Records::Bytes(Bytes::new());
+    match one.found {
+        Ok(Found::Records(read, records)) => {
+            let data = data
+                .with_high_watermark(read.high_watermark.0)
+                .with_last_stable_offset(read.last_stable_offset.0)
+                .with_log_start_offset(read.log_start_offset.0);
+            (data, records)
+        }
+        Ok(Found::Diverging(epoch, end)) => {
+            let diverging = EpochEndOffset::default()
+                .with_epoch(epoch.0)
+                .with_end_offset(end.0);
+            (data.with_diverging_epoch(diverging), nothing)
+        }
+        Err(error) => {
+            let mut data = data.with_error_code(error.code());
+            let moved = matches!(
+                error,
+                ResponseError::NotLeaderOrFollower | ResponseError::FencedLeaderEpoch
+            );
+            if moved && context.version >= 12 {
+                let topic = one.topic.as_deref().unwrap_or_default();
+                point_to_leader(image, context, (topic, one.key.1), &mut data, response);
+            }
+            (data, nothing)
+        }
+    }
+}
+
+/// Tells the client where the leader is, so that it needs no Metadata request (KIP-951).
+fn point_to_leader(
+    image: &Image,
+    context: &Context,
+    (topic, partition): (&str, i32),
+    data: &mut PartitionData,
+    response: &mut FetchResponse,
+) {
+    let state = image.partition(topic, partition);
+    let Some(state) = state.and_then(|placed| placed.state.as_ref()) else {
+        return;
+    };
+    let Some(leader) = state.leader else {
+        return;
+    };
+    data.current_leader = LeaderIdAndEpoch::default()
+        .with_leader_id(BrokerId(leader.0))
+        .with_leader_epoch(state.leader_epoch.0);
+    let mut nodes = response.node_endpoints.iter();
+    let known = nodes.any(|node| node.node_id.0 == leader.0);
+    let broker = image.brokers.get(&leader);
+    let endpoint = broker.and_then(|broker| broker.endpoints.get(&*context.listener));
+    if let (true, false, Some(broker), Some(endpoint)) =
+        (context.version >= 16, known, broker, endpoint)
+    {
+        response.node_endpoints.push(
+            NodeEndpoint::default()
+                .with_node_id(BrokerId(leader.0))
+                .with_host(StrBytes::from_string(endpoint.host.clone()))
+                .with_port(i32::from(endpoint.port))
+                .with_rack(broker.rack.clone().map(StrBytes::from_string)),
+        );
+    }
+}
+
+fn reply(
+    version: i16,
+    response: &FetchResponse,
+    records: Vec<Records>,
+) -> Result<Reply, BadRequest> {
+    envelope::encode(version, response, records)
+        .map(Reply::Body)
+        .map_err(|error| BadRequest {
+            api: ROUTE.name,
+            version,
+            reason: error.to_string(),
+        })
+}
