@@ -28,6 +28,7 @@ pub mod image;
 pub mod listener;
 pub mod metrics;
 pub mod partition;
+pub mod registration;
 pub mod replicas;
 pub mod status;
 pub mod wait;

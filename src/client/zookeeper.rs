@@ -5,7 +5,7 @@
 //! that lives and with a new one afterwards. Whoever holds ephemerals or watches learns of both from
 //! [`Events`] and renews them: this module remembers neither. It knows nothing of Kafka.
 
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -163,8 +163,10 @@ pub enum Event {
     /// A connection stands. Watches of an older connection are gone, what they would have told
     /// meanwhile is unknown.
     Connected(SessionId),
-    /// More happened than could be kept: read everything again.
+    /// More happened than could be kept: read everything again. Also stands for all marks so far.
     Lost,
+    /// [`ZooKeeper::mark`] was called here.
+    Mark(u64),
 }
 
 /// The stream of [`Event`]s.
@@ -197,6 +199,9 @@ impl Events {
 pub struct ZooKeeper {
     shared: Arc<Shared>,
     requests: mpsc::Sender<Pending>,
+    events: mpsc::WeakSender<Event>,
+    lost: Arc<AtomicBool>,
+    marks: AtomicU64,
 }
 
 /// What the handle and the session's task have in common.
@@ -235,6 +240,7 @@ impl ZooKeeper {
     pub fn start(options: Options, world: &World) -> (Arc<ZooKeeper>, Events) {
         let (requests, incoming) = mpsc::channel(REQUESTS_MAX);
         let (tell, queue) = mpsc::channel(EVENTS_MAX);
+        let events = tell.downgrade();
         let lost = Arc::new(AtomicBool::new(false));
         let shared = Arc::new(Shared {
             state: watch::Sender::new(State::Disconnected {
@@ -260,7 +266,13 @@ impl ZooKeeper {
             .tasks
             .spawn("zookeeper-session", Kind::Essential, task.run());
         (
-            Arc::new(ZooKeeper { shared, requests }),
+            Arc::new(ZooKeeper {
+                shared,
+                requests,
+                events,
+                lost: lost.clone(),
+                marks: AtomicU64::new(0),
+            }),
             Events { queue, lost },
         )
     }
@@ -307,6 +319,25 @@ impl ZooKeeper {
     /// the session at least [`ZooKeeper::session_timeout_ms`] from then on, and perhaps no longer.
     pub fn confirmed_ms(&self) -> i64 {
         self.shared.confirmed_ms.load(Ordering::Relaxed)
+    }
+
+    /// Puts a mark into the stream of events. Whatever was answered before this call has its events in
+    /// front of the mark.
+    pub fn mark(&self) -> u64 {
+        let mark = self.marks.fetch_add(1, Ordering::SeqCst) + 1;
+        let sent = self
+            .events
+            .upgrade()
+            .is_some_and(|events| events.try_send(Event::Mark(mark)).is_ok());
+        if !sent {
+            self.lost.store(true, Ordering::Relaxed);
+        }
+        mark
+    }
+
+    /// The newest mark.
+    pub fn marked(&self) -> u64 {
+        self.marks.load(Ordering::SeqCst)
     }
 
     /// The members, for messages.

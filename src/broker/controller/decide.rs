@@ -13,8 +13,8 @@ use uuid::Uuid;
 use crate::broker::image::{
     Image, PartitionImage, PartitionState, TopicImage,
     znode::{
-        TopicZnode, delete_topic_path, encode_state, partition_path, partitions_path, state_path,
-        topic_config_path, topic_path,
+        PREFERRED_ELECTION, TopicZnode, delete_topic_path, encode_state, partition_path,
+        partitions_path, state_path, topic_config_path, topic_path,
     },
 };
 use crate::common::ids::{BrokerId, ControllerEpoch, LeaderEpoch};
@@ -176,6 +176,24 @@ pub fn preferred(
         state.clone(),
         led_by(state, Some(*first), image.controller_epoch),
     ))
+}
+
+/// What a tool asked for through `/admin/preferred_replica_election`, and the end of its wish.
+pub fn preferred_elections(image: &Image) -> Vec<Unit> {
+    let Some(wanted) = &image.preferred_election else {
+        return Vec::new();
+    };
+    let elected = wanted.iter().filter_map(|id| {
+        let partition = image.partition(&id.topic, id.partition)?;
+        let (before, next) = preferred(image, partition).ok()?;
+        let write = set_state(&id.topic, id.partition, &before, &next);
+        Some(Unit(vec![write]))
+    });
+    let done = Unit(vec![Write::Delete {
+        path: PREFERRED_ELECTION.to_owned(),
+        version: -1,
+    }]);
+    elected.chain([done]).collect()
 }
 
 /// What an unclean election would find. With one replica the only candidate is always in sync, and

@@ -6,3 +6,5 @@
 
 pub mod assign;
 pub mod decide;
+pub mod driver;
+pub mod election;

@@ -12,10 +12,11 @@ use uuid::Uuid;
 use crate::common::ids::{BrokerId, ControllerEpoch, LeaderEpoch, TopicPartition, Zxid};
 use crate::common::net::HostPort;
 
+pub mod feed;
 pub mod znode;
 
 /// One version of the cluster's metadata.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Image {
     /// Live brokers, from `/brokers/ids`.
     pub brokers: BTreeMap<BrokerId, BrokerImage>,
@@ -37,7 +38,7 @@ pub struct Image {
 }
 
 /// A live broker, as it registered itself.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BrokerImage {
     /// The broker's id.
     pub id: BrokerId,
@@ -52,7 +53,7 @@ pub struct BrokerImage {
 }
 
 /// A topic with its partitions and its own settings.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicImage {
     /// The checked name.
     pub name: Arc<str>,
@@ -67,7 +68,7 @@ pub struct TopicImage {
 }
 
 /// A partition: who shall hold it, who leads it.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PartitionImage {
     /// Assigned replicas (AR), preferred leader first.
     pub replicas: Vec<BrokerId>,
@@ -80,7 +81,7 @@ pub struct PartitionImage {
 }
 
 /// `/brokers/topics/T/partitions/P/state`.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartitionState {
     /// The leader; none while the partition is offline (-1 in the znode).
     pub leader: Option<BrokerId>,
@@ -127,6 +128,7 @@ impl PartitionImage {
 pub struct ImageCell {
     current: RwLock<Arc<Image>>,
     changes: watch::Sender<u64>,
+    seen: watch::Sender<u64>,
 }
 
 impl Default for ImageCell {
@@ -134,6 +136,7 @@ impl Default for ImageCell {
         ImageCell {
             current: RwLock::default(),
             changes: watch::Sender::new(0),
+            seen: watch::Sender::new(0),
         }
     }
 }
@@ -151,6 +154,23 @@ impl ImageCell {
     pub fn swap(&self, image: Arc<Image>) {
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = image;
         self.changes.send_modify(|count| *count += 1);
+    }
+
+    /// Everything up to this mark in the stream of events is in the image (see [`feed`]).
+    pub fn see(&self, mark: u64) {
+        self.seen.send_if_modified(|seen| {
+            let newer = mark > *seen;
+            *seen = (*seen).max(mark);
+            newer
+        });
+    }
+
+    /// Waits until everything up to that mark is in the image; the caller bounds the wait.
+    pub async fn seen(&self, mark: u64) {
+        let mut seen = self.seen.subscribe();
+        if seen.wait_for(|seen| *seen >= mark).await.is_err() {
+            std::future::pending::<()>().await;
+        }
     }
 
     /// Counts the swaps; a receiver sees each of them, or the last of several.

@@ -85,8 +85,9 @@ impl Task {
         let mut ticket = Ticket::none(0);
         while let Some(stream) = self.dial(&mut ticket).await {
             let session = SessionId(ticket.session);
-            self.shared.state.send_replace(State::Connected { session });
+            // The event first: whoever waits for the state finds it in the stream.
             self.tell(Event::Connected(session));
+            self.shared.state.send_replace(State::Connected { session });
             let end = self.converse(stream, &mut ticket).await;
             match end {
                 End::Broken(_) if self.shared.closing.is_stopping() => break,

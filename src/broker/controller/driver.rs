@@ -1,0 +1,334 @@
+//! Runs for the office, and in office turns each image into writes.
+//!
+//! Every image is compared with the one that was decided last: only topics that changed are decided
+//! anew, all of them when brokers or deletions did. Writes go out in few large multis, each with a
+//! check of the controller's epoch in front; then the image catches up before anything is decided again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::{debug, info, warn};
+
+use crate::broker::controller::decide::{self, Mandate, Unit, Write};
+use crate::broker::controller::election::{self, Term};
+use crate::broker::image::{Image, ImageCell, znode};
+use crate::client::zookeeper::{Error, Mode, MultiError, Op, State, ZooKeeper};
+use crate::common::clock::Clock;
+use crate::common::ids::BrokerId;
+use crate::common::rng::Rng;
+use crate::common::shutdown::Shutdown;
+use crate::zookeeper::error::ErrorCode;
+
+/// Bytes of writes in one multi; a frame of ZooKeeper ends at 1 MiB.
+const MULTI_BYTES_MAX: usize = 256 << 10;
+/// How long the image may take to catch up with our own writes, before it is decided from as it is.
+const CATCH_UP: Duration = Duration::from_secs(5);
+
+/// The controller's part of one broker.
+#[derive(Debug)]
+pub struct Driver {
+    /// The session that owns `/controller`.
+    pub zookeeper: Arc<ZooKeeper>,
+    /// What is decided from.
+    pub cell: Arc<ImageCell>,
+    /// The time, for `/controller`.
+    pub clock: Clock,
+    /// Ids of topics that have none.
+    pub rng: Rng,
+    /// This broker.
+    pub id: BrokerId,
+    /// `delete.topic.enable`
+    pub deletion_enabled: bool,
+}
+
+/// What a driver remembers between two images.
+#[derive(Default)]
+struct Memory {
+    term: Option<Term>,
+    decided: Option<Arc<Image>>,
+    said: BTreeSet<Arc<str>>,
+}
+
+/// How a round of writes went.
+#[derive(Debug, PartialEq, Eq)]
+enum Outcome {
+    Done,
+    /// Another controller counted the epoch up.
+    Deposed,
+    /// ZooKeeper is away.
+    Away,
+}
+
+impl Driver {
+    /// Runs until the shutdown. The first election ends before `elected` is told.
+    pub async fn run(self, elected: tokio::sync::oneshot::Sender<()>, shutdown: Shutdown) {
+        let mut memory = Memory::default();
+        let mut changes = self.cell.changes();
+        let mut state = self.zookeeper.state();
+        let mut elected = Some(elected);
+        loop {
+            changes.mark_unchanged();
+            state.mark_unchanged();
+            let round = self.round(&mut memory);
+            tokio::select! {
+                () = round => {}
+                () = shutdown.stopped() => return,
+            }
+            if let Some(elected) = elected.take() {
+                // The start may have been given up meanwhile.
+                let _ = elected.send(());
+            }
+            tokio::select! {
+                _ = changes.changed() => {}
+                changed = state.changed() => if changed.is_err() { return },
+                () = shutdown.stopped() => return,
+            }
+        }
+    }
+
+    async fn round(&self, memory: &mut Memory) {
+        let image = self.cell.load();
+        let session = match *self.zookeeper.state().borrow() {
+            State::Connected { session } => session,
+            _ => return,
+        };
+        if memory.term.is_some_and(|term| term.session != session) {
+            self.resign(memory, "its session is over");
+        }
+        let vacant = image.controller.is_none();
+        let ours = image.controller == Some(self.id);
+        if memory.term.is_some() && !vacant && !ours {
+            self.resign(memory, "another broker is the controller");
+        }
+        let registered = image.brokers.contains_key(&self.id);
+        if registered && (vacant || (ours && memory.term.is_none())) {
+            let now_ms = self.clock.wall_ms();
+            match election::elect(&self.zookeeper, self.id, image.controller_epoch, now_ms).await {
+                Ok(term) => memory.term = term,
+                Err(error) => debug!(%error, "no election without ZooKeeper"),
+            }
+            memory.decided = None;
+            self.catch_up().await;
+        }
+        if let Some(term) = memory.term {
+            self.govern(memory, term).await;
+        }
+    }
+
+    fn resign(&self, memory: &mut Memory, reason: &str) {
+        info!(broker = %self.id, reason, "no controller any more");
+        *memory = Memory::default();
+    }
+
+    /// Writes what the newest image asks for, until it asks for nothing.
+    async fn govern(&self, memory: &mut Memory, term: Term) {
+        loop {
+            let image = self.cell.load();
+            let units = self.decide(memory, &image, term);
+            self.clear_remains(memory, &image).await;
+            memory.decided = Some(image);
+            if units.is_empty() {
+                return;
+            }
+            let count = units.len();
+            match self.write(units, term).await {
+                Outcome::Done => debug!(units = count, "metadata written"),
+                Outcome::Deposed => {
+                    self.resign(memory, "its epoch is over");
+                    return;
+                }
+                Outcome::Away => {
+                    memory.decided = None;
+                    return;
+                }
+            }
+            self.catch_up().await;
+        }
+    }
+
+    async fn catch_up(&self) {
+        let mark = self.zookeeper.mark();
+        if tokio::time::timeout(CATCH_UP, self.cell.seen(mark))
+            .await
+            .is_err()
+        {
+            debug!("the image lags behind");
+        }
+    }
+
+    fn decide(&self, memory: &mut Memory, image: &Image, term: Term) -> Vec<Unit> {
+        let before = memory.decided.clone();
+        let before = before.as_deref();
+        let mandate = Mandate {
+            epoch: term.epoch,
+            restarted: before.map_or_else(BTreeSet::new, |before| restarted(before, image)),
+            deletion_enabled: self.deletion_enabled,
+        };
+        let everything = before.is_none_or(|before| {
+            before.brokers != image.brokers || before.deleting != image.deleting
+        });
+        let unchanged = BTreeMap::new();
+        let known = match before {
+            Some(before) if !everything => &before.topics,
+            _ => &unchanged,
+        };
+        let mut units = Vec::new();
+        for (name, topic) in &image.topics {
+            if known
+                .get(name)
+                .is_some_and(|known| Arc::ptr_eq(known, topic))
+            {
+                continue;
+            }
+            units.extend(decide::topic(image, &mandate, topic, self.rng.uuid()));
+            let unsupported = topic.partitions.values().any(|p| !decide::supported(p));
+            if unsupported && memory.said.insert(name.clone()) {
+                warn!(
+                    topic = %name,
+                    "partitions with several replicas stay offline: replication is not supported yet"
+                );
+            }
+        }
+        units.extend(decide::void_deletions(image, &mandate));
+        units.extend(decide::preferred_elections(image));
+        units
+    }
+
+    /// A topic that cannot be read is in no image; when it is marked for deletion, its nodes go.
+    async fn clear_remains(&self, memory: &Memory, image: &Image) {
+        let new = |name: &&Arc<str>| {
+            let before = memory.decided.as_ref();
+            !before.is_some_and(|before| before.deleting.contains(*name))
+        };
+        let strays = image
+            .deleting
+            .iter()
+            .filter(|name| !image.topics.contains_key(*name));
+        for name in strays.filter(new).filter(|_| self.deletion_enabled) {
+            for path in [znode::topic_path(name), znode::topic_config_path(name)] {
+                if let Err(error) = self.zookeeper.delete_tree(&path).await {
+                    debug!(path, %error, "remains of a deleted topic stay");
+                }
+            }
+        }
+    }
+
+    /// Writes the units in their order, as few multis as fit.
+    async fn write(&self, units: Vec<Unit>, term: Term) -> Outcome {
+        let mut batches: Vec<Vec<Unit>> = Vec::new();
+        let mut size = MULTI_BYTES_MAX;
+        for unit in units {
+            let bytes: usize = unit.0.iter().map(Write::size).sum();
+            if size + bytes > MULTI_BYTES_MAX {
+                batches.push(Vec::new());
+                size = 0;
+            }
+            size += bytes;
+            if let Some(batch) = batches.last_mut() {
+                batch.push(unit);
+            }
+        }
+        let multis = batches.iter().map(|batch| steps(batch, term));
+        let answers = self.zookeeper.multi_all(multis.collect()).await;
+        for (batch, answer) in batches.into_iter().zip(answers) {
+            let outcome = match answer {
+                Ok(_) => Outcome::Done,
+                Err(error) => match verdict(&error) {
+                    Some(outcome) => outcome,
+                    None => self.write_one_by_one(batch, term).await,
+                },
+            };
+            if outcome != Outcome::Done {
+                return outcome;
+            }
+        }
+        Outcome::Done
+    }
+
+    /// One unit of a batch was refused, and all others with it: each gets its own try. Containers that
+    /// are there already, and nodes that are gone already, are left out of it.
+    async fn write_one_by_one(&self, batch: Vec<Unit>, term: Term) -> Outcome {
+        for mut unit in batch {
+            while !unit.0.is_empty() {
+                let answer = self
+                    .zookeeper
+                    .multi(steps(std::slice::from_ref(&unit), term))
+                    .await;
+                let Err(refused) = answer else { break };
+                if let Some(outcome) = verdict(&refused) {
+                    return outcome;
+                }
+                let culprit = refused
+                    .step
+                    .checked_sub(1)
+                    .and_then(|step| unit.0.get(step));
+                let path = culprit.map(|write| write.path().to_owned());
+                let skip = match (culprit, &refused.error) {
+                    (Some(Write::Create { data: None, .. }), error) => {
+                        error.is(ErrorCode::NodeExists)
+                    }
+                    (Some(Write::Delete { path, .. }), error) if error.is(ErrorCode::NotEmpty) => {
+                        self.zookeeper.delete_tree(path).await.is_ok()
+                    }
+                    (Some(Write::Delete { .. }), error) => error.is(ErrorCode::NoNode),
+                    _ => false,
+                };
+                if !skip {
+                    // Somebody was faster; what they wrote is on its way into the image.
+                    debug!(path, error = %refused.error, "a decision came too late");
+                    break;
+                }
+                unit.0.remove(refused.step - 1);
+            }
+        }
+        Outcome::Done
+    }
+}
+
+/// A multi with the epoch's check in front.
+fn steps(units: &[Unit], term: Term) -> Vec<Op> {
+    let check = Op::Check {
+        path: znode::CONTROLLER_EPOCH.to_owned(),
+        version: term.version,
+    };
+    let writes = units.iter().flat_map(|unit| &unit.0);
+    let writes = writes.cloned().map(|write| match write {
+        Write::Create { path, data } => Op::Create {
+            path,
+            data,
+            mode: Mode::Persistent,
+        },
+        Write::Set {
+            path,
+            data,
+            version,
+        } => Op::Set {
+            path,
+            data,
+            version,
+        },
+        Write::Delete { path, version } => Op::Delete { path, version },
+    });
+    std::iter::once(check).chain(writes).collect()
+}
+
+/// What a failure means for the whole round; none where it is about one write.
+fn verdict(error: &MultiError) -> Option<Outcome> {
+    match &error.error {
+        Error::Code(ErrorCode::BadVersion | ErrorCode::NoNode) if error.step == 0 => {
+            Some(Outcome::Deposed)
+        }
+        Error::Code(_) => None,
+        _ => Some(Outcome::Away),
+    }
+}
+
+/// Brokers that registered anew between two images without being missed.
+fn restarted(before: &Image, image: &Image) -> BTreeSet<BrokerId> {
+    let both = image.brokers.values().filter(|broker| {
+        let earlier = before.brokers.get(&broker.id);
+        earlier.is_some_and(|earlier| earlier.epoch != broker.epoch)
+    });
+    both.map(|broker| broker.id).collect()
+}

@@ -1,0 +1,288 @@
+//! `/brokers/ids/N`: being known, staying known, and not being known twice.
+//!
+//! The ephemeral is created as Kafka does, and its czxid is the broker's epoch. When it is another
+//! session's, it is either our own from before a crash (then it is removed, so that a restart need not
+//! wait for the old session to expire) or another broker with our id (then we do not start).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::{error, info, warn};
+
+use crate::broker::image::ImageCell;
+use crate::broker::image::znode;
+use crate::client::zookeeper::{Error, Mode, MultiError, Op, State, ZooKeeper};
+use crate::common::clock::Clock;
+use crate::common::ids::{BrokerId, Zxid, kafka_uuid_text};
+use crate::common::net::{self, HostPort};
+use crate::common::rng::Rng;
+use crate::common::shutdown::Shutdown;
+use crate::zookeeper::error::ErrorCode;
+
+/// How long another broker with our id may take to accept a connection, to be taken for alive.
+const PROBE: Duration = Duration::from_secs(1);
+
+/// Why a broker is not registered.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistrationError {
+    /// Another broker has the id.
+    #[error(
+        "broker id {id} is taken by the broker at {holder}: give this broker another id \
+         (broker.id, KAFKA_BROKER_ID) or stop the other one"
+    )]
+    Duplicate {
+        /// Our id, and the other's.
+        id: BrokerId,
+        /// Where the other says it listens.
+        holder: String,
+    },
+    /// The cluster has another id than the configuration or the data directory.
+    #[error(
+        "the cluster at {servers} has the id {found}, {origin} says {expected}: \
+         correct zookeeper.connect, or use the data directory of this cluster"
+    )]
+    Cluster {
+        /// The ensemble.
+        servers: String,
+        /// `/cluster/id`.
+        found: String,
+        /// What we expected.
+        expected: String,
+        /// Who says so.
+        origin: &'static str,
+    },
+    /// `/cluster/id` cannot be read.
+    #[error("/cluster/id at {servers} is malformed; nothing was changed")]
+    ClusterId {
+        /// The ensemble.
+        servers: String,
+    },
+    /// ZooKeeper failed.
+    #[error("registering in ZooKeeper")]
+    ZooKeeper(#[from] Error),
+}
+
+/// Creates what Kafka expects to find in every cluster.
+pub async fn prepare(zookeeper: &ZooKeeper) -> Result<(), Error> {
+    zookeeper.create_chroot().await?;
+    let nodes = znode::PERSISTENT_PATHS.map(|path| (path, None));
+    zookeeper.create_absent(nodes).await?;
+    let feature = (znode::FEATURE, Some(znode::encode_feature()));
+    zookeeper.create_absent([feature]).await
+}
+
+/// Reads the cluster's id, or gives it one: the one that is configured, or that the data directory
+/// remembers, or a new one.
+pub async fn cluster_id(
+    zookeeper: &ZooKeeper,
+    configured: Option<&str>,
+    remembered: Option<&str>,
+    rng: &Rng,
+) -> Result<String, RegistrationError> {
+    let servers = zookeeper.servers();
+    loop {
+        let found = match zookeeper.get(znode::CLUSTER_ID).await {
+            Ok((data, _)) => znode::decode_cluster_id(&data),
+            Err(error) if error.is(ErrorCode::NoNode) => {
+                let id = configured.or(remembered).map(str::to_owned);
+                let id = id.unwrap_or_else(|| kafka_uuid_text(rng.uuid()));
+                let data = znode::encode_cluster_id(&id);
+                let nodes = [("/cluster", None), (znode::CLUSTER_ID, Some(data))];
+                zookeeper.create_absent(nodes).await?;
+                // Another broker may have been faster.
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let found = found.map_err(|_| RegistrationError::ClusterId {
+            servers: servers.clone(),
+        })?;
+        let expectations = [
+            (configured, "cluster.id"),
+            (remembered, "meta.properties in log.dirs"),
+        ];
+        for (expected, origin) in expectations {
+            if let Some(expected) = expected.filter(|expected| *expected != found) {
+                let expected = expected.to_owned();
+                return Err(RegistrationError::Cluster {
+                    servers,
+                    found,
+                    expected,
+                    origin,
+                });
+            }
+        }
+        return Ok(found);
+    }
+}
+
+/// This broker's entry.
+#[derive(Debug)]
+pub struct Registration {
+    /// The session that owns it.
+    pub zookeeper: Arc<ZooKeeper>,
+    /// Where the others are seen.
+    pub cell: Arc<ImageCell>,
+    /// The time, for the entry's timestamp.
+    pub clock: Clock,
+    /// This broker's id.
+    pub id: BrokerId,
+    /// Name, security protocol and advertised address of each listener.
+    pub listeners: Vec<(String, String, HostPort)>,
+    /// `broker.rack`
+    pub rack: Option<String>,
+    /// Our locked data directory has been this broker's before: an entry with our addresses can only
+    /// be that of our own dead predecessor.
+    pub seasoned: bool,
+}
+
+/// Who stands in our place.
+enum Holder {
+    Nobody,
+    Us(Zxid),
+    Another {
+        version: i32,
+        czxid: Zxid,
+        addresses: Option<BTreeMap<String, HostPort>>,
+    },
+}
+
+impl Registration {
+    /// Registers; answers the broker's epoch. Waits for a predecessor's session to expire if that is
+    /// all that is in the way.
+    pub async fn register(&self) -> Result<Zxid, RegistrationError> {
+        let path = znode::broker_path(self.id);
+        loop {
+            let steps = vec![
+                Op::Create {
+                    path: path.clone(),
+                    data: None,
+                    mode: Mode::Ephemeral,
+                },
+                Op::Set {
+                    path: path.clone(),
+                    data: znode::encode_broker(
+                        &self.listeners,
+                        self.rack.as_deref(),
+                        self.clock.wall_ms(),
+                    ),
+                    version: 0,
+                },
+            ];
+            match self.zookeeper.multi(steps).await {
+                Ok(stats) => {
+                    let epoch = stats.first().ok_or(Error::Malformed)?.czxid;
+                    info!(broker = %self.id, epoch = epoch.0, "registered");
+                    return Ok(epoch);
+                }
+                Err(MultiError { error, .. }) if error.is(ErrorCode::NodeExists) => {}
+                Err(MultiError { error, .. }) => return Err(error.into()),
+            }
+            match self.holder(&path).await? {
+                Holder::Nobody => {}
+                Holder::Us(epoch) => return Ok(epoch),
+                Holder::Another {
+                    version,
+                    czxid,
+                    addresses,
+                } => self.displace(&path, version, czxid, addresses).await?,
+            }
+        }
+    }
+
+    async fn holder(&self, path: &str) -> Result<Holder, Error> {
+        let (data, stat) = match self.zookeeper.get(path).await {
+            Ok(found) => found,
+            Err(error) if error.is(ErrorCode::NoNode) => return Ok(Holder::Nobody),
+            Err(error) => return Err(error),
+        };
+        if Some(stat.ephemeral_owner) == self.zookeeper.session() {
+            return Ok(Holder::Us(stat.czxid));
+        }
+        let broker = znode::decode_broker(self.id, &data, stat.czxid).ok();
+        Ok(Holder::Another {
+            version: stat.version,
+            czxid: stat.czxid,
+            addresses: broker.map(|broker| broker.endpoints),
+        })
+    }
+
+    /// Gets rid of a dead predecessor's entry, or finds that its owner lives.
+    async fn displace(
+        &self,
+        path: &str,
+        version: i32,
+        czxid: Zxid,
+        addresses: Option<BTreeMap<String, HostPort>>,
+    ) -> Result<(), RegistrationError> {
+        let ours: BTreeMap<String, HostPort> = self
+            .listeners
+            .iter()
+            .map(|(name, _, address)| (name.clone(), address.clone()))
+            .collect();
+        let same = addresses.as_ref() == Some(&ours);
+        if same && self.seasoned {
+            info!(broker = %self.id, "taking over the entry that this broker left when it died");
+            return match self.zookeeper.delete(path, version).await {
+                Err(Error::Code(ErrorCode::NoNode | ErrorCode::BadVersion)) | Ok(()) => Ok(()),
+                Err(error) => Err(error.into()),
+            };
+        }
+        let listed: Vec<HostPort> = addresses.into_iter().flatten().map(|(_, at)| at).collect();
+        let texts: Vec<String> = listed.iter().map(HostPort::to_string).collect();
+        let duplicate = RegistrationError::Duplicate {
+            id: self.id,
+            holder: texts.join(","),
+        };
+        if !same {
+            for address in &listed {
+                if net::connect(address, PROBE).await.is_ok() {
+                    return Err(duplicate);
+                }
+            }
+        }
+        let session = self.zookeeper.session_timeout_ms().max(18_000);
+        let limit = Duration::from_millis(u64::try_from(session).unwrap_or(18_000) * 3 / 2);
+        warn!(
+            broker = %self.id,
+            holder = texts.join(","),
+            "waiting for the session that holds this broker's id to expire"
+        );
+        let gone = self.cell.wait_for(|image| {
+            let broker = image.brokers.get(&self.id);
+            broker.is_none_or(|broker| broker.epoch != czxid)
+        });
+        tokio::time::timeout(limit, gone)
+            .await
+            .map(|_| ())
+            .map_err(|_| duplicate)
+    }
+
+    /// Registers again whenever the entry is lost: with a new session, or when somebody removed it.
+    pub async fn run(self, shutdown: Shutdown) {
+        let mut changes = self.cell.changes();
+        let mut state = self.zookeeper.state();
+        loop {
+            changes.mark_unchanged();
+            let connected = matches!(*state.borrow_and_update(), State::Connected { .. });
+            let known = self.cell.load().brokers.contains_key(&self.id);
+            if connected
+                && !known
+                && let Err(problem) = self.register().await
+            {
+                match problem {
+                    RegistrationError::ZooKeeper(problem) => {
+                        warn!(%problem, "registering again failed; it is tried with the next connection");
+                    }
+                    problem => error!(%problem, "this broker cannot register again"),
+                }
+            }
+            tokio::select! {
+                _ = changes.changed() => {}
+                changed = state.changed() => if changed.is_err() { return },
+                () = shutdown.stopped() => return,
+            }
+        }
+    }
+}
