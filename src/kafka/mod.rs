@@ -8,3 +8,4 @@ pub mod bounds;
 pub mod compression;
 pub mod header;
 pub mod record;
+pub mod subscription;

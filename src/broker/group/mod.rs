@@ -4,6 +4,8 @@
 //! is the driver that holds them together. A group lives on the broker that leads its partition of
 //! `__consumer_offsets`, and everything that was acknowledged can be rebuilt from that partition.
 
+pub mod classic;
 pub mod coordinator;
+pub mod record;
 
 pub use coordinator::{GroupStatus, Groups, Options};
