@@ -6,6 +6,7 @@
 
 pub mod classic;
 pub mod coordinator;
+pub mod offsets;
 pub mod record;
 
 pub use coordinator::{GroupStatus, Groups, Options};
