@@ -414,6 +414,9 @@ impl Shared {
         changes: &[Change],
     ) -> Result<(Arc<Partition>, Appended), ResponseError> {
         let partition = self.replicas.leader(OFFSETS_TOPIC, cell.partition)?;
+        if !partition.enough_in_sync() {
+            return Err(ResponseError::NotEnoughReplicas);
+        }
         let now_ms = self.clock.wall_ms();
         let mut batch = BatchBuilder::new(self.options.compression);
         for (key, value) in changes {
