@@ -30,7 +30,9 @@ async fn handle(
             Ok(Some(group)) => describe(context.version, group),
             Ok(None) => unknown(context.version, &id),
             Err(error) => {
-                return DescribedGroup::default().with_group_id(id).with_error_code(error.code());
+                return DescribedGroup::default()
+                    .with_group_id(id)
+                    .with_error_code(error.code());
             }
         };
         if context.version >= 3 && request.include_authorized_operations {
@@ -42,8 +44,8 @@ async fn handle(
 }
 
 fn unknown(version: i16, id: &GroupId) -> DescribedGroup {
-    let dead = DescribedGroup::default()
-        .with_group_state(StrBytes::from_static_str(State::Dead.name()));
+    let dead =
+        DescribedGroup::default().with_group_state(StrBytes::from_static_str(State::Dead.name()));
     if version < 6 {
         return dead;
     }

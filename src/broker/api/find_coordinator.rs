@@ -9,7 +9,6 @@ use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::find_coordinator_response::Coordinator;
 use kafka_protocol::messages::{BrokerId, FindCoordinatorRequest, FindCoordinatorResponse};
 use kafka_protocol::protocol::StrBytes;
-use tracing::warn;
 
 use crate::broker::Broker;
 use crate::broker::api::{Context, Route};
@@ -26,11 +25,6 @@ async fn handle(
     context: &Context,
     request: FindCoordinatorRequest,
 ) -> FindCoordinatorResponse {
-    if request.key_type == GROUP && broker.image.load().topic(OFFSETS_TOPIC).is_none() {
-        if let Err(error) = broker.cluster.ensure_internal_topic(OFFSETS_TOPIC).await {
-            warn!(%error, "{OFFSETS_TOPIC} cannot be created");
-        }
-    }
     let image = broker.image.load();
     let one = |key: StrBytes| {
         let mut answer = find(&image, context, request.key_type, &key);

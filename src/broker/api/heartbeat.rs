@@ -11,7 +11,11 @@ use crate::broker::group::classic::Identity;
 /// The route.
 pub const ROUTE: Route = crate::route!(Heartbeat, HeartbeatRequest, 0..=4, handle);
 
-async fn handle(broker: &Broker, _context: &Context, request: HeartbeatRequest) -> HeartbeatResponse {
+async fn handle(
+    broker: &Broker,
+    _context: &Context,
+    request: HeartbeatRequest,
+) -> HeartbeatResponse {
     let instance_id = request.group_instance_id.as_ref();
     let identity = Identity {
         member_id: request.member_id.as_str().into(),

@@ -19,7 +19,11 @@ use crate::broker::group::classic::{Join, Joined};
 /// The route.
 pub const ROUTE: Route = crate::route!(JoinGroup, JoinGroupRequest, 0..=9, handle);
 
-async fn handle(broker: &Broker, context: &Context, request: JoinGroupRequest) -> JoinGroupResponse {
+async fn handle(
+    broker: &Broker,
+    context: &Context,
+    request: JoinGroupRequest,
+) -> JoinGroupResponse {
     if let Some(reason) = &request.reason {
         let reason: String = reason.chars().take(255).collect();
         debug!(group = ?request.group_id.as_str(), ?reason, "a member joins");
@@ -33,7 +37,10 @@ async fn handle(broker: &Broker, context: &Context, request: JoinGroupRequest) -
     let join = Join {
         member_id: member_id.as_str().into(),
         new_member_id: Arc::default(),
-        instance_id: request.group_instance_id.as_ref().map(|id| id.as_str().into()),
+        instance_id: request
+            .group_instance_id
+            .as_ref()
+            .map(|id| id.as_str().into()),
         require_known_member_id: context.version >= 4,
         support_skipping_assignment: context.version >= 9,
         client_id: context.client_id.as_str().into(),
@@ -61,16 +68,24 @@ async fn handle(broker: &Broker, context: &Context, request: JoinGroupRequest) -
 }
 
 fn respond(version: i16, joined: Joined) -> JoinGroupResponse {
-    let members = joined.members.into_iter().map(|(id, instance_id, metadata)| {
-        JoinGroupResponseMember::default()
-            .with_member_id(text(&id))
-            .with_group_instance_id(instance_id.filter(|_| version >= 5).map(|id| text(&id)))
-            .with_metadata(metadata)
-    });
+    let members = joined
+        .members
+        .into_iter()
+        .map(|(id, instance_id, metadata)| {
+            JoinGroupResponseMember::default()
+                .with_member_id(text(&id))
+                .with_group_instance_id(instance_id.filter(|_| version >= 5).map(|id| text(&id)))
+                .with_metadata(metadata)
+        });
     let protocol_name = joined.protocol_name.map(|name| text(&name));
     JoinGroupResponse::default()
         .with_generation_id(joined.generation)
-        .with_protocol_type(joined.protocol_type.filter(|_| version >= 7).map(|kind| text(&kind)))
+        .with_protocol_type(
+            joined
+                .protocol_type
+                .filter(|_| version >= 7)
+                .map(|kind| text(&kind)),
+        )
         .with_protocol_name(protocol_name.or((version < 7).then(StrBytes::default)))
         .with_leader(text(&joined.leader))
         .with_skip_assignment(version >= 9 && joined.skip_assignment)

@@ -40,7 +40,11 @@ async fn handle(
         Ok(errors) => errors,
         Err(error) => return LeaveGroupResponse::default().with_error_code(error.code()),
     };
-    let code = |error: &Option<_>| error.as_ref().map_or(0, kafka_protocol::ResponseError::code);
+    let code = |error: &Option<_>| {
+        error
+            .as_ref()
+            .map_or(0, kafka_protocol::ResponseError::code)
+    };
     if context.version < 3 {
         let first = errors.first().map_or(0, code);
         return LeaveGroupResponse::default().with_error_code(first);

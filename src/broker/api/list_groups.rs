@@ -22,12 +22,14 @@ async fn handle(
     request: ListGroupsRequest,
 ) -> ListGroupsResponse {
     let passes = |filter: &[StrBytes], value: &str| {
-        filter.is_empty() || filter.iter().any(|wanted| wanted.eq_ignore_ascii_case(value))
+        filter.is_empty()
+            || filter
+                .iter()
+                .any(|wanted| wanted.eq_ignore_ascii_case(value))
     };
     let (mut groups, complete) = broker.groups.list();
     groups.retain(|group| {
-        passes(&request.states_filter, group.state.name())
-            && passes(&request.types_filter, CLASSIC)
+        passes(&request.states_filter, group.state.name()) && passes(&request.types_filter, CLASSIC)
     });
     let groups = groups.into_iter().map(|group| {
         let mut listed = ListedGroup::default()

@@ -20,11 +20,22 @@ use crate::kafka::bounds::{self, BoundsError};
 use crate::kafka::header::{self, HeaderError};
 
 mod api_versions;
+mod delete_groups;
+mod describe_groups;
 mod fetch;
+mod find_coordinator;
+mod heartbeat;
+mod join_group;
+mod leave_group;
+mod list_groups;
 mod list_offsets;
 mod metadata;
+mod offset_commit;
+mod offset_delete;
+mod offset_fetch;
 mod offset_for_leader_epoch;
 mod produce;
+mod sync_group;
 
 /// What a handler may know about the request besides its body.
 #[derive(Clone, Debug)]
@@ -168,8 +179,19 @@ pub const ROUTES: &[Route] = &[
     fetch::ROUTE,                   // 1
     list_offsets::ROUTE,            // 2
     metadata::ROUTE,                // 3
+    offset_commit::ROUTE,           // 8
+    offset_fetch::ROUTE,            // 9
+    find_coordinator::ROUTE,        // 10
+    join_group::ROUTE,              // 11
+    heartbeat::ROUTE,               // 12
+    leave_group::ROUTE,             // 13
+    sync_group::ROUTE,              // 14
+    describe_groups::ROUTE,         // 15
+    list_groups::ROUTE,             // 16
     api_versions::ROUTE,            // 18
     offset_for_leader_epoch::ROUTE, // 23
+    delete_groups::ROUTE,           // 42
+    offset_delete::ROUTE,           // 47
 ];
 
 /// The route of an API key.

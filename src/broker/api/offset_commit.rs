@@ -28,13 +28,19 @@ async fn handle(
     let sorted = sort(broker, &request);
     let identity = Identity {
         member_id: request.member_id.as_str().into(),
-        instance_id: request.group_instance_id.as_ref().map(|id| id.as_str().into()),
+        instance_id: request
+            .group_instance_id
+            .as_ref()
+            .map(|id| id.as_str().into()),
         generation: request.generation_id_or_member_epoch,
     };
     let mut result = Ok(());
     // Where every topic is unknown there is nothing to ask the group about.
     if !sorted.commits.is_empty() || !sorted.too_large.is_empty() {
-        result = broker.groups.commit(&request.group_id, identity, sorted.commits).await;
+        result = broker
+            .groups
+            .commit(&request.group_id, identity, sorted.commits)
+            .await;
     }
     if context.version < 9 && result == Err(ResponseError::GroupIdNotFound) {
         result = Err(ResponseError::IllegalGeneration);
@@ -56,7 +62,9 @@ async fn handle(
                 .with_error_code(error.map_or(0, |error| error.code()))
         });
         let partitions = partitions.collect();
-        OffsetCommitResponseTopic::default().with_name(topic.name).with_partitions(partitions)
+        OffsetCommitResponseTopic::default()
+            .with_name(topic.name)
+            .with_partitions(partitions)
     });
     OffsetCommitResponse::default().with_topics(topics.collect())
 }

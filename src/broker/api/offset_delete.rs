@@ -28,7 +28,11 @@ async fn handle(
         partitions.map(|asked| TopicPartition::new(topic.name.as_str(), asked.partition_index))
     });
     let wanted = ids.filter(|id| known(id)).collect();
-    let errors = match broker.groups.delete_offsets(&request.group_id, wanted).await {
+    let errors = match broker
+        .groups
+        .delete_offsets(&request.group_id, wanted)
+        .await
+    {
         Ok(errors) => errors,
         Err(error) => return OffsetDeleteResponse::default().with_error_code(error.code()),
     };
@@ -46,7 +50,9 @@ async fn handle(
                 .with_error_code(error.map_or(0, |error| error.code()))
         });
         let partitions = partitions.collect();
-        OffsetDeleteResponseTopic::default().with_name(topic.name).with_partitions(partitions)
+        OffsetDeleteResponseTopic::default()
+            .with_name(topic.name)
+            .with_partitions(partitions)
     });
     OffsetDeleteResponse::default().with_topics(topics.collect())
 }

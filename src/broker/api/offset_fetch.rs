@@ -36,7 +36,9 @@ async fn handle(
     }
     let groups = request.groups.into_iter().map(|group| {
         let wanted = group.topics.map(|topics| {
-            let pair = topics.into_iter().map(|topic| (topic.name, topic.partition_indexes));
+            let pair = topics
+                .into_iter()
+                .map(|topic| (topic.name, topic.partition_indexes));
             pair.collect()
         });
         let response = OffsetFetchResponseGroup::default();
@@ -52,7 +54,9 @@ async fn handle(
                             .with_metadata(Some(value.metadata))
                     });
                     let partitions = partitions.collect();
-                    OffsetFetchResponseTopics::default().with_name(name).with_partitions(partitions)
+                    OffsetFetchResponseTopics::default()
+                        .with_name(name)
+                        .with_partitions(partitions)
                 });
                 response.with_topics(topics.collect())
             }
@@ -65,7 +69,9 @@ async fn handle(
 
 fn single(broker: &Broker, version: i16, request: OffsetFetchRequest) -> OffsetFetchResponse {
     let topics = request.topics.map(|topics| {
-        let pair = topics.into_iter().map(|topic| (topic.name, topic.partition_indexes));
+        let pair = topics
+            .into_iter()
+            .map(|topic| (topic.name, topic.partition_indexes));
         pair.collect::<Wanted>()
     });
     // v1 had no null and asked for nothing with an empty list.
@@ -91,7 +97,9 @@ fn single(broker: &Broker, version: i16, request: OffsetFetchRequest) -> OffsetF
                 .with_error_code(if version < 2 { error } else { 0 })
         });
         let partitions = partitions.collect();
-        OffsetFetchResponseTopic::default().with_name(name).with_partitions(partitions)
+        OffsetFetchResponseTopic::default()
+            .with_name(name)
+            .with_partitions(partitions)
     });
     OffsetFetchResponse::default()
         .with_topics(topics.collect())
@@ -107,13 +115,22 @@ fn fetch(
     wanted: Option<Wanted>,
 ) -> Result<Found, (ResponseError, Option<Wanted>)> {
     let Some(wanted) = wanted else {
-        let all = broker.groups.fetch_offsets(group_id, None).map_err(|error| (error, None))?;
+        let all = broker
+            .groups
+            .fetch_offsets(group_id, None)
+            .map_err(|error| (error, None))?;
         let mut topics: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for (id, value) in all {
-            topics.entry(id.topic).or_default().push((id.partition, Some(value)));
+            topics
+                .entry(id.topic)
+                .or_default()
+                .push((id.partition, Some(value)));
         }
         let name = |name: &str| TopicName(StrBytes::from_string(name.to_owned()));
-        return Ok(topics.into_iter().map(|(topic, all)| (name(&topic), all)).collect());
+        return Ok(topics
+            .into_iter()
+            .map(|(topic, all)| (name(&topic), all))
+            .collect());
     };
     let ids = wanted.iter().flat_map(|(name, partitions)| {
         let id = |index: &i32| TopicPartition::new(name.as_str(), *index);

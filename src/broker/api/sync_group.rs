@@ -17,7 +17,11 @@ use crate::broker::group::classic::{Identity, Sync};
 /// The route.
 pub const ROUTE: Route = crate::route!(SyncGroup, SyncGroupRequest, 0..=5, handle);
 
-async fn handle(broker: &Broker, context: &Context, request: SyncGroupRequest) -> SyncGroupResponse {
+async fn handle(
+    broker: &Broker,
+    context: &Context,
+    request: SyncGroupRequest,
+) -> SyncGroupResponse {
     let named = request.protocol_type.is_some() && request.protocol_name.is_some();
     if context.version >= 5 && !named {
         let error = ResponseError::InconsistentGroupProtocol;
