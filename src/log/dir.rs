@@ -1,13 +1,34 @@
 //! All logs under `log.dirs`: load, lock, create, delete, checkpoint; a directory fails alone.
+//!
+//! The one invariant: nothing is written into a directory before its lock is held and its
+//! `meta.properties` says that it is ours. Knows nothing of leaders; high watermarks are lent to it
+//! for the checkpoint.
 
+use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{Log, LogError, Options};
+use super::checkpoint::{
+    CLEANER_OFFSETS, HIGH_WATERMARKS, LOG_START_OFFSETS, META_PROPERTIES, Offsets,
+    PARTITION_METADATA, RECOVERY_POINTS, decode_identity, decode_offsets, decode_topic_id,
+    encode_identity, encode_offsets, encode_topic_id,
+};
+use super::error::{IoContext, LogError};
+use super::log::{Log, Start};
+use super::options::Options;
 use crate::common::clock::Clock;
-use crate::common::disk::Disk;
-use crate::common::ids::{BrokerId, Offset, TopicPartition};
+use crate::common::disk::{DirLock, Disk, Open};
+use crate::common::ids::{BrokerId, Offset, TopicPartition, valid_topic_name};
+use crate::common::rng::Rng;
+
+const LOCK_FILE: &str = ".lock";
+const CLEAN_SHUTDOWN_FILE: &str = ".kafka_cleanshutdown";
+/// Ends the name of a partition directory that waits for its removal.
+const DELETE_SUFFIX: &str = "-delete";
+/// A checkpoint of a million partitions with long names stays below this.
+const CHECKPOINT_BYTES_MAX: u64 = 512 << 20;
+const SMALL_FILE_MAX: u64 = 64 << 10;
 
 /// Who the directories belong to, as `meta.properties` says it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,84 +82,531 @@ pub enum DirError {
     #[error("{0}")]
     TopicName(String),
     /// No directory is usable.
-    #[error("no log directory is usable")]
-    NoneLeft,
+    #[error("no log directory is usable: {}", reasons.join("; "))]
+    NoneLeft {
+        /// Why, for each.
+        reasons: Vec<String>,
+    },
     /// The disk failed.
     #[error(transparent)]
     Log(#[from] LogError),
 }
 
-/// All logs of a broker.
+/// All logs of a broker. Shared as `Arc`; every method blocks on the disk.
 #[derive(Debug)]
-pub struct Dirs {}
+pub struct Dirs {
+    disk: Arc<dyn Disk>,
+    clock: Clock,
+    rng: Rng,
+    dirs: Vec<Dir>,
+    failed: Mutex<BTreeMap<PathBuf, String>>,
+    state: Mutex<State>,
+    /// Checkpoints are written by one thread at a time.
+    checkpointing: Mutex<()>,
+}
+
+/// One usable directory.
+#[derive(Debug)]
+struct Dir {
+    path: Arc<Path>,
+    _lock: Box<dyn DirLock>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    logs: BTreeMap<TopicPartition, Entry>,
+    /// What the checkpoint said before the start, until a newer one is written.
+    high_watermarks: Offsets,
+    /// Directories that wait for their removal, and when it is due (monotonic).
+    deleted: Vec<(i64, PathBuf)>,
+}
+
+#[derive(Clone, Debug)]
+struct Entry {
+    log: Arc<Log>,
+    dir: Arc<Path>,
+    topic_id: Option<uuid::Uuid>,
+}
+
+/// The checkpoints of one directory.
+#[derive(Debug, Default)]
+struct Checkpoints {
+    recovery_points: Offsets,
+    log_start_offsets: Offsets,
+    high_watermarks: Offsets,
+    clean: bool,
+}
 
 impl Dirs {
-    /// What the first readable `meta.properties` says; none in new directories.
-    pub fn identity(_disk: &dyn Disk, _dirs: &[PathBuf]) -> Result<Option<Identity>, DirError> {
-        Err(DirError::NoneLeft)
+    /// What the first `meta.properties` says; none in new directories.
+    pub fn identity(disk: &dyn Disk, dirs: &[PathBuf]) -> Result<Option<Identity>, DirError> {
+        for dir in dirs {
+            if let Some(identity) = read_identity(disk, dir)? {
+                return Ok(Some(identity));
+            }
+        }
+        Ok(None)
     }
 
     /// Locks the directories, checks whose they are and opens every log. `options` gives a topic's
     /// settings. A directory that fails is reported by [`Dirs::failed`]; it is an error only when none
-    /// is left, or when one is another broker's.
+    /// is left, or when one is another's.
     pub fn open(
-        _disk: Arc<dyn Disk>,
-        _dirs: &[PathBuf],
-        _identity: Identity,
-        _options: &dyn Fn(&str) -> Options,
-        _clock: Clock,
+        disk: Arc<dyn Disk>,
+        dirs: &[PathBuf],
+        identity: Identity,
+        options: &dyn Fn(&str) -> Options,
+        clock: Clock,
+        rng: Rng,
     ) -> Result<Dirs, DirError> {
-        Err(DirError::NoneLeft)
+        // Whose they are comes before anything else, for all of them: no byte is written if one is not
+        // ours.
+        for dir in dirs {
+            match read_identity(&*disk, dir) {
+                Ok(Some(found)) if found != identity => {
+                    return Err(DirError::Foreign {
+                        path: dir.clone(),
+                        found,
+                        ours: identity,
+                    });
+                }
+                Err(error @ DirError::Malformed { .. }) => return Err(error),
+                _ => {}
+            }
+        }
+        let mut opened = Dirs {
+            disk,
+            clock,
+            rng,
+            dirs: Vec::new(),
+            failed: Mutex::default(),
+            state: Mutex::default(),
+            checkpointing: Mutex::default(),
+        };
+        for path in dirs {
+            match opened.open_dir(path, &identity, options) {
+                Ok(dir) => opened.dirs.push(dir),
+                Err(error @ DirError::Locked { .. }) => return Err(error),
+                Err(error) => {
+                    let mut state = locked(&opened.state);
+                    state.logs.retain(|_, entry| *entry.dir != **path);
+                    drop(state);
+                    opened.fail(path, &error);
+                }
+            }
+        }
+        if opened.dirs.is_empty() {
+            return Err(DirError::NoneLeft {
+                reasons: locked(&opened.failed).values().cloned().collect(),
+            });
+        }
+        Ok(opened)
     }
+
+    fn fail(&self, path: &Path, error: &dyn std::error::Error) {
+        let mut text = error.to_string();
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            text = format!("{text}: {error}");
+            cause = error.source();
+        }
+        tracing::error!(dir = ?path, error = %text, "the log directory is offline");
+        locked(&self.failed).insert(path.to_owned(), text);
+    }
+
+    fn open_dir(
+        &self,
+        path: &Path,
+        identity: &Identity,
+        options: &dyn Fn(&str) -> Options,
+    ) -> Result<Dir, DirError> {
+        let disk = &*self.disk;
+        disk.create_dir_all(path).at(path, "making the directory")?;
+        let lock = disk.lock(&path.join(LOCK_FILE)).map_err(|source| {
+            if source.kind() == io::ErrorKind::WouldBlock {
+                DirError::Locked {
+                    path: path.to_owned(),
+                    source,
+                }
+            } else {
+                DirError::Log(LogError::Io {
+                    path: path.to_owned(),
+                    action: "locking",
+                    source,
+                })
+            }
+        })?;
+        let meta = path.join(META_PROPERTIES);
+        if !disk.exists(&meta) {
+            disk.replace(&meta, encode_identity(identity).as_bytes())
+                .at(&meta, "writing")?;
+        }
+        let checkpoints = self.read_checkpoints(path)?;
+        let dir = Dir {
+            path: path.into(),
+            _lock: lock,
+        };
+        let mut entries = Vec::new();
+        for entry in disk.list(path).at(path, "listing")? {
+            let Some(name) = entry.file_name().and_then(|name| name.to_str()) else {
+                continue;
+            };
+            if !disk.is_dir(&entry) {
+                continue;
+            }
+            if name.ends_with(DELETE_SUFFIX) {
+                locked(&self.state).deleted.push((i64::MIN, entry));
+                continue;
+            }
+            if let Some(id) = partition_of(name) {
+                entries.push((id, entry));
+            }
+        }
+        for (id, entry) in entries {
+            self.open_log(&dir, id, entry, &checkpoints, options)?;
+        }
+        locked(&self.state)
+            .high_watermarks
+            .extend(checkpoints.high_watermarks);
+        Ok(dir)
+    }
+
+    fn read_checkpoints(&self, dir: &Path) -> Result<Checkpoints, DirError> {
+        let disk = &*self.disk;
+        let marker = dir.join(CLEAN_SHUTDOWN_FILE);
+        let clean = disk.exists(&marker);
+        if clean {
+            // Gone before anything else happens: a crash while loading is a crash (KAFKA-10471).
+            disk.remove_file(&marker).at(&marker, "removing")?;
+            disk.sync_dir(dir).at(dir, "syncing")?;
+        }
+        let read = |name: &str| -> Offsets {
+            let path = dir.join(name);
+            if !disk.exists(&path) {
+                return Offsets::new();
+            }
+            let bytes = disk.read(&path, CHECKPOINT_BYTES_MAX).ok();
+            let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
+            text.as_deref().and_then(decode_offsets).unwrap_or_else(|| {
+                tracing::warn!(?path, "the checkpoint is damaged; starting without it");
+                Offsets::new()
+            })
+        };
+        let cleaner = dir.join(CLEANER_OFFSETS);
+        if !disk.exists(&cleaner) {
+            disk.replace(&cleaner, encode_offsets(&Offsets::new()).as_bytes())
+                .at(&cleaner, "writing")?;
+        }
+        Ok(Checkpoints {
+            recovery_points: read(RECOVERY_POINTS),
+            log_start_offsets: read(LOG_START_OFFSETS),
+            high_watermarks: read(HIGH_WATERMARKS),
+            clean,
+        })
+    }
+
+    fn open_log(
+        &self,
+        dir: &Dir,
+        id: TopicPartition,
+        path: PathBuf,
+        checkpoints: &Checkpoints,
+        options: &dyn Fn(&str) -> Options,
+    ) -> Result<(), DirError> {
+        let offset = |offsets: &Offsets| offsets.get(&id).copied().unwrap_or_default();
+        let start = Start {
+            recovery_point: offset(&checkpoints.recovery_points),
+            log_start_offset: offset(&checkpoints.log_start_offsets),
+            clean: checkpoints.clean,
+        };
+        let topic_id = self.read_topic_id(&path);
+        if let Some(other) = locked(&self.state).logs.get(&id) {
+            return Err(DirError::Malformed {
+                path,
+                reason: format!("{id} is also in {}", other.dir.display()),
+            });
+        }
+        let log = Log::open(
+            self.disk.clone(),
+            path,
+            id.clone(),
+            options(&id.topic),
+            start,
+            self.clock.clone(),
+        )?;
+        let entry = Entry {
+            log: Arc::new(log),
+            dir: dir.path.clone(),
+            topic_id,
+        };
+        locked(&self.state).logs.insert(id, entry);
+        Ok(())
+    }
+
+    fn read_topic_id(&self, partition_dir: &Path) -> Option<uuid::Uuid> {
+        let path = partition_dir.join(PARTITION_METADATA);
+        if !self.disk.exists(&path) {
+            return None;
+        }
+        let bytes = self.disk.read(&path, SMALL_FILE_MAX).ok();
+        let topic_id = bytes
+            .and_then(|bytes| String::from_utf8(bytes).ok())
+            .and_then(|text| decode_topic_id(&text));
+        if topic_id.is_none() {
+            tracing::warn!(?path, "the topic id does not read");
+        }
+        topic_id
+    }
+
+    // ---- the logs --------------------------------------------------------------------------------
 
     /// Directories that are offline, and why.
     pub fn failed(&self) -> Vec<(PathBuf, String)> {
-        Vec::new()
+        let failed = locked(&self.failed);
+        failed
+            .iter()
+            .map(|(path, reason)| (path.clone(), reason.clone()))
+            .collect()
     }
+
+    /// Directories in use.
+    pub fn paths(&self) -> Vec<PathBuf> {
+        self.dirs.iter().map(|dir| dir.path.to_path_buf()).collect()
+    }
+
     /// A log.
-    pub fn get(&self, _id: &TopicPartition) -> Option<Arc<Log>> {
-        None
+    pub fn get(&self, id: &TopicPartition) -> Option<Arc<Log>> {
+        let state = locked(&self.state);
+        state.logs.get(id).map(|entry| entry.log.clone())
     }
-    /// All logs.
+
+    /// All logs, by name.
     pub fn logs(&self) -> Vec<Arc<Log>> {
-        Vec::new()
+        let state = locked(&self.state);
+        state.logs.values().map(|entry| entry.log.clone()).collect()
     }
+
     /// The high watermark that was checkpointed before the start.
-    pub fn high_watermark(&self, _id: &TopicPartition) -> Option<Offset> {
-        None
+    pub fn high_watermark(&self, id: &TopicPartition) -> Option<Offset> {
+        locked(&self.state).high_watermarks.get(id).copied()
     }
+
     /// The topic's id as `partition.metadata` has it.
-    pub fn topic_id(&self, _id: &TopicPartition) -> Option<uuid::Uuid> {
-        None
+    pub fn topic_id(&self, id: &TopicPartition) -> Option<uuid::Uuid> {
+        locked(&self.state).logs.get(id)?.topic_id
     }
+
     /// Makes an empty log in the directory that has the fewest.
     pub fn create(
         &self,
         id: &TopicPartition,
-        _topic_id: Option<uuid::Uuid>,
-        _options: Options,
+        topic_id: Option<uuid::Uuid>,
+        options: Options,
     ) -> Result<Arc<Log>, DirError> {
-        Err(DirError::Missing(id.clone()))
+        valid_topic_name(&id.topic).map_err(DirError::TopicName)?;
+        let mut state = locked(&self.state);
+        if state.logs.contains_key(id) {
+            return Err(DirError::Exists(id.clone()));
+        }
+        let failed = locked(&self.failed);
+        let usable = self
+            .dirs
+            .iter()
+            .filter(|dir| !failed.contains_key(&*dir.path));
+        let dir = usable
+            .min_by_key(|dir| {
+                let here = state.logs.values().filter(|entry| entry.dir == dir.path);
+                here.count()
+            })
+            .ok_or_else(|| DirError::NoneLeft {
+                reasons: failed.values().cloned().collect(),
+            })?;
+        let path = dir.path.join(id.to_string());
+        let start = Start {
+            recovery_point: Offset(0),
+            log_start_offset: Offset(0),
+            clean: true,
+        };
+        let log = Log::open(
+            self.disk.clone(),
+            path.clone(),
+            id.clone(),
+            options,
+            start,
+            self.clock.clone(),
+        )?;
+        if let Some(topic_id) = topic_id {
+            let metadata = path.join(PARTITION_METADATA);
+            self.disk
+                .replace(&metadata, encode_topic_id(topic_id).as_bytes())
+                .at(&metadata, "writing")?;
+        }
+        self.disk.sync_dir(&dir.path).at(&dir.path, "syncing")?;
+        let entry = Entry {
+            log: Arc::new(log),
+            dir: dir.path.clone(),
+            topic_id,
+        };
+        let log = entry.log.clone();
+        state.high_watermarks.remove(id);
+        state.logs.insert(id.clone(), entry);
+        Ok(log)
     }
+
     /// Gives a log up: closed and renamed now, removed after `file.delete.delay.ms`.
     pub fn delete(&self, id: &TopicPartition) -> Result<(), DirError> {
-        Err(DirError::Missing(id.clone()))
+        let mut state = locked(&self.state);
+        let entry = state
+            .logs
+            .get(id)
+            .cloned()
+            .ok_or_else(|| DirError::Missing(id.clone()))?;
+        entry.log.abandon();
+        let from = entry.log.dir().to_path_buf();
+        let mut random = [0u8; 16];
+        self.rng.fill(&mut random);
+        let hex = format!("{:032x}", u128::from_be_bytes(random));
+        // A name of more than 255 bytes would not be made; Kafka cuts the topic's name, too.
+        let mut name = id.to_string();
+        name.truncate(255 - hex.len() - DELETE_SUFFIX.len() - 1);
+        let to = entry.dir.join(format!("{name}.{hex}{DELETE_SUFFIX}"));
+        self.disk.rename(&from, &to).at(&from, "renaming")?;
+        self.disk.sync_dir(&entry.dir).at(&entry.dir, "syncing")?;
+        let delay = entry.log.options().file_delete_delay_ms;
+        let due = self.clock.monotonic_ms().saturating_add(delay);
+        state.deleted.push((due, to));
+        state.logs.remove(id);
+        state.high_watermarks.remove(id);
+        Ok(())
     }
+
+    // ---- background and end ----------------------------------------------------------------------
+
     /// Writes recovery points, log start offsets and the high watermarks that `high_watermark` knows.
     pub fn checkpoint(
         &self,
-        _high_watermark: &dyn Fn(&TopicPartition) -> Option<Offset>,
+        high_watermark: &dyn Fn(&TopicPartition) -> Option<Offset>,
     ) -> Result<(), DirError> {
-        Err(DirError::NoneLeft)
+        let _one = locked(&self.checkpointing);
+        let entries: Vec<Entry> = locked(&self.state).logs.values().cloned().collect();
+        for dir in &self.dirs {
+            let mut points = Checkpoints::default();
+            for entry in entries.iter().filter(|entry| entry.dir == dir.path) {
+                let id = entry.log.id();
+                let start = entry.log.log_start_offset();
+                points
+                    .recovery_points
+                    .insert(id.clone(), entry.log.recovery_point());
+                if start > Offset(0) {
+                    points.log_start_offsets.insert(id.clone(), start);
+                }
+                let known = high_watermark(id).or_else(|| self.high_watermark(id));
+                if let Some(offset) = known {
+                    points.high_watermarks.insert(id.clone(), offset);
+                }
+            }
+            for (name, offsets) in [
+                (RECOVERY_POINTS, &points.recovery_points),
+                (LOG_START_OFFSETS, &points.log_start_offsets),
+                (HIGH_WATERMARKS, &points.high_watermarks),
+            ] {
+                let path = dir.path.join(name);
+                self.disk
+                    .replace(&path, encode_offsets(offsets).as_bytes())
+                    .at(&path, "writing")?;
+            }
+        }
+        Ok(())
     }
+
     /// Background work that is due: syncs of rolled segments and `flush.ms`, removal of what was given
-    /// up, expiry of producers. Call it every second or so on a blocking thread.
-    pub fn maintain(&self) {}
-    /// Clean stop: closes all logs, writes the checkpoints and the clean shutdown marker.
+    /// up, expiry of producers. Call it every second or so on a blocking thread. A log that fails is
+    /// reported once and takes no more writes.
+    pub fn maintain(&self) {
+        let entries: Vec<Entry> = locked(&self.state).logs.values().cloned().collect();
+        for Entry { log, dir, .. } in entries {
+            match log.maintain() {
+                Ok(()) | Err(LogError::Closed { .. }) => {}
+                Err(error) => self.fail(&dir, &error),
+            }
+        }
+        let now = self.clock.monotonic_ms();
+        let due: Vec<PathBuf> = {
+            let mut state = locked(&self.state);
+            let (due, later) = std::mem::take(&mut state.deleted)
+                .into_iter()
+                .partition(|(due, _)| *due <= now);
+            state.deleted = later;
+            Vec::into_iter(due)
+                .map(|(_, path): (i64, PathBuf)| path)
+                .collect()
+        };
+        for path in due {
+            if let Err(error) = self.disk.remove_dir_all(&path) {
+                tracing::warn!(?path, %error, "a deleted log could not be removed; the next start tries again");
+            }
+        }
+    }
+
+    /// Clean stop: closes all logs, writes the checkpoints and, where all went well, the clean shutdown
+    /// marker.
     pub fn close(
         &self,
-        _high_watermark: &dyn Fn(&TopicPartition) -> Option<Offset>,
+        high_watermark: &dyn Fn(&TopicPartition) -> Option<Offset>,
     ) -> Result<(), DirError> {
-        Err(DirError::NoneLeft)
+        let entries: Vec<Entry> = locked(&self.state).logs.values().cloned().collect();
+        let mut unclean: BTreeMap<Arc<Path>, LogError> = BTreeMap::new();
+        for entry in &entries {
+            if let Err(error) = entry.log.close() {
+                tracing::error!(log = %entry.log.id(), %error, "the log was not closed cleanly");
+                unclean.entry(entry.dir.clone()).or_insert(error);
+            }
+        }
+        self.checkpoint(high_watermark)?;
+        for dir in self
+            .dirs
+            .iter()
+            .filter(|dir| !unclean.contains_key(&dir.path))
+        {
+            let marker = dir.path.join(CLEAN_SHUTDOWN_FILE);
+            let file = self
+                .disk
+                .open(&marker, Open::Create)
+                .at(&marker, "writing")?;
+            file.sync().at(&marker, "syncing")?;
+            self.disk.sync_dir(&dir.path).at(&dir.path, "syncing")?;
+        }
+        unclean
+            .into_values()
+            .next()
+            .map_or(Ok(()), |error| Err(error.into()))
     }
 }
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn read_identity(disk: &dyn Disk, dir: &Path) -> Result<Option<Identity>, DirError> {
+    let path = dir.join(META_PROPERTIES);
+    if !disk.exists(&path) {
+        return Ok(None);
+    }
+    let bytes = disk.read(&path, SMALL_FILE_MAX).at(&path, "reading")?;
+    let text = String::from_utf8(bytes).map_err(|_| "it is not text".to_owned());
+    text.and_then(|text| decode_identity(&text))
+        .map(Some)
+        .map_err(|reason| DirError::Malformed { path, reason })
+}
+
+/// The partition that a directory's name stands for; `None` for what is not ours.
+fn partition_of(name: &str) -> Option<TopicPartition> {
+    let (topic, partition) = name.rsplit_once('-')?;
+    let index: i32 = partition.parse().ok().filter(|index| *index >= 0)?;
+    // "+1" and "01" parse, too, but would be written differently.
+    (valid_topic_name(topic).is_ok() && index.to_string() == partition)
+        .then(|| TopicPartition::new(topic, index))
+}
+
+#[cfg(test)]
+mod tests;

@@ -19,13 +19,22 @@
 //! may be missing, torn or zero, and every index, snapshot and checkpoint may be missing or garbage.
 //! The `.log` files alone decide what the log holds; all else is rebuilt from them.
 
+mod checkpoint;
 pub mod dir;
 pub mod error;
+mod index_file;
+mod leader_epoch;
 #[allow(clippy::module_inception, reason = "the noun of this folder")]
 mod log;
+mod offset_index;
 pub mod options;
 mod producer_state;
 mod reader;
+mod recovery;
+pub mod retention;
+mod segment;
+mod time_index;
+mod validate;
 
 pub use error::{AppendError, LogError, ReadError};
 pub use log::{Appended, Log, Origin, Start, Status};

@@ -1,0 +1,412 @@
+//! Opens a directory: after a clean stop by looking at the ends, after a crash by reading again.
+//!
+//! From the segment of the recovery point on, every batch is read and its checksum compared; the log is
+//! cut at the first one that is bad, and what lies behind goes. Indexes, epochs and producers come from
+//! the batches where their files are missing or wrong. Doing it twice changes nothing.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::error::{IoContext, LogError};
+use super::index_file::segment_path;
+use super::leader_epoch::{self, LeaderEpochs};
+use super::log::Start;
+use super::options::Options;
+use super::producer_state::{ProducerState, SNAPSHOT_SUFFIX};
+use super::reader::{Scan, ScanError};
+use super::segment::{DELETED_SUFFIX, LOG_SUFFIX, Segment};
+use crate::common::disk::{Disk, DiskFile};
+use crate::common::ids::Offset;
+use crate::kafka::batch::{BatchError, BatchHeader, HEADER_BYTES};
+
+/// Snapshots and epoch files above this are damaged for sure.
+const SMALL_FILE_MAX: u64 = 64 << 20;
+/// Bytes of payload that are in memory at once while checksums are compared.
+const READ_BYTES: usize = 128 << 10;
+
+/// An opened directory.
+#[derive(Debug)]
+pub(super) struct Recovered {
+    /// At least one; the last is the active one.
+    pub segments: Vec<Arc<Segment>>,
+    pub log_start_offset: Offset,
+    pub log_end_offset: Offset,
+    pub recovery_point: Offset,
+    pub epochs: LeaderEpochs,
+    pub producers: ProducerState,
+}
+
+/// What was found in a directory.
+#[derive(Debug, Default)]
+struct Found {
+    segments: Vec<i64>,
+    snapshots: Vec<i64>,
+}
+
+struct Recovery<'a> {
+    disk: &'a Arc<dyn Disk>,
+    dir: &'a Arc<Path>,
+    options: &'a Options,
+    now_ms: i64,
+}
+
+/// Opens `dir`, which exists, and brings it into order.
+pub(super) fn recover(
+    disk: &Arc<dyn Disk>,
+    dir: &Arc<Path>,
+    options: &Options,
+    start: Start,
+    now_ms: i64,
+) -> Result<Recovered, LogError> {
+    let recovery = Recovery {
+        disk,
+        dir,
+        options,
+        now_ms,
+    };
+    let found = recovery.look_around()?;
+    let mut segments = recovery.open_segments(&found, start)?;
+    let mut log_start_offset = start.log_start_offset;
+    let mut log_end_offset = match segments.last() {
+        Some((_, end)) => *end,
+        None => log_start_offset,
+    };
+    if log_end_offset < log_start_offset {
+        // Kafka does the same: what was deleted may not come back, and offsets are not used again.
+        tracing::warn!(?dir, %log_end_offset, %log_start_offset, "the log ends before its start; emptied");
+        for (segment, _) in segments.drain(..) {
+            recovery.remove_now(&segment)?;
+        }
+        log_end_offset = log_start_offset;
+    }
+    if segments.is_empty() {
+        let active = Segment::create(
+            disk,
+            dir,
+            log_start_offset.0,
+            options.segment_index_bytes,
+            now_ms,
+        )?;
+        segments.push((Arc::new(active), log_start_offset));
+    }
+    let segments: Vec<Arc<Segment>> = segments.into_iter().map(|(segment, _)| segment).collect();
+    if let Some(first) = segments.first() {
+        log_start_offset = log_start_offset.max(first.base_offset());
+    }
+    if let Some(active) = segments.last() {
+        active.become_active(options.segment_index_bytes)?;
+    }
+    let epochs = recovery.epochs(&segments, log_start_offset, log_end_offset)?;
+    let producers = recovery.producers(&found, &segments, log_start_offset, log_end_offset)?;
+    // Recovery has read everything, but it has synced nothing.
+    let recovery_point = if start.clean {
+        log_end_offset
+    } else {
+        start.recovery_point.clamp(log_start_offset, log_end_offset)
+    };
+    Ok(Recovered {
+        segments,
+        log_start_offset,
+        log_end_offset,
+        recovery_point,
+        epochs,
+        producers,
+    })
+}
+
+impl Recovery<'_> {
+    /// Sorts the files by what they are and removes leftovers.
+    fn look_around(&self) -> Result<Found, LogError> {
+        let mut found = Found::default();
+        let mut others: Vec<(PathBuf, i64)> = Vec::new();
+        for path in self.disk.list(self.dir).at(self.dir, "listing")? {
+            let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
+                continue;
+            };
+            if name.ends_with(".swap") {
+                return Err(LogError::Closed {
+                    path: path.clone(),
+                    reason: "a compaction by Kafka was interrupted here; start Kafka once to finish it",
+                });
+            }
+            if name.ends_with(DELETED_SUFFIX)
+                || name.ends_with(".cleaned")
+                || name.ends_with(".tmp")
+            {
+                self.disk
+                    .remove_file(&path)
+                    .at(&path, "removing a leftover")?;
+                continue;
+            }
+            let Some((number, suffix)) = name.split_once('.') else {
+                continue;
+            };
+            let Some(offset) = base_offset_of(number) else {
+                continue;
+            };
+            match suffix {
+                LOG_SUFFIX => found.segments.push(offset),
+                SNAPSHOT_SUFFIX => found.snapshots.push(offset),
+                "index" | "timeindex" | "txnindex" => others.push((path.clone(), offset)),
+                _ => {}
+            }
+        }
+        found.segments.sort_unstable();
+        found.snapshots.sort_unstable();
+        for (path, offset) in others {
+            if found.segments.binary_search(&offset).is_err() {
+                self.disk
+                    .remove_file(&path)
+                    .at(&path, "removing an orphan")?;
+            }
+        }
+        Ok(found)
+    }
+
+    /// Opens all segments, each with the offset behind its last record.
+    fn open_segments(
+        &self,
+        found: &Found,
+        start: Start,
+    ) -> Result<Vec<(Arc<Segment>, Offset)>, LogError> {
+        let mut opened = Vec::with_capacity(found.segments.len());
+        let bases = &found.segments;
+        let index_bytes = self.options.segment_index_bytes;
+        for (at, &base) in bases.iter().enumerate() {
+            let next = bases.get(at + 1).map(|next| Offset(*next));
+            let (segment, intact) =
+                Segment::open(self.disk, self.dir, base, index_bytes, self.now_ms)?;
+            let suspect = !start.clean && next.is_none_or(|next| next > start.recovery_point);
+            if !suspect
+                && intact
+                && let Some(end) = self.known_end(&segment, next)?
+            {
+                opened.push((Arc::new(segment), end));
+                continue;
+            }
+            let size = segment.size();
+            // The end of the log may be cut even after a clean stop; what was synced may not.
+            let end = self.read_again(&segment, suspect || next.is_none())?;
+            let cut = segment.size() < size;
+            if next.is_some() {
+                segment.become_inactive()?;
+            }
+            opened.push((Arc::new(segment), end));
+            if cut {
+                for &lost in &bases[at + 1..] {
+                    tracing::warn!(dir = ?self.dir, base_offset = lost, "dropped: it lies behind damage");
+                    let (segment, _) =
+                        Segment::open(self.disk, self.dir, lost, index_bytes, self.now_ms)?;
+                    self.remove_now(&segment)?;
+                }
+                break;
+            }
+        }
+        Ok(opened)
+    }
+
+    /// Where a sound segment ends; `None` if its last batches do not read.
+    fn known_end(
+        &self,
+        segment: &Segment,
+        next: Option<Offset>,
+    ) -> Result<Option<Offset>, LogError> {
+        if next.is_some() {
+            return Ok(next);
+        }
+        match segment.next_offset() {
+            Ok(end) => Ok(Some(end)),
+            Err(LogError::Damaged { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Reads all batches of a segment and rebuilds its indexes. With `may_cut` checksums are compared,
+    /// too, and the segment is cut behind the last good batch; without, damage is an error: these
+    /// records were synced, and dropping them would lose what lies behind.
+    fn read_again(&self, segment: &Segment, may_cut: bool) -> Result<Offset, LogError> {
+        segment.reset_indexes(self.options.segment_index_bytes, self.now_ms)?;
+        let size = segment.size();
+        let mut scan = Scan::new(&**segment.file(), 0, size);
+        let mut end = segment.base_offset();
+        let damage = loop {
+            let position = scan.position();
+            let (_, header) = match scan.next() {
+                Ok(Some(batch)) => batch,
+                Ok(None) => return Ok(end),
+                Err(ScanError::Batch { source, .. }) => break (position, source),
+                Err(error) => return Err(segment.scan_error(error)),
+            };
+            if header.base_offset < end || !segment.holds(header.last_offset()) {
+                let source = BatchError::Offsets {
+                    base_offset: header.base_offset,
+                    last_offset_delta: header.last_offset_delta,
+                };
+                break (position, source);
+            }
+            if may_cut {
+                let computed = checksum(&**segment.file(), position, &header)
+                    .at(&segment.path(), "comparing checksums")?;
+                if computed != header.crc {
+                    let stored = header.crc;
+                    break (position, BatchError::Checksum { stored, computed });
+                }
+            }
+            segment.make_index_room()?;
+            segment.note_batch(position, &header, self.options.index_interval_bytes);
+            end = header.next_offset();
+        };
+        let (position, source) = damage;
+        if !may_cut {
+            return Err(LogError::Damaged {
+                path: segment.path(),
+                position,
+                source,
+            });
+        }
+        tracing::warn!(
+            path = ?segment.path(), position, lost_bytes = size - position, reason = %source,
+            "the segment is cut behind its last good batch"
+        );
+        segment.cut(position)?;
+        Ok(end)
+    }
+
+    /// Removes a segment's files at once; nobody reads them yet.
+    fn remove_now(&self, segment: &Segment) -> Result<(), LogError> {
+        for path in segment.rename_deleted(&**self.disk)? {
+            self.disk.remove_file(&path).at(&path, "removing")?;
+        }
+        Ok(())
+    }
+
+    /// The epochs: from their file, and what it lacks from the batches.
+    fn epochs(
+        &self,
+        segments: &[Arc<Segment>],
+        log_start_offset: Offset,
+        log_end_offset: Offset,
+    ) -> Result<LeaderEpochs, LogError> {
+        let path = self.dir.join(leader_epoch::FILE);
+        let from_file = if self.disk.exists(&path) {
+            let bytes = self.disk.read(&path, SMALL_FILE_MAX).ok();
+            let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
+            text.as_deref().and_then(LeaderEpochs::decode)
+        } else {
+            None
+        };
+        let mut epochs = from_file.clone().unwrap_or_default();
+        epochs.truncate_end(log_end_offset);
+        // With a file, only its newest entries can be missing: those of the active segment.
+        let from = match (&from_file, segments.last()) {
+            (Some(_), Some(active)) => active.base_offset(),
+            _ => log_start_offset,
+        };
+        replay(segments, from, log_end_offset, |header| {
+            epochs.assign(header.partition_leader_epoch, header.base_offset);
+        })?;
+        epochs.truncate_start(log_start_offset);
+        if from_file.as_ref() != Some(&epochs) && !(from_file.is_none() && epochs.is_empty()) {
+            self.disk
+                .replace(&path, epochs.encode().as_bytes())
+                .at(&path, "writing epochs")?;
+        }
+        Ok(epochs)
+    }
+
+    /// The producers: from the newest snapshot that reads, and the batches behind it.
+    fn producers(
+        &self,
+        found: &Found,
+        segments: &[Arc<Segment>],
+        log_start_offset: Offset,
+        log_end_offset: Offset,
+    ) -> Result<ProducerState, LogError> {
+        let mut state = None;
+        for &offset in found.snapshots.iter().rev() {
+            let path = segment_path(self.dir, offset, SNAPSHOT_SUFFIX);
+            let belongs = segments
+                .iter()
+                .any(|segment| segment.base_offset() == Offset(offset));
+            if state.is_some()
+                || Offset(offset) > log_end_offset
+                || Offset(offset) < log_start_offset
+            {
+                if !belongs || Offset(offset) > log_end_offset {
+                    self.disk
+                        .remove_file(&path)
+                        .at(&path, "removing a snapshot")?;
+                }
+                continue;
+            }
+            let bytes = self.disk.read(&path, SMALL_FILE_MAX).ok();
+            match bytes.as_deref().and_then(ProducerState::decode) {
+                Some(read) => state = Some((read, Offset(offset))),
+                None => {
+                    tracing::warn!(?path, "the snapshot is damaged and removed");
+                    self.disk
+                        .remove_file(&path)
+                        .at(&path, "removing a snapshot")?;
+                }
+            }
+        }
+        let (mut state, from) = state.unwrap_or((ProducerState::default(), log_start_offset));
+        state.expire(self.now_ms, self.options.producer_id_expiration_ms);
+        if from < log_end_offset {
+            replay(segments, from, log_end_offset, |header| {
+                state.update(header)
+            })?;
+            state.expire(self.now_ms, self.options.producer_id_expiration_ms);
+        }
+        Ok(state)
+    }
+}
+
+/// The number in a file's name.
+fn base_offset_of(number: &str) -> Option<i64> {
+    if number.len() != 20 || !number.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    number.parse().ok()
+}
+
+/// Shows the header of every batch that ends in `from..to`.
+pub(super) fn replay(
+    segments: &[Arc<Segment>],
+    from: Offset,
+    to: Offset,
+    mut visit: impl FnMut(&BatchHeader),
+) -> Result<(), LogError> {
+    let first = segments
+        .partition_point(|segment| segment.base_offset() <= from)
+        .saturating_sub(1);
+    for segment in segments.iter().skip(first) {
+        let Some((position, _)) = segment.find(from)? else {
+            continue;
+        };
+        let mut scan = Scan::new(&**segment.file(), position, segment.size());
+        while let Some((_, header)) = scan.next().map_err(|error| segment.scan_error(error))? {
+            if header.base_offset >= to {
+                return Ok(());
+            }
+            visit(&header);
+        }
+    }
+    Ok(())
+}
+
+/// CRC-32C of a batch in a file, without holding it in memory.
+fn checksum(file: &dyn DiskFile, position: u64, header: &BatchHeader) -> std::io::Result<u32> {
+    let mut crc = header.checksum(&[]);
+    let mut at = position + HEADER_BYTES as u64;
+    let end = position + header.size() as u64;
+    let mut buffer = Vec::new();
+    while at < end {
+        let len = usize::try_from(end - at).map_or(READ_BYTES, |left| left.min(READ_BYTES));
+        buffer.resize(len, 0);
+        file.read_exact_at(&mut buffer, at)?;
+        crc = crc32c::crc32c_append(crc, &buffer);
+        at += len as u64;
+    }
+    Ok(crc)
+}
