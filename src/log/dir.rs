@@ -157,7 +157,6 @@ impl Dirs {
         identity: Identity,
         options: &dyn Fn(&str) -> Options,
         clock: Clock,
-        rng: Rng,
     ) -> Result<Dirs, DirError> {
         // Whose they are comes before anything else, for all of them: no byte is written if one is not
         // ours.
@@ -176,8 +175,9 @@ impl Dirs {
         }
         let mut opened = Dirs {
             disk,
+            // Names of deleted directories need to differ, not to be secret.
+            rng: Rng::from_seed(clock.wall_ms().cast_unsigned()),
             clock,
-            rng,
             dirs: Vec::new(),
             failed: Mutex::default(),
             state: Mutex::default(),
