@@ -1,0 +1,300 @@
+//! Who leads, and what follows from it on this member.
+//!
+//! openraft elects; this watches it and speeds it up where more is known than its timers know: at the
+//! first start (all members are here and empty), at a restart (a quorum is here), and when the leader's
+//! process is gone (its port refuses). It also notices that the core has stopped, which stops the process.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::ServerState;
+use openraft::metrics::RaftServerMetrics;
+use tracing::{error, info, warn};
+
+use super::network::LinkStatus;
+use super::node::{LEASE, RaftNode, Role};
+use super::types::LeaderKey;
+use crate::common::ids::MemberId;
+use crate::common::tasks;
+
+/// Changes are told; this is for what only time shows.
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+/// Members that would stand for election at the same moment do it one after the other.
+const TURN: Duration = Duration::from_millis(60);
+/// A leader that no quorum has answered for so long no longer serves.
+const QUORUM_SILENCE_MS: u64 = 1_500;
+/// How long a first start waits for all members before a quorum of empty ones is enough.
+const FORM_WITHOUT_ALL: Duration = Duration::from_secs(10);
+
+type Metrics = RaftServerMetrics<u64, openraft::EmptyNode>;
+
+/// The leader that this member follows or is.
+pub fn leader(metrics: &Metrics) -> Option<LeaderKey> {
+    metrics.vote.committed.then_some(metrics.vote.leader_id)
+}
+
+/// What a member should do about a cluster that it has no part in yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Formation {
+    /// All are here (or a quorum, after a long wait), all empty: begin.
+    Begin,
+    /// Some are not here yet, or others have begun and will call.
+    Wait,
+}
+
+/// The rule for a first start. `others` are the other members, `None` while not connected.
+fn formation(others: &[Option<bool>], waited_long: bool) -> Formation {
+    let here = others.iter().flatten().count() + 1;
+    let members = others.len() + 1;
+    let begun = others.iter().flatten().any(|fresh| !fresh);
+    if !begun && (here == members || (waited_long && here > members / 2)) {
+        Formation::Begin
+    } else {
+        Formation::Wait
+    }
+}
+
+/// What was done already, so that it is done once.
+#[derive(Debug, Default)]
+struct Memory {
+    begun: bool,
+    /// Since when a quorum is here without a leader, or the leader's process is gone.
+    since: Option<tokio::time::Instant>,
+    /// The leader whose death made us stand.
+    stood_after: Option<LeaderKey>,
+    linked: BTreeMap<MemberId, bool>,
+    noted: BTreeSet<MemberId>,
+}
+
+/// Runs until the member stops.
+pub async fn watch(node: Arc<RaftNode>) {
+    let shutdown = node.tasks.shutdown().clone();
+    let mut metrics = node.raft.server_metrics();
+    let started = tokio::time::Instant::now();
+    let mut memory = Memory::default();
+    loop {
+        let now = metrics.borrow_and_update().clone();
+        check_running(&node, &now);
+        let leader = leader(&now);
+        let leading = now.state == ServerState::Leader;
+        node.proposals.set_leader(leader, leading);
+        publish(&node, &now, leader, leading);
+        if node.options.members.len() == 1 {
+            alone(&node, leader, &mut memory).await;
+        } else {
+            relink(&node, leader, &mut memory);
+            begin(&node, started, &mut memory).await;
+            stand(&node, leader, started, &mut memory).await;
+            note_peers(&node, leader, &mut memory).await;
+        }
+        tokio::select! {
+            () = shutdown.stopped() => return,
+            changed = metrics.changed() => if changed.is_err() {
+                check_running(&node, &now);
+                tokio::time::sleep(LOOK_INTERVAL).await;
+            },
+            () = node.links_changed.notified() => {}
+            () = node.proposals.opened.notified() => {}
+            () = tokio::time::sleep(LOOK_INTERVAL) => {}
+        }
+    }
+}
+
+/// Ends the process, through the essential task that this runs in, if the core has stopped by itself.
+fn check_running(node: &RaftNode, now: &Metrics) {
+    let state = node.raft.metrics().borrow().running_state.clone();
+    let failure = node.log.failure().or(node.machine.failure());
+    let stopped = match (&state, &failure) {
+        (_, Some(text)) => text.clone(),
+        (Err(fatal), None) => fatal.to_string(),
+        (Ok(()), None) => return,
+    };
+    node.proposals.stop();
+    if !node.tasks.shutdown().is_stopping() {
+        error!(member = now.id, reason = %stopped, "raft has stopped");
+        panic!("raft has stopped: {stopped}");
+    }
+}
+
+fn publish(node: &RaftNode, now: &Metrics, leader: Option<LeaderKey>, leading: bool) {
+    let open = node.proposals.is_open();
+    let role = if !open {
+        Role::Looking
+    } else if node.options.members.len() == 1 {
+        Role::Standalone
+    } else if !leading {
+        Role::Follower
+    } else {
+        let silence = node.raft.data_metrics().borrow().millis_since_quorum_ack;
+        match silence {
+            Some(ms) if ms > QUORUM_SILENCE_MS => Role::Looking,
+            _ => Role::Leader,
+        }
+    };
+    let next = (role, now.vote.leader_id.term);
+    let changed = node
+        .role
+        .send_if_modified(|old| std::mem::replace(old, next) != next);
+    if changed {
+        let leader = leader.map(|key| key.node_id);
+        info!(member = now.id, role = ?role, term = next.1, leader, "role");
+    }
+}
+
+/// The only member asks nobody.
+async fn alone(node: &RaftNode, leader: Option<LeaderKey>, memory: &mut Memory) {
+    if leader.is_some_and(|key| node.proposals.is_led_by(key)) || memory.begun {
+        return;
+    }
+    memory.begun = true;
+    if node.log.is_fresh() {
+        initialize(node).await;
+    } else if node.raft.trigger().elect().await.is_err() {
+        memory.begun = false;
+    }
+}
+
+/// Sends again what the old connection to the leader may have lost.
+fn relink(node: &RaftNode, leader: Option<LeaderKey>, memory: &mut Memory) {
+    for (member, link) in node.links.all() {
+        let up = link.status().borrow().peer.is_some();
+        let was = memory.linked.insert(*member, up);
+        if up && was != Some(true) && leader.is_some_and(|key| key.node_id == member.0) {
+            node.proposals.rewind();
+        }
+    }
+}
+
+/// The first start of all members.
+async fn begin(node: &RaftNode, started: tokio::time::Instant, memory: &mut Memory) {
+    let fresh = node.log.is_fresh();
+    node.credentials.set_fresh(fresh);
+    if memory.begun || !fresh {
+        return;
+    }
+    let others: Vec<Option<bool>> = statuses(node)
+        .map(|(_, status)| status.peer.map(|peer| peer.fresh))
+        .collect();
+    let waited = started.elapsed() >= FORM_WITHOUT_ALL;
+    if formation(&others, waited) == Formation::Begin {
+        memory.begun = true;
+        if others.iter().any(Option::is_none) {
+            warn!("not all members are here; a quorum of new ones begins the cluster");
+        }
+        initialize(node).await;
+    }
+}
+
+async fn initialize(node: &RaftNode) {
+    let members: BTreeSet<u64> = node.options.members.keys().map(|id| id.0).collect();
+    match node.raft.initialize(members).await {
+        Ok(()) => info!(member = %node.options.member, "a new cluster"),
+        // Another member's vote was faster.
+        Err(error) => info!(%error, "the cluster has begun without this member"),
+    }
+    node.credentials.set_fresh(node.log.is_fresh());
+}
+
+/// Stands for election as soon as it can succeed, rather than when the timers say so.
+async fn stand(
+    node: &RaftNode,
+    leader: Option<LeaderKey>,
+    started: tokio::time::Instant,
+    memory: &mut Memory,
+) {
+    if node.log.is_fresh() {
+        return;
+    }
+    let me = node.options.member;
+    let turn = |without: Option<u64>| {
+        let others = node
+            .options
+            .members
+            .keys()
+            .filter(|id| Some(id.0) != without);
+        TURN * u32::try_from(others.take_while(|id| **id != me).count()).unwrap_or(0)
+    };
+    let gone = leader.filter(|key| key.node_id != me.0).filter(|key| {
+        let link = node.links.get(MemberId(key.node_id));
+        link.is_some_and(|link| link.status().borrow().dead)
+    });
+    // At a restart the vote of before is still there, but its leader may be as new as we are.
+    let unled = !node.proposals.is_open() && quorum_here(node) && started.elapsed() < LEASE * 4;
+    if gone.is_none() && !unled {
+        memory.since = None;
+        return;
+    }
+    let key = gone.or(leader).unwrap_or_default();
+    let since = *memory.since.get_or_insert_with(tokio::time::Instant::now);
+    let patience = LEASE + Duration::from_millis(20) + turn(gone.map(|key| key.node_id));
+    if since.elapsed() < patience || memory.stood_after == Some(key) {
+        return;
+    }
+    memory.stood_after = Some(key);
+    memory.since = None;
+    info!(member = %me, "standing for election");
+    if node.raft.trigger().elect().await.is_err() {
+        warn!("raft has stopped; no election");
+    }
+}
+
+fn quorum_here(node: &RaftNode) -> bool {
+    let up = statuses(node)
+        .filter(|(_, status)| status.peer.is_some())
+        .count();
+    up + 1 > node.options.members.len() / 2
+}
+
+fn statuses(node: &RaftNode) -> impl Iterator<Item = (MemberId, LinkStatus)> {
+    node.links
+        .all()
+        .map(|(member, link)| (*member, *link.status().borrow()))
+}
+
+/// Remembers the members' stores once the cluster exists, so that one that comes back empty is noticed.
+async fn note_peers(node: &Arc<RaftNode>, leader: Option<LeaderKey>, memory: &mut Memory) {
+    if leader.is_none() || !node.proposals.is_open() {
+        return;
+    }
+    let known = node.identity.get().peers;
+    let met: Vec<_> = statuses(node)
+        .filter_map(|(member, status)| status.peer.map(|peer| (member, peer.store_id)))
+        .filter(|(member, _)| !known.contains_key(member) && !memory.noted.contains(member))
+        .collect();
+    for (member, store_id) in met {
+        memory.noted.insert(member);
+        let identity = node.identity.clone();
+        if let Err(failure) = tasks::blocking(move || identity.set_peer(member, store_id)).await {
+            warn!(error = %failure, "a member's store was not noted");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cluster_begins_when_all_are_here_and_empty_or_a_quorum_after_a_long_wait() {
+        use Formation::{Begin, Wait};
+        let cases: [(&[Option<bool>], bool, Formation); 9] = [
+            (&[], false, Begin),
+            (&[None, None], false, Wait),
+            (&[None, None], true, Wait),
+            (&[Some(true), None], false, Wait),
+            (&[Some(true), None], true, Begin),
+            (&[Some(true), Some(true)], false, Begin),
+            (&[Some(true), Some(false)], false, Wait),
+            (&[Some(false), None], true, Wait),
+            (&[Some(false), Some(false)], true, Wait),
+        ];
+        for (others, waited_long, expected) in cases {
+            assert_eq!(
+                formation(others, waited_long),
+                expected,
+                "{others:?} {waited_long}"
+            );
+        }
+    }
+}

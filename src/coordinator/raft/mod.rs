@@ -1,0 +1,17 @@
+//! Raft: one log of requests, agreed on by the members, applied by each.
+//!
+//! openraft decides; this folder gives it a durable log ([`log_store`]), a state machine over the replica
+//! ([`state_machine`]), a network ([`network`] out, [`peer`] in), and puts in front of it what it does not
+//! have: batching and exactly-once forwarding ([`batch`]). [`node`] ties them together and is what the
+//! rest of the coordinator sees. The only folder that names openraft. Knows nothing of znodes.
+
+pub mod batch;
+pub mod leadership;
+pub mod log_store;
+pub mod network;
+pub mod node;
+pub mod peer;
+pub mod state_machine;
+pub mod types;
+
+pub use node::{ProposeError, RaftNode, RaftOptions, RaftStatus, Role, StartError};

@@ -1,0 +1,355 @@
+//! Requests to the other members: one connection to each, kept, shared and renewed.
+//!
+//! Calls are numbered and pipelined; answers come in any order. A connection on which nothing arrives for
+//! [`peer::SILENCE_LIMIT`] is given up, so a link that silently drops everything hangs nobody. Members are
+//! dialed at the addresses of the configuration, never at those in the log.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use openraft::error::{
+    InstallSnapshotError, NetworkError, RPCError, RaftError, RemoteError, Unreachable,
+};
+use openraft::network::{Backoff, RPCOption, RaftNetwork, RaftNetworkFactory};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, InstallSnapshotRequest, InstallSnapshotResponse,
+    VoteRequest, VoteResponse,
+};
+use tokio::io::AsyncWriteExt;
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tracing::{debug, error, info};
+
+use super::peer::{
+    self, Answer, Credentials, HELLO_LIMIT, Message, Peer, PeerError, Refusal, call_frame,
+    read_call,
+};
+use super::types::{TypeConfig, decode};
+use crate::common::ids::MemberId;
+use crate::common::net::{self, HostPort};
+use crate::common::shutdown::Shutdown;
+
+const DIAL_LIMIT: Duration = Duration::from_secs(1);
+const REDIAL_MIN: Duration = Duration::from_millis(10);
+const REDIAL_MAX: Duration = Duration::from_millis(250);
+/// Frames that wait for one connection.
+const QUEUE_MAX: usize = 1024;
+/// How long openraft leaves an unreachable member alone.
+const UNREACHABLE_PAUSE: Duration = Duration::from_millis(30);
+
+/// Why a call has no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
+    /// There is no connection now.
+    #[error("member {0} is not connected")]
+    Down(MemberId),
+    /// The connection broke before the answer.
+    #[error("the connection to member {0} broke")]
+    Broken(MemberId),
+    /// Too many frames wait.
+    #[error("the connection to member {0} is congested")]
+    Congested(MemberId),
+    /// The message is too large for a frame.
+    #[error("a message to member {0} is too large")]
+    TooLarge(MemberId),
+    /// The answer does not fit the question, or the member has stopped.
+    #[error("member {0} has stopped")]
+    Stopped(MemberId),
+}
+
+/// How a member is connected.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LinkStatus {
+    /// Who is there, while connected.
+    pub peer: Option<Peer>,
+    /// Nothing listens at its address: its process is gone.
+    pub dead: bool,
+    /// Why it or we refused, if so.
+    pub refusal: Option<Refusal>,
+}
+
+/// The connection to one member.
+#[derive(Debug)]
+pub struct Link {
+    member: MemberId,
+    address: HostPort,
+    calls: Mutex<Calls>,
+    status: watch::Sender<LinkStatus>,
+}
+
+#[derive(Debug, Default)]
+struct Calls {
+    queue: Option<mpsc::Sender<Bytes>>,
+    waiting: BTreeMap<u64, oneshot::Sender<Bytes>>,
+    next: u64,
+}
+
+/// A call that was queued.
+#[derive(Debug)]
+pub struct Call {
+    member: MemberId,
+    answer: oneshot::Receiver<Bytes>,
+}
+
+impl Call {
+    /// Waits for the answer.
+    pub async fn answer(self) -> Result<Answer, CallError> {
+        let bytes = self
+            .answer
+            .await
+            .map_err(|_| CallError::Broken(self.member))?;
+        decode(&bytes).ok_or(CallError::Stopped(self.member))
+    }
+}
+
+impl Link {
+    fn new(member: MemberId, address: HostPort) -> Link {
+        Link {
+            member,
+            address,
+            calls: Mutex::default(),
+            status: watch::Sender::default(),
+        }
+    }
+
+    /// How it stands, and changes.
+    pub fn status(&self) -> watch::Receiver<LinkStatus> {
+        self.status.subscribe()
+    }
+
+    /// Queues a call. Calls of one connection arrive in the order of queueing.
+    pub fn call(&self, message: &Message) -> Result<Call, CallError> {
+        let mut calls = self.lock();
+        let queue = calls.queue.clone().ok_or(CallError::Down(self.member))?;
+        let number = calls.next;
+        let frame = call_frame(number, message).ok_or(CallError::TooLarge(self.member))?;
+        queue
+            .try_send(frame)
+            .map_err(|_| CallError::Congested(self.member))?;
+        let (tell, answer) = oneshot::channel();
+        calls.next += 1;
+        calls.waiting.insert(number, tell);
+        Ok(Call {
+            member: self.member,
+            answer,
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Calls> {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps the connection until told to stop. `changed` is notified when it comes or goes.
+    pub async fn run(
+        self: Arc<Self>,
+        credentials: Arc<Credentials>,
+        changed: Arc<Notify>,
+        shutdown: Shutdown,
+    ) {
+        let mut pause = REDIAL_MIN;
+        while !shutdown.is_stopping() {
+            let ended = tokio::select! {
+                () = shutdown.stopped() => return self.down(None, false),
+                ended = self.connection(&credentials, &changed, &mut pause) => ended,
+            };
+            let was_up = self.status.borrow().peer.is_some();
+            let refusal = match &ended {
+                PeerError::Refused(refusal) | PeerError::NotLetIn(refusal) => Some(*refusal),
+                _ => None,
+            };
+            let dead = matches!(&ended, PeerError::Io(error)
+                if error.kind() == std::io::ErrorKind::ConnectionRefused);
+            if was_up {
+                info!(member = %self.member, reason = %ended, "lost the connection to a member");
+            } else if refusal.is_some() && refusal != self.status.borrow().refusal {
+                error!(member = %self.member, address = %self.address, reason = %ended, "no connection between members");
+            } else {
+                debug!(member = %self.member, reason = %ended, "no connection to a member");
+            }
+            self.down(refusal, dead);
+            changed.notify_one();
+            tokio::select! {
+                () = shutdown.stopped() => return,
+                () = tokio::time::sleep(pause) => {}
+            }
+            pause = (pause * 2).min(REDIAL_MAX);
+        }
+    }
+
+    fn down(&self, refusal: Option<Refusal>, dead: bool) {
+        {
+            let mut calls = self.lock();
+            calls.queue = None;
+            calls.waiting.clear();
+        }
+        self.status.send_replace(LinkStatus {
+            peer: None,
+            dead,
+            refusal,
+        });
+    }
+
+    async fn connection(
+        &self,
+        credentials: &Credentials,
+        changed: &Notify,
+        pause: &mut Duration,
+    ) -> PeerError {
+        let mut stream = match net::connect(&self.address, DIAL_LIMIT).await {
+            Ok(stream) => stream,
+            Err(error) => return error.into(),
+        };
+        let proof = tokio::time::timeout(HELLO_LIMIT, credentials.dial(&mut stream, self.member));
+        let peer = match proof.await {
+            Ok(Ok(peer)) => peer,
+            Ok(Err(error)) => return error,
+            Err(_) => return PeerError::Silent,
+        };
+        *pause = REDIAL_MIN;
+        let (mut reader, mut writer) = stream.into_split();
+        let (queue, mut queued) = mpsc::channel(QUEUE_MAX);
+        self.lock().queue = Some(queue);
+        self.status.send_replace(LinkStatus {
+            peer: Some(peer),
+            dead: false,
+            refusal: None,
+        });
+        debug!(member = %self.member, "connected to a member");
+        changed.notify_one();
+        let read = async {
+            loop {
+                let (number, body) = match read_call(&mut reader).await {
+                    Ok(call) => call,
+                    Err(error) => return error,
+                };
+                if let Some(tell) = self.lock().waiting.remove(&number) {
+                    // Who asked may have given up.
+                    let _ = tell.send(body);
+                }
+            }
+        };
+        let write = async {
+            while let Some(frame) = queued.recv().await {
+                if let Err(error) = writer.write_all(&frame).await {
+                    return error.into();
+                }
+            }
+            PeerError::Closed
+        };
+        let ping = async {
+            loop {
+                tokio::time::sleep(peer::PING_INTERVAL).await;
+                // The answer only has to arrive.
+                let _ = self.call(&Message::Ping);
+            }
+        };
+        tokio::select! { ended = read => ended, ended = write => ended, () = ping => PeerError::Closed }
+    }
+}
+
+/// The connections to all other members.
+#[derive(Clone, Debug)]
+pub struct Links(Arc<BTreeMap<MemberId, Arc<Link>>>);
+
+impl Links {
+    /// One for each of `members`; none is dialed before [`Link::run`].
+    pub fn new(members: impl Iterator<Item = (MemberId, HostPort)>) -> Links {
+        let links = members.map(|(member, address)| (member, Arc::new(Link::new(member, address))));
+        Links(Arc::new(links.collect()))
+    }
+
+    /// All of them.
+    pub fn all(&self) -> impl Iterator<Item = (&MemberId, &Arc<Link>)> {
+        self.0.iter()
+    }
+
+    /// The one to a member.
+    pub fn get(&self, member: MemberId) -> Option<&Arc<Link>> {
+        self.0.get(&member)
+    }
+}
+
+/// One of openraft's ways to a member.
+#[derive(Clone, Debug)]
+pub struct Network {
+    member: u64,
+    link: Option<Arc<Link>>,
+}
+
+impl RaftNetworkFactory<TypeConfig> for Links {
+    type Network = Network;
+
+    async fn new_client(&mut self, target: u64, _: &openraft::EmptyNode) -> Network {
+        Network {
+            member: target,
+            link: self.get(MemberId(target)).cloned(),
+        }
+    }
+}
+
+type RpcError<E> = RPCError<u64, openraft::EmptyNode, E>;
+
+impl Network {
+    async fn call(&self, message: Message) -> Result<Answer, CallError> {
+        let member = MemberId(self.member);
+        let link = self.link.as_ref().ok_or(CallError::Down(member))?;
+        link.call(&message)?.answer().await
+    }
+
+    fn failed<E: std::error::Error>(&self, error: &CallError) -> RpcError<E> {
+        match error {
+            CallError::Broken(_) => RPCError::Network(NetworkError::new(error)),
+            _ => RPCError::Unreachable(Unreachable::new(error)),
+        }
+    }
+
+    fn stopped<E: std::error::Error>(&self) -> RpcError<E> {
+        self.failed(&CallError::Stopped(MemberId(self.member)))
+    }
+}
+
+impl RaftNetwork<TypeConfig> for Network {
+    async fn append_entries(
+        &mut self,
+        rpc: AppendEntriesRequest<TypeConfig>,
+        _: RPCOption,
+    ) -> Result<AppendEntriesResponse<u64>, RpcError<RaftError<u64>>> {
+        match self.call(Message::Append(rpc)).await {
+            Ok(Answer::Append(answer)) => Ok(answer),
+            Ok(_) => Err(self.stopped()),
+            Err(error) => Err(self.failed(&error)),
+        }
+    }
+
+    async fn install_snapshot(
+        &mut self,
+        rpc: InstallSnapshotRequest<TypeConfig>,
+        _: RPCOption,
+    ) -> Result<InstallSnapshotResponse<u64>, RpcError<RaftError<u64, InstallSnapshotError>>> {
+        match self.call(Message::Snapshot(rpc)).await {
+            Ok(Answer::Snapshot(Ok(answer))) => Ok(answer),
+            Ok(Answer::Snapshot(Err(error))) => {
+                Err(RPCError::RemoteError(RemoteError::new(self.member, error)))
+            }
+            Ok(_) => Err(self.stopped()),
+            Err(error) => Err(self.failed(&error)),
+        }
+    }
+
+    async fn vote(
+        &mut self,
+        rpc: VoteRequest<u64>,
+        _: RPCOption,
+    ) -> Result<VoteResponse<u64>, RpcError<RaftError<u64>>> {
+        match self.call(Message::Vote(rpc)).await {
+            Ok(Answer::Vote(answer)) => Ok(answer),
+            Ok(_) => Err(self.stopped()),
+            Err(error) => Err(self.failed(&error)),
+        }
+    }
+
+    fn backoff(&self) -> Backoff {
+        Backoff::new(std::iter::repeat(UNREACHABLE_PAUSE))
+    }
+}

@@ -1,0 +1,515 @@
+//! Members in one process, over loopback, on the real disk.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::Instant;
+
+use super::*;
+use crate::common::disk::real::RealDisk;
+use crate::common::net;
+use crate::common::shutdown::Shutdown;
+use crate::coordinator::tree::op::{Change, ConnectionId, Op};
+use crate::zookeeper::acl::{Acl, Id};
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+struct Member {
+    node: Arc<RaftNode>,
+    replica: Arc<Replica>,
+}
+
+fn one(dir: &Path) -> RaftOptions {
+    let members = BTreeMap::from([(MemberId(1), HostPort::new("127.0.0.1", 1))]);
+    RaftOptions::new("test", MemberId(1), members, dir)
+}
+
+async fn start(options: RaftOptions, listener: Option<TcpListener>) -> Result<Member, StartError> {
+    let replica = Arc::new(Replica::new());
+    let tasks = Tasks::new(Shutdown::new());
+    let node = RaftNode::start(
+        options,
+        listener,
+        replica.clone(),
+        Arc::new(RealDisk),
+        Clock::real(),
+        Rng::from_os(),
+        tasks,
+    )
+    .await?;
+    Ok(Member { node, replica })
+}
+
+/// Opens again what was just closed; sled lets go of its file a moment later.
+async fn start_again(options: RaftOptions, address: Option<&HostPort>) -> Member {
+    let until = Instant::now() + LIMIT;
+    loop {
+        let listener = match address {
+            Some(address) => Some(net::bind(address).await.expect("the port is free again")),
+            None => None,
+        };
+        match start(options.clone(), listener).await {
+            Ok(member) => return member,
+            Err(error) if Instant::now() > until => panic!("{}", chain(&error)),
+            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+        }
+    }
+}
+
+struct Ensemble {
+    members: Vec<Option<Member>>,
+    options: Vec<RaftOptions>,
+    _dir: tempfile::TempDir,
+}
+
+impl Ensemble {
+    async fn new() -> Ensemble {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut listeners = Vec::new();
+        let mut addresses = BTreeMap::new();
+        for id in 1..=3 {
+            let listener = net::bind(&HostPort::new("127.0.0.1", 0))
+                .await
+                .expect("a port");
+            let port = net::local_address(&listener).expect("bound").port();
+            addresses.insert(MemberId(id), HostPort::new("127.0.0.1", port));
+            listeners.push(listener);
+        }
+        let mut members = Vec::new();
+        let mut all = Vec::new();
+        for (id, listener) in (1..=3).zip(listeners) {
+            let dir = dir.path().join(id.to_string());
+            let options = RaftOptions::new("test", MemberId(id), addresses.clone(), dir);
+            members.push(Some(
+                start(options.clone(), Some(listener))
+                    .await
+                    .expect("starts"),
+            ));
+            all.push(options);
+        }
+        Ensemble {
+            members,
+            options: all,
+            _dir: dir,
+        }
+    }
+
+    fn member(&self, index: usize) -> &Member {
+        self.members[index].as_ref().expect("it runs")
+    }
+
+    fn running(&self) -> impl Iterator<Item = &Member> {
+        self.members.iter().flatten()
+    }
+
+    async fn wait(&self, what: &str, condition: impl Fn(&Ensemble) -> bool) {
+        let until = Instant::now() + LIMIT;
+        while !condition(self) {
+            let states: Vec<_> = self.running().map(|m| m.node.status()).collect();
+            assert!(Instant::now() < until, "not in time: {what}: {states:#?}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    async fn all_serve(&self) {
+        self.wait("all serve", |all| all.running().all(|m| m.node.serving()))
+            .await;
+    }
+
+    fn leader(&self) -> Option<usize> {
+        self.members.iter().position(|member| {
+            member
+                .as_ref()
+                .is_some_and(|member| member.node.role() == Role::Leader)
+        })
+    }
+
+    async fn stop(&mut self, index: usize) {
+        let member = self.members[index].take().expect("it runs");
+        member.node.shutdown().await;
+    }
+
+    async fn restart(&mut self, index: usize) {
+        let options = self.options[index].clone();
+        let address = options.members[&options.member].clone();
+        self.members[index] = Some(start_again(options, Some(&address)).await);
+    }
+
+    async fn same_tree(&self) {
+        self.wait("equal trees", |all| {
+            let mut seen = all
+                .running()
+                .map(|m| (m.replica.last_zxid(), m.replica.digest()));
+            let first = seen.next();
+            seen.all(|other| Some(other) == first)
+        })
+        .await;
+    }
+}
+
+/// One session, whose writes are counted: apply refuses a repeated one and one after a gap.
+struct Client {
+    session: SessionId,
+    next: AtomicU64,
+}
+
+impl Client {
+    async fn new(member: &Member) -> Client {
+        let client = Client {
+            session: SessionId(7),
+            next: AtomicU64::new(0),
+        };
+        let op = Op::CreateSession {
+            password: [1; 16],
+            timeout_ms: 10_000,
+        };
+        client.done(member, op).await;
+        client
+    }
+
+    fn request(&self, op: Op) -> Request {
+        Request {
+            session: self.session,
+            connection: ConnectionId(1),
+            sequence: self.next.fetch_add(1, Ordering::Relaxed),
+            now_ms: 1,
+            auth: Arc::from(Vec::<Id>::new()),
+            op,
+        }
+    }
+
+    async fn done(&self, member: &Member, op: Op) -> Zxid {
+        let outcome = member.node.propose(self.request(op)).await;
+        let outcome = outcome.expect("an outcome");
+        outcome.result.expect("success");
+        outcome.zxid
+    }
+}
+
+fn create(path: &str) -> Op {
+    Op::Change(Change::Create {
+        path: path.to_owned(),
+        data: Some(Bytes::from_static(b"value")).into(),
+        acl: vec![Acl {
+            perms: 31,
+            id: Id::new("world", "anyone"),
+        }],
+        flags: 0,
+    })
+}
+
+fn set(path: &str, data: Bytes) -> Op {
+    Op::Change(Change::SetData {
+        path: path.to_owned(),
+        data: Some(data).into(),
+        version: -1,
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_member_serves_at_once_and_keeps_what_it_acknowledged() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let began = Instant::now();
+    let member = start(one(dir.path()), None).await.expect("starts");
+    let mut roles = member.node.role_changes();
+    roles
+        .wait_for(|(role, _)| *role == Role::Standalone)
+        .await
+        .expect("it lives");
+    println!("one member serves after {:?}", began.elapsed());
+    let client = Client::new(&member).await;
+    client.done(&member, create("/a")).await;
+    let mut last = Zxid(0);
+    for _ in 0..50 {
+        let zxid = client
+            .done(&member, set("/a", Bytes::from_static(b"x")))
+            .await;
+        assert!(zxid > last);
+        last = zxid;
+    }
+    assert_eq!(member.node.barrier().await, Ok(last));
+    let digest = member.replica.digest();
+    member.node.shutdown().await;
+    assert_eq!(member.node.barrier().await, Err(ProposeError::Stopped));
+    drop(member);
+    let began = Instant::now();
+    let again = start_again(one(dir.path()), None).await;
+    let mut roles = again.node.role_changes();
+    roles
+        .wait_for(|(role, _)| *role == Role::Standalone)
+        .await
+        .expect("it lives");
+    println!("and again after {:?}", began.elapsed());
+    again.node.barrier().await.expect("applied");
+    assert_eq!(again.replica.digest(), digest);
+    assert!(
+        client
+            .done(&again, set("/a", Bytes::from_static(b"y")))
+            .await
+            > last
+    );
+    again.node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_members_agree_survive_a_dead_leader_and_a_restart_of_all() {
+    let began = Instant::now();
+    let mut all = Ensemble::new().await;
+    all.all_serve().await;
+    println!("three members serve after {:?}", began.elapsed());
+    let client = Client::new(all.member(0)).await;
+    client.done(all.member(0), create("/a")).await;
+    for round in 0..10 {
+        for index in 0..3 {
+            let zxid = client
+                .done(all.member(index), create(&format!("/a/{round}-{index}")))
+                .await;
+            // Applied here already: what the caller reads next shows its own write.
+            assert!(all.member(index).replica.last_zxid() >= zxid);
+        }
+    }
+    let zxid = client.done(all.member(2), create("/last")).await;
+    assert!(all.member(1).node.barrier().await.expect("applied") >= zxid);
+    all.same_tree().await;
+
+    let leader = all.leader().expect("one leads");
+    let began = Instant::now();
+    all.stop(leader).await;
+    let other = (leader + 1) % 3;
+    client.done(all.member(other), create("/b")).await;
+    println!("a write after the leader's stop: {:?}", began.elapsed());
+    all.restart(leader).await;
+    all.all_serve().await;
+    all.same_tree().await;
+
+    let digest = all.member(0).replica.digest();
+    for index in 0..3 {
+        all.stop(index).await;
+    }
+    let began = Instant::now();
+    for index in 0..3 {
+        all.restart(index).await;
+    }
+    all.all_serve().await;
+    println!("three members serve again after {:?}", began.elapsed());
+    all.same_tree().await;
+    assert_eq!(all.member(0).replica.digest(), digest);
+    client.done(all.member(1), create("/c")).await;
+    for index in 0..3 {
+        all.stop(index).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pipelined_requests_are_applied_once_and_in_order_across_a_change_of_leader() {
+    let mut all = Ensemble::new().await;
+    all.all_serve().await;
+    let client = Client::new(all.member(0)).await;
+    client.done(all.member(0), create("/q")).await;
+    let leader = all.leader().expect("one leads");
+    let from = (leader + 1) % 3;
+    let node = all.member(from).node.clone();
+    let submitting = async move {
+        let mut answers = Vec::new();
+        for number in 0..600 {
+            answers.push(node.submit(&client.request(create(&format!("/q/{number:05}")))));
+            if number % 10 == 0 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        }
+        answers
+    };
+    let stopping = async {
+        tokio::time::sleep(Duration::from_millis(150)).await;
+        all.stop(leader).await;
+    };
+    let (answers, ()) = tokio::join!(submitting, stopping);
+    let mut last = Zxid(0);
+    for answer in answers {
+        let outcome = answer.await.expect("told").expect("an outcome");
+        outcome.result.expect("created once");
+        assert!(outcome.zxid > last, "in order");
+        last = outcome.zxid;
+    }
+    all.same_tree().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_brings_a_far_member_up_to_date() {
+    let mut all = Ensemble::new().await;
+    for options in &mut all.options {
+        options.snapshot_entries = 50;
+    }
+    for index in 0..3 {
+        all.stop(index).await;
+    }
+    for index in 0..3 {
+        all.restart(index).await;
+    }
+    all.all_serve().await;
+    let away = (all.leader().expect("one leads") + 1) % 3;
+    all.stop(away).await;
+    let here = (away + 1) % 3;
+    let client = Client::new(all.member(here)).await;
+    client.done(all.member(here), create("/a")).await;
+    for number in 0..400 {
+        client
+            .done(all.member(here), set("/a", Bytes::from(number.to_string())))
+            .await;
+    }
+    all.wait("the log was purged", |all| {
+        all.running()
+            .all(|member| member.node.status().purged_index > Some(200))
+    })
+    .await;
+    all.restart(away).await;
+    all.all_serve().await;
+    all.same_tree().await;
+    client.done(all.member(away), create("/b")).await;
+    for index in 0..3 {
+        all.stop(index).await;
+    }
+    for index in 0..3 {
+        all.restart(index).await;
+    }
+    all.all_serve().await;
+    all.same_tree().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn garbage_and_strangers_on_the_raft_port_are_turned_away() {
+    let all = Ensemble::new().await;
+    all.all_serve().await;
+    let options = &all.options[0];
+    let address = &options.members[&options.member];
+    let zeros = vec![0u8; 4096];
+    let garbage: [&[u8]; 6] = [
+        &[0xff; 64],
+        &[0x7f, 0xff, 0xff, 0xff],
+        &[0, 0, 0, 4, 1, 2, 3, 4],
+        b"GET / HTTP/1.1\r\n\r\n",
+        &[0, 0, 2, 0, 9],
+        &zeros,
+    ];
+    for bytes in garbage {
+        let mut stream = net::connect(address, LIMIT).await.expect("it listens");
+        let _ = stream.write_all(bytes).await;
+        let _ = stream.shutdown().await;
+        let mut answer = Vec::new();
+        let _ = tokio::time::timeout(LIMIT, stream.read_to_end(&mut answer))
+            .await
+            .expect("it is closed");
+    }
+    // Another secret: the proof fails, on either side.
+    let dir = tempfile::tempdir().expect("a directory");
+    let ids: Vec<MemberId> = options.members.keys().copied().collect();
+    let rng = Rng::from_os();
+    let opened = IdentityFile::open(
+        Arc::new(RealDisk),
+        dir.path(),
+        "test",
+        MemberId(2),
+        &ids,
+        &rng,
+    );
+    let Ok(Opened::Fresh(fresh)) = opened else {
+        panic!("a new directory")
+    };
+    let identity = Arc::new(fresh.create().expect("writable"));
+    for (cluster, secret, to) in [
+        ("test", Some(&b"wrong"[..]), 1),
+        ("other", None, 1),
+        ("test", None, 3),
+        ("test", None, 1), // Right, but with an empty directory while member 2 has another one.
+    ] {
+        let stranger = Credentials::new(
+            cluster,
+            secret,
+            MemberId(2),
+            &ids,
+            identity.clone(),
+            rng.clone(),
+        );
+        let until = Instant::now() + LIMIT;
+        loop {
+            let mut stream = net::connect(address, LIMIT).await.expect("it listens");
+            match stranger.dial(&mut stream, MemberId(to)).await {
+                Err(_) => break,
+                // The last case needs the members to have met.
+                Ok(_) => assert!(to == 1 && secret.is_none() && Instant::now() < until),
+            }
+        }
+    }
+    let client = Client::new(all.member(0)).await;
+    client.done(all.member(0), create("/still-here")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn foreign_incomplete_and_damaged_directories_are_refused() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let member = start(one(dir.path()), None).await.expect("starts");
+    let client = Client::new(&member).await;
+    client.done(&member, create("/a")).await;
+    for _ in 0..100 {
+        client
+            .done(&member, set("/a", Bytes::from(vec![7; 2000])))
+            .await;
+    }
+    let second = start(one(dir.path()), None)
+        .await
+        .err()
+        .expect("it is in use");
+    assert!(matches!(second, StartError::Directory { .. }), "{second}");
+    member.node.shutdown().await;
+    drop(member);
+    // Wait until it can be opened, then have it closed again.
+    let again = start_again(one(dir.path()), None).await;
+    again.node.shutdown().await;
+    drop(again);
+    let mut foreign = one(dir.path());
+    foreign.cluster = "another".into();
+    let refused = start(foreign, None).await.err().expect("not ours");
+    assert!(
+        refused.to_string().contains("cluster \"another\""),
+        "{refused}"
+    );
+    let disk = RealDisk;
+    let identity = dir.path().join("identity");
+    let kept = disk.read(&identity, 9999).expect("there");
+    disk.remove_file(&identity).expect("removed");
+    let refused = start(one(dir.path()), None)
+        .await
+        .err()
+        .expect("no identity");
+    assert!(
+        matches!(refused, StartError::NoIdentity { .. }),
+        "{refused}"
+    );
+    disk.replace(&identity, &kept[1..]).expect("spoiled");
+    let refused = start(one(dir.path()), None).await.err().expect("damaged");
+    assert!(
+        matches!(refused, StartError::Identity(IdentityError::Damaged { .. })),
+        "{refused}"
+    );
+    disk.replace(&identity, &kept).expect("restored");
+    disk.remove_dir_all(&dir.path().join("raft"))
+        .expect("removed");
+    let refused = start(one(dir.path()), None)
+        .await
+        .err()
+        .expect("the log is gone");
+    assert!(
+        matches!(
+            refused,
+            StartError::Log {
+                source: LogError::Behind { .. },
+                ..
+            }
+        ),
+        "{refused}"
+    );
+}
