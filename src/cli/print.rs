@@ -2,8 +2,7 @@
 
 use kafka_protocol::ResponseError;
 
-use super::java_text;
-use crate::client::{ClientError, World};
+use crate::client::ClientError;
 
 /// A line on standard output. A reader that went away (`| head`) is no error.
 macro_rules! out {
@@ -22,12 +21,6 @@ macro_rules! err {
 }
 
 pub(crate) use {err, out};
-
-/// An ERROR line as the tools' log4j writes it to standard error.
-pub fn log_error(world: &World, text: &str, logger: &str) {
-    let now = java_text::date(world.clock.wall_ms(), "yyyy-MM-dd HH:mm:ss,SSS").unwrap_or_default();
-    err!("[{now}] ERROR {text}\n ({logger})");
-}
 
 /// What Java's `Throwable.getMessage()` says for a failed call.
 pub fn message(error: &ClientError) -> String {

@@ -212,7 +212,8 @@ impl Cluster {
             }
         }
         Err(last.unwrap_or_else(|| ClientError::NoBroker {
-            call: "connect",
+            servers: String::new(),
+            limit_ms: 0,
             source: None,
         }))
     }

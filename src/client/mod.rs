@@ -90,10 +90,12 @@ pub enum ClientError {
         message: Option<String>,
     },
     /// No broker could be reached before the deadline.
-    #[error("Timed out waiting for a node assignment. Call: {call}")]
+    #[error("no broker of {servers} could be reached in {limit_ms} ms")]
     NoBroker {
-        /// What was to be done.
-        call: &'static str,
+        /// The bootstrap list.
+        servers: String,
+        /// How long we tried.
+        limit_ms: u64,
         /// The last failure.
         #[source]
         source: Option<Box<ClientError>>,

@@ -50,6 +50,11 @@ impl Outbox {
         self.wake.notify_one();
     }
 
+    /// How many bytes are unsent.
+    pub fn unsent(&self) -> usize {
+        self.lock().bytes.len()
+    }
+
     /// Was it closed?
     pub fn is_closed(&self) -> bool {
         self.lock().is_closed

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 
 use crate::common::ids::{SessionId, Zxid};
 use crate::coordinator::outbox::Outbox;
@@ -121,6 +121,14 @@ impl Replica {
         self.lock().tree.sessions().get(&session).cloned()
     }
 
+    /// One node's data; `None` without node or data.
+    pub fn data(&self, path: &str) -> Option<Bytes> {
+        self.lock()
+            .tree
+            .get(path)
+            .and_then(|node| node.data.clone())
+    }
+
     /// Containers that had children and have none now.
     pub fn empty_containers(&self) -> Vec<String> {
         self.lock().tree.empty_containers()
@@ -171,6 +179,13 @@ impl Replica {
         let mut state = self.lock();
         state.connections.remove(&connection);
         state.watches.drop_connection(connection);
+    }
+
+    /// Ends all connections: this member can no longer vouch for what they see.
+    pub fn close_connections(&self) {
+        for waiting in self.lock().connections.values() {
+            waiting.outbox.close();
+        }
     }
 
     /// Answers a request that changes nothing but watches, and puts the reply into the connection's

@@ -1,0 +1,562 @@
+//! One client: the handshake, then requests in and replies out in the order of the requests.
+//!
+//! Writes are handed to raft as they come, many at a time; a read waits until this connection's earlier
+//! writes are applied, and a later write waits until the read was answered. Everything that leaves goes through the outbox, where watch events have their
+//! place. One task does it all, so that a reply costs no hop. A write without an outcome ends the
+//! connection: the client then knows that it does not know.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::oneshot;
+use tracing::debug;
+
+use crate::common::ids::SessionId;
+use crate::common::net::TcpStream;
+use crate::coordinator::outbox::Outbox;
+use crate::coordinator::raft::ProposeError;
+use crate::coordinator::server::Server;
+use crate::coordinator::status::ConnectionStats;
+use crate::coordinator::tree::check;
+use crate::coordinator::tree::op::{ConnectionId, Done, Op, Outcome, Request};
+use crate::coordinator::{request, session};
+use crate::zookeeper::acl::Id;
+use crate::zookeeper::error::ErrorCode;
+use crate::zookeeper::jute::{Jute, put_frame};
+use crate::zookeeper::message::{
+    self, AuthRequest, ConnectRequest, ConnectResponse, PASSWORD_BYTES, RequestHeader, Response,
+    XID_AUTH, put_reply,
+};
+
+/// Requests of one connection that may wait for their replies.
+const PIPELINE_MAX: usize = 512;
+/// Reply bytes that are sent before more requests are answered.
+const REPLY_BYTES_MAX: usize = 1 << 20;
+/// What a read reserves.
+const READ_BYTES: usize = 16 << 10;
+/// A client that takes nothing for this long is gone.
+const WRITE_LIMIT: Duration = Duration::from_secs(30);
+/// Of a session's timeout, how much may pass before raft hears again that it lives.
+const TOUCH_FRACTION: i64 = 16;
+/// Identities that one connection may prove.
+const IDENTITIES_MAX: usize = 64;
+
+/// A proposal on its way, and then its result.
+enum Wait<T> {
+    Running(oneshot::Receiver<Result<T, ProposeError>>),
+    Done(Result<T, ProposeError>),
+}
+
+impl<T> Wait<T> {
+    fn is_done(&mut self, context: &mut Context<'_>) -> bool {
+        if let Wait::Running(receiver) = self {
+            match Pin::new(receiver).poll(context) {
+                Poll::Ready(Ok(result)) => *self = Wait::Done(result),
+                Poll::Ready(Err(_)) => *self = Wait::Done(Err(ProposeError::Stopped)),
+                Poll::Pending => return false,
+            }
+        }
+        true
+    }
+}
+
+/// A request whose reply is not made yet.
+struct Pending {
+    xid: i32,
+    since_ms: i64,
+    what: What,
+}
+
+enum What {
+    /// Waits for its outcome.
+    Write(message::Request, Wait<Outcome>),
+    /// Waits for everything that is committed.
+    Sync(String, Wait<()>),
+    /// Waits for the writes in front of it.
+    Read(message::Request),
+    /// Waits for its turn only.
+    Answer(Result<Response, ErrorCode>),
+}
+
+impl What {
+    fn is_ready(&mut self, context: &mut Context<'_>) -> bool {
+        match self {
+            What::Write(_, wait) => wait.is_done(context),
+            What::Sync(_, wait) => wait.is_done(context),
+            What::Read(_) | What::Answer(_) => true,
+        }
+    }
+}
+
+/// A connection with a session.
+struct Connection {
+    server: Arc<Server>,
+    id: ConnectionId,
+    session: SessionId,
+    outbox: Arc<Outbox>,
+    stats: Arc<ConnectionStats>,
+    auth: Arc<[Id]>,
+    /// Writes handed to raft.
+    sequence: u64,
+    pending: VecDeque<Pending>,
+    /// How many of `pending` look at the tree when their turn comes. A write must not be applied before
+    /// they have, or they would see it.
+    looks_waiting: usize,
+    /// A write that waits for that.
+    held: Option<(RequestHeader, message::Request, usize)>,
+    touch_every_ms: i64,
+    touched_ms: i64,
+    /// closeSession or a failed authentication was read: nothing after it counts.
+    is_ending: bool,
+}
+
+/// Serves one client, from its handshake to the end of its connection.
+pub async fn serve(
+    server: &Arc<Server>,
+    stream: &mut TcpStream,
+    peer: SocketAddr,
+    handshake: Bytes,
+) -> io::Result<()> {
+    let mut input = handshake;
+    let asked = ConnectRequest::decode(&mut input).map_err(io::Error::other)?;
+    if !server.raft.serving() {
+        return Ok(());
+    }
+    let outbox = Arc::new(Outbox::default());
+    let id = server.new_connection_id();
+    let guard = Registered(server.clone(), id);
+    let auth: Arc<[Id]> = Arc::new([Id::new("ip", peer.ip().to_canonical().to_string())]);
+    let Some((session, timeout_ms, password)) = begin(server, &asked, id, &outbox, &auth).await?
+    else {
+        return Ok(());
+    };
+    let response = ConnectResponse {
+        protocol_version: 0,
+        timeout_ms,
+        session_id: session.0,
+        password,
+        read_only: asked.read_only.map(|_| false),
+    };
+    outbox.put(|out| put_frame(out, |out| response.encode(out)));
+    if timeout_ms == 0 {
+        return send(stream, outbox.take()).await;
+    }
+    let wall_ms = server.clock.wall_ms();
+    let stats = Arc::new(ConnectionStats::new(peer, session, timeout_ms, wall_ms));
+    stats.received.fetch_add(1, Relaxed);
+    stats.sent.fetch_add(1, Relaxed);
+    server.stats.received.fetch_add(1, Relaxed);
+    server.stats.sent.fetch_add(1, Relaxed);
+    server.stats.connected(id, stats.clone());
+    server.raft.touch(session);
+    debug!(%peer, session = format!("{:#x}", session.0), timeout_ms, "session established");
+    let mut connection = Connection {
+        server: server.clone(),
+        id,
+        session,
+        outbox,
+        stats,
+        auth,
+        sequence: 0,
+        pending: VecDeque::new(),
+        looks_waiting: 0,
+        held: None,
+        touch_every_ms: i64::from(timeout_ms) / TOUCH_FRACTION,
+        touched_ms: server.clock.monotonic_ms(),
+        is_ending: false,
+    };
+    let ended = connection.run(stream).await;
+    let waiting = connection.pending.len() + usize::from(connection.held.is_some());
+    server
+        .stats
+        .outstanding
+        .fetch_sub(i64::try_from(waiting).unwrap_or(0), Relaxed);
+    drop(guard);
+    ended
+}
+
+/// Forgets the connection however it ends.
+struct Registered(Arc<Server>, ConnectionId);
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        self.0.replica.disconnect(self.1);
+        self.0.stats.disconnected(self.1);
+    }
+}
+
+/// Begins or resumes a session: its id, timeout and password; timeout 0 if there is no such session.
+/// `None`: close without an answer.
+async fn begin(
+    server: &Arc<Server>,
+    asked: &ConnectRequest,
+    id: ConnectionId,
+    outbox: &Arc<Outbox>,
+    auth: &Arc<[Id]>,
+) -> io::Result<Option<(SessionId, i32, [u8; PASSWORD_BYTES])>> {
+    // A client that has seen more than we have must not see us go back in time. We may only be behind.
+    if asked.last_zxid_seen > server.replica.last_zxid().0 {
+        server.raft.barrier().await.map_err(io::Error::other)?;
+        if asked.last_zxid_seen > server.replica.last_zxid().0 {
+            debug!(
+                seen = asked.last_zxid_seen,
+                "a client has seen a later zxid than ours"
+            );
+            return Ok(None);
+        }
+    }
+    let options = &server.options;
+    let timeout_ms = session::negotiate(
+        asked.timeout_ms,
+        options.min_session_timeout_ms,
+        options.max_session_timeout_ms,
+    );
+    let given = asked.password.as_deref().unwrap_or_default();
+    let (session, password, op) = if asked.session_id == 0 {
+        let mut password = [0; PASSWORD_BYTES];
+        server.rng.fill(&mut password);
+        let session = SessionId(server.next_session.fetch_add(1, Relaxed));
+        (
+            session,
+            password,
+            Op::CreateSession {
+                password,
+                timeout_ms,
+            },
+        )
+    } else {
+        let session = SessionId(asked.session_id);
+        let Ok(password) = <[u8; PASSWORD_BYTES]>::try_from(given) else {
+            return Ok(Some((SessionId(0), 0, [0; PASSWORD_BYTES])));
+        };
+        (
+            session,
+            password,
+            Op::AttachSession {
+                password,
+                timeout_ms,
+            },
+        )
+    };
+    server
+        .replica
+        .connect(id, session, auth.clone(), outbox.clone());
+    let proposal = Request {
+        session,
+        connection: id,
+        sequence: 0,
+        now_ms: server.clock.wall_ms(),
+        auth: auth.clone(),
+        op,
+    };
+    let outcome = server
+        .raft
+        .propose(proposal)
+        .await
+        .map_err(io::Error::other)?;
+    Ok(Some(match outcome.result {
+        Ok(Done::Session(timeout_ms)) => (session, timeout_ms, password),
+        _ => (SessionId(0), 0, [0; PASSWORD_BYTES]),
+    }))
+}
+
+async fn send(stream: &mut TcpStream, bytes: BytesMut) -> io::Result<()> {
+    tokio::time::timeout(WRITE_LIMIT, stream.write_all(&bytes)).await??;
+    Ok(())
+}
+
+impl Connection {
+    async fn run(&mut self, stream: &mut TcpStream) -> io::Result<()> {
+        let mut input = BytesMut::with_capacity(READ_BYTES);
+        loop {
+            self.take_frames(&mut input)?;
+            std::future::poll_fn(|context| Poll::Ready(self.answer(context))).await?;
+            let unsent = self.outbox.take();
+            if !unsent.is_empty() {
+                send(stream, unsent).await?;
+            }
+            if self.outbox.is_closed()
+                || (self.is_ending && self.pending.is_empty() && self.held.is_none())
+            {
+                return send(stream, self.outbox.take()).await;
+            }
+            if self.has_work(&input) {
+                continue;
+            }
+            let outbox = self.outbox.clone();
+            let may_read = self.may_take();
+            if input.capacity() - input.len() < READ_BYTES / 2 {
+                input.reserve(READ_BYTES);
+            }
+            tokio::select! {
+                read = stream.read_buf(&mut input), if may_read => {
+                    if read? == 0 {
+                        return Ok(());
+                    }
+                }
+                () = front_is_ready(&mut self.pending), if !self.pending.is_empty() => {}
+                () = outbox.woken() => {}
+            }
+        }
+    }
+
+    /// Is there something to do that needs nobody else?
+    fn has_work(&self, input: &BytesMut) -> bool {
+        let front = self.pending.front();
+        let front_is_ready =
+            front.is_some_and(|front| matches!(front.what, What::Read(_) | What::Answer(_)));
+        let next_may_go = match &self.held {
+            Some(_) => self.looks_waiting == 0,
+            None => self.may_take() && whole_frame(input).is_some(),
+        };
+        front_is_ready || next_may_go
+    }
+
+    fn may_take(&self) -> bool {
+        !self.is_ending && self.held.is_none() && self.pending.len() < PIPELINE_MAX
+    }
+
+    /// Takes whole frames off `input`, as many as may wait.
+    fn take_frames(&mut self, input: &mut BytesMut) -> io::Result<()> {
+        let limit = self.server.options.jute_max_buffer;
+        if let Some((header, request, bytes)) = self.held.take() {
+            self.begin_request(header, request, bytes)?;
+        }
+        while self.may_take() {
+            if let Some(head) = input.first_chunk::<4>() {
+                let length = i32::from_be_bytes(*head);
+                if usize::try_from(length).map_or(true, |length| length > limit) {
+                    let text = format!("a frame of {length} bytes is outside 0..={limit}");
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+                }
+            }
+            let Some(length) = whole_frame(input) else {
+                return Ok(());
+            };
+            input.advance(4);
+            let frame = input.split_to(length).freeze();
+            self.take_request(frame)?;
+        }
+        Ok(())
+    }
+
+    fn take_request(&mut self, mut frame: Bytes) -> io::Result<()> {
+        let frame_bytes = frame.len();
+        let header = RequestHeader::decode(&mut frame).map_err(io::Error::other)?;
+        let request = message::Request::decode(header.op, &mut frame).map_err(io::Error::other)?;
+        self.touch();
+        let server = &self.server.stats;
+        server.received.fetch_add(1, Relaxed);
+        server.outstanding.fetch_add(1, Relaxed);
+        self.stats.received.fetch_add(1, Relaxed);
+        self.stats.outstanding.fetch_add(1, Relaxed);
+        self.stats.last_op.store(i64::from(header.op), Relaxed);
+        self.stats.last_xid.store(i64::from(header.xid), Relaxed);
+        self.begin_request(header, request, frame_bytes)
+    }
+
+    /// Puts a request into the line: a write on its way to raft, everything else to wait for its turn.
+    fn begin_request(
+        &mut self,
+        header: RequestHeader,
+        request: message::Request,
+        bytes: usize,
+    ) -> io::Result<()> {
+        let what = match &request {
+            // Only a multi may hold it; ZooKeeper 3.6 closes the connection.
+            message::Request::Check(_) => {
+                let error = "check outside a multi";
+                return Err(io::Error::new(io::ErrorKind::InvalidData, error));
+            }
+            message::Request::Auth(record) => What::Answer(self.authenticate(record)),
+            message::Request::Sync(path) => What::Sync(
+                path.clone(),
+                Wait::Running(self.server.raft.submit_barrier()),
+            ),
+            _ => match request::operation(&request) {
+                Err(error) => What::Answer(Err(error)),
+                Ok(None) => What::Read(request),
+                Ok(Some(_)) if self.looks_waiting > 0 => {
+                    self.held = Some((header, request, bytes));
+                    return Ok(());
+                }
+                Ok(Some(op)) => {
+                    self.server.stats.proposal_bytes.note(bytes);
+                    self.is_ending = matches!(op, Op::CloseSession);
+                    What::Write(request, Wait::Running(self.submit(op)))
+                }
+            },
+        };
+        if !matches!(what, What::Write(..)) {
+            self.looks_waiting += 1;
+        }
+        self.pending.push_back(Pending {
+            xid: header.xid,
+            since_ms: self.server.clock.monotonic_ms(),
+            what,
+        });
+        Ok(())
+    }
+
+    fn submit(&mut self, op: Op) -> oneshot::Receiver<Result<Outcome, ProposeError>> {
+        self.sequence += 1;
+        self.server.raft.submit(&Request {
+            session: self.session,
+            connection: self.id,
+            sequence: self.sequence,
+            now_ms: self.server.clock.wall_ms(),
+            auth: self.auth.clone(),
+            op,
+        })
+    }
+
+    /// Answers from the front as far as answers are there.
+    fn answer(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        while self.outbox.unsent() < REPLY_BYTES_MAX {
+            let front = self.pending.front_mut();
+            if !front.is_some_and(|front| front.what.is_ready(context)) {
+                break;
+            }
+            if let Some(front) = self.pending.pop_front() {
+                if !matches!(front.what, What::Write(..)) {
+                    self.looks_waiting -= 1;
+                }
+                self.finish(front)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, front: Pending) -> io::Result<()> {
+        let Pending {
+            xid,
+            since_ms,
+            what,
+        } = front;
+        match what {
+            What::Read(request) => {
+                self.server.replica.read(self.id, xid, &request);
+                self.answered(since_ms, self.server.replica.last_zxid().0);
+            }
+            What::Answer(result) => {
+                let zxid = match xid {
+                    XID_AUTH => 0,
+                    _ => self.server.replica.last_zxid().0,
+                };
+                self.reply(xid, since_ms, zxid, &result);
+            }
+            What::Write(request, Wait::Done(outcome)) => {
+                let outcome = outcome.map_err(io::Error::other)?;
+                let zxid = outcome.zxid.0;
+                let result = request::response(&request, outcome);
+                // The session is over, or goes on elsewhere, or lost a write: so does this connection.
+                if let Err(
+                    error @ (ErrorCode::SessionExpired
+                    | ErrorCode::SessionMoved
+                    | ErrorCode::ConnectionLoss),
+                ) = result
+                {
+                    return Err(io::Error::other(error));
+                }
+                self.reply(xid, since_ms, zxid, &result);
+            }
+            What::Sync(path, Wait::Done(done)) => {
+                done.map_err(io::Error::other)?;
+                let zxid = self.server.replica.last_zxid().0;
+                self.reply(xid, since_ms, zxid, &Ok(Response::Path(path)));
+            }
+            // Only what is ready is taken from the front.
+            What::Write(_, Wait::Running(_)) | What::Sync(_, Wait::Running(_)) => {}
+        }
+        Ok(())
+    }
+
+    fn reply(&self, xid: i32, since_ms: i64, zxid: i64, result: &Result<Response, ErrorCode>) {
+        self.outbox.put(|out| {
+            let before = out.len();
+            put_reply(out, xid, zxid, result);
+            self.server.stats.response_bytes.note(out.len() - before);
+        });
+        self.answered(since_ms, zxid);
+    }
+
+    fn answered(&self, since_ms: i64, zxid: i64) {
+        let clock = &self.server.clock;
+        let latency_ms = clock.monotonic_ms() - since_ms;
+        let server = &self.server.stats;
+        server.outstanding.fetch_sub(1, Relaxed);
+        server.sent.fetch_add(1, Relaxed);
+        server.latency.note(latency_ms);
+        let stats = &self.stats;
+        stats.outstanding.fetch_sub(1, Relaxed);
+        stats.sent.fetch_add(1, Relaxed);
+        stats.latency.note(latency_ms);
+        stats.last_latency_ms.store(latency_ms, Relaxed);
+        stats.last_zxid.store(zxid, Relaxed);
+        stats.last_response_ms.store(clock.wall_ms(), Relaxed);
+    }
+
+    /// Tells raft that the session lives, but not for every request of a busy client.
+    fn touch(&mut self) {
+        let now_ms = self.server.clock.monotonic_ms();
+        if now_ms - self.touched_ms >= self.touch_every_ms {
+            self.touched_ms = now_ms;
+            self.server.raft.touch(self.session);
+        }
+    }
+
+    fn authenticate(&mut self, record: &AuthRequest) -> Result<Response, ErrorCode> {
+        let auth = record.auth.clone().unwrap_or_default();
+        let proved = match record.scheme.as_str() {
+            "digest" => check::digest_id(&auth).map(|id| Id::new("digest", id)),
+            // An address is known without proof; asking for it changes nothing.
+            "ip" => return Ok(Response::Nothing),
+            _ => None,
+        };
+        let Some(id) = proved.filter(|_| self.auth.len() < IDENTITIES_MAX) else {
+            self.is_ending = true;
+            return Err(ErrorCode::AuthFailed);
+        };
+        let mut all = self.auth.to_vec();
+        if self.server.options.super_digest.as_deref() == Some(id.id.as_str()) {
+            all.push(Id::new("super", ""));
+        }
+        if !all.contains(&id) {
+            all.push(id);
+        }
+        self.auth = all.into();
+        self.server.replica.authenticate(self.id, self.auth.clone());
+        Ok(Response::Nothing)
+    }
+}
+
+/// The length of the first frame, if all of it is there.
+fn whole_frame(input: &BytesMut) -> Option<usize> {
+    let length = usize::try_from(i32::from_be_bytes(*input.first_chunk::<4>()?)).ok()?;
+    (input.len() - 4 >= length).then_some(length)
+}
+
+/// Resolves when the request in front can be answered.
+async fn front_is_ready(pending: &mut VecDeque<Pending>) {
+    std::future::poll_fn(move |context| {
+        let front = pending.front_mut();
+        if front.is_some_and(|front| front.what.is_ready(context)) {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    })
+    .await;
+}
+
+#[cfg(test)]
+mod tests;

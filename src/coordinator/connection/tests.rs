@@ -1,0 +1,694 @@
+//! A single member on a port of its own, spoken to with raw frames.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::BufMut;
+
+use super::*;
+use crate::common::clock::Clock;
+use crate::common::disk::real::RealDisk;
+use crate::common::net::{self, HostPort};
+use crate::common::rng::Rng;
+use crate::common::shutdown::Shutdown;
+use crate::common::tasks::Tasks;
+use crate::coordinator::{Coordinator, Options, World};
+use crate::zookeeper::acl::Acl;
+use crate::zookeeper::message::EventType::{self, *};
+use crate::zookeeper::message::{
+    AddWatchRequest, CreateKind, CreateRequest, MultiOp, MultiResult, ReplyHeader, Request as Ask,
+    SetDataRequest, SetWatchesRequest, VersionedPath, WatchedPath, WatcherEvent, WatchesRequest,
+    XID_EVENT, flags, op, put_event, watch_mode, watcher_type,
+};
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+struct Fixture {
+    coordinator: Coordinator,
+    _dir: tempfile::TempDir,
+}
+
+async fn start_with(change: impl FnOnce(&mut Options)) -> Fixture {
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = Options::standalone(dir.path().to_owned(), HostPort::new("127.0.0.1", 0));
+    change(&mut options);
+    let world = World {
+        disk: Arc::new(RealDisk),
+        clock: Clock::real(),
+        rng: Rng::from_os(),
+        tasks: Tasks::new(Shutdown::new()),
+    };
+    let coordinator = Coordinator::start(options, world).await.unwrap();
+    let fixture = Fixture {
+        coordinator,
+        _dir: dir,
+    };
+    let deadline = tokio::time::Instant::now() + LIMIT;
+    while !fixture.coordinator.status().is_serving {
+        assert!(tokio::time::Instant::now() < deadline, "it never serves");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    fixture
+}
+
+async fn start() -> Fixture {
+    start_with(|_| {}).await
+}
+
+struct Client {
+    stream: TcpStream,
+    session: ConnectResponse,
+    xid: i32,
+    /// Events that came before the reply that was waited for.
+    events: Vec<(EventType, String)>,
+    zxid: i64,
+}
+
+impl Fixture {
+    async fn dial(&self) -> TcpStream {
+        let address = self.coordinator.client_address();
+        let address = HostPort::new(address.ip().to_string(), address.port());
+        net::connect(&address, LIMIT).await.unwrap()
+    }
+
+    async fn connect(&self) -> Client {
+        self.resume(0, &[0; 16], 0).await.unwrap()
+    }
+
+    async fn resume(&self, session_id: i64, password: &[u8], seen: i64) -> Option<Client> {
+        let mut stream = self.dial().await;
+        let request = ConnectRequest {
+            last_zxid_seen: seen,
+            timeout_ms: 6000,
+            session_id,
+            password: Some(Bytes::copy_from_slice(password)),
+            read_only: Some(false),
+            ..ConnectRequest::default()
+        };
+        let mut out = BytesMut::new();
+        put_frame(&mut out, |out| request.encode(out));
+        stream.write_all(&out).await.unwrap();
+        let mut body = frame(&mut stream).await?;
+        let session = ConnectResponse::decode(&mut body).unwrap();
+        Some(Client {
+            stream,
+            session,
+            xid: 0,
+            events: Vec::new(),
+            zxid: 0,
+        })
+    }
+
+    async fn word(&self, word: &str) -> String {
+        let mut stream = self.dial().await;
+        stream.write_all(word.as_bytes()).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut text = String::new();
+        tokio::time::timeout(LIMIT, stream.read_to_string(&mut text))
+            .await
+            .unwrap()
+            .unwrap();
+        text
+    }
+}
+
+/// One frame, `None` at the end of the stream.
+async fn frame(stream: &mut TcpStream) -> Option<Bytes> {
+    let read = crate::common::frame::read_frame(stream, 1 << 24);
+    tokio::time::timeout(LIMIT, read)
+        .await
+        .expect("a frame in time")
+        .ok()
+        .flatten()
+}
+
+impl Client {
+    async fn send(&mut self, request: &Ask) -> i32 {
+        self.xid += 1;
+        let mut out = BytesMut::new();
+        request.put(&mut out, self.xid);
+        self.stream.write_all(&out).await.unwrap();
+        self.xid
+    }
+
+    async fn receive(&mut self, code: i32, xid: i32) -> Result<Response, i32> {
+        loop {
+            let mut body = frame(&mut self.stream).await.expect("a reply");
+            let header = ReplyHeader::decode(&mut body).unwrap();
+            if header.xid == XID_EVENT {
+                let event = WatcherEvent::decode(&mut body).unwrap();
+                self.events
+                    .push((EventType::from_code(event.kind).unwrap(), event.path));
+                continue;
+            }
+            assert_eq!(header.xid, xid, "replies come in the order of requests");
+            assert!(
+                header.zxid >= self.zxid || header.zxid <= 0,
+                "zxids do not fall"
+            );
+            self.zxid = self.zxid.max(header.zxid);
+            if header.err != 0 {
+                return Err(header.err);
+            }
+            let response = Response::decode(code, &mut body).unwrap();
+            assert!(body.is_empty(), "{code}: {} bytes too many", body.len());
+            return Ok(response);
+        }
+    }
+
+    async fn call(&mut self, request: Ask) -> Result<Response, i32> {
+        let xid = self.send(&request).await;
+        self.receive(request.op(), xid).await
+    }
+
+    async fn create(&mut self, path: &str, flags: i32) -> Result<String, i32> {
+        match self
+            .call(Ask::Create(CreateKind::Create, create(path, flags)))
+            .await?
+        {
+            Response::Path(path) => Ok(path),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn ended(&mut self) -> bool {
+        frame(&mut self.stream).await.is_none()
+    }
+}
+
+fn create(path: &str, flags: i32) -> CreateRequest {
+    CreateRequest {
+        path: path.into(),
+        data: Some(Bytes::from_static(b"x")),
+        acl: Acl::open(),
+        flags,
+    }
+}
+
+fn watched(path: &str) -> WatchedPath {
+    WatchedPath {
+        path: path.into(),
+        watch: true,
+    }
+}
+
+fn set(path: &str, version: i32) -> SetDataRequest {
+    SetDataRequest {
+        path: path.into(),
+        data: Some(Bytes::from_static(b"y")),
+        version,
+    }
+}
+
+fn versioned(path: &str, version: i32) -> VersionedPath {
+    VersionedPath {
+        path: path.into(),
+        version,
+    }
+}
+
+#[tokio::test]
+async fn a_session_begins_works_and_ends() {
+    let fixture = start().await;
+    let mut client = fixture.connect().await;
+    assert_eq!(client.session.timeout_ms, 6000);
+    assert_eq!(client.session.session_id >> 56, 1);
+    assert_ne!(client.session.password, [0; 16]);
+    assert_eq!(client.create("/a", flags::EPHEMERAL).await.unwrap(), "/a");
+    assert_eq!(client.call(Ask::Unknown(999)).await, Err(-6));
+    assert_eq!(client.call(Ask::Ping).await, Ok(Response::Nothing));
+    let ephemerals = client.call(Ask::GetEphemerals("/".into())).await;
+    assert_eq!(ephemerals, Ok(Response::Children(vec!["/a".into()])));
+    assert_eq!(
+        client.call(Ask::Sync("/".into())).await,
+        Ok(Response::Path("/".into()))
+    );
+    assert_eq!(client.call(Ask::CloseSession).await, Ok(Response::Nothing));
+    assert!(client.ended().await);
+    let mut other = fixture.connect().await;
+    assert_eq!(other.call(Ask::Exists(watched("/a"))).await, Err(-101));
+    let (id, password) = (client.session.session_id, client.session.password);
+    let gone = fixture.resume(id, &password, 0).await.unwrap().session;
+    assert_eq!(
+        (gone.timeout_ms, gone.session_id, gone.password),
+        (0, 0, [0; 16])
+    );
+    assert!(fixture.coordinator.shutdown().await);
+}
+
+/// What a Kafka controller does: many requests before the first reply, reads among writes.
+#[tokio::test]
+async fn pipelined_requests_are_answered_in_order_and_reads_see_earlier_writes() {
+    let fixture = start().await;
+    let mut client = fixture.connect().await;
+    let mut asked = Vec::new();
+    for n in 0..1500 {
+        let path = format!("/n{n}");
+        let write = Ask::Create(CreateKind::Create, create(&path, 0));
+        let read = Ask::GetData(watched(&path));
+        for request in [write, read] {
+            let xid = client.send(&request).await;
+            asked.push((request.op(), xid));
+        }
+        if asked.len() >= 700 {
+            for (code, xid) in asked.drain(..) {
+                client.receive(code, xid).await.unwrap();
+            }
+        }
+    }
+    for (code, xid) in asked {
+        client.receive(code, xid).await.unwrap();
+    }
+    assert!(client.events.is_empty());
+}
+
+#[tokio::test]
+async fn an_event_comes_before_the_reply_that_shows_the_change() {
+    let fixture = start().await;
+    let mut client = fixture.connect().await;
+    let mut watcher = fixture.connect().await;
+    assert_eq!(watcher.call(Ask::Exists(watched("/a"))).await, Err(-101));
+    watcher.call(Ask::GetChildren2(watched("/"))).await.unwrap();
+    assert_eq!(client.call(Ask::Exists(watched("/a"))).await, Err(-101));
+    client.create("/a", 0).await.unwrap();
+    assert_eq!(
+        client.events,
+        [(NodeCreated, "/a".into())],
+        "before the own write's reply"
+    );
+    watcher.call(Ask::GetData(watched("/a"))).await.unwrap();
+    watcher.call(Ask::GetChildren(watched("/a"))).await.unwrap();
+    let expected = [
+        (NodeCreated, "/a".to_owned()),
+        (NodeChildrenChanged, "/".to_owned()),
+    ];
+    assert_eq!(watcher.events, expected);
+    client.call(Ask::Delete(versioned("/a", -1))).await.unwrap();
+    assert_eq!(watcher.call(Ask::Exists(watched("/a"))).await, Err(-101));
+    assert_eq!(
+        watcher.events[2..],
+        [(NodeDeleted, "/a".to_owned())],
+        "once, for two watches"
+    );
+}
+
+#[tokio::test]
+async fn persistent_watches_stay_until_removed() {
+    let fixture = start().await;
+    let mut client = fixture.connect().await;
+    let add = |path: &str, mode| {
+        Ask::AddWatch(AddWatchRequest {
+            path: path.into(),
+            mode,
+        })
+    };
+    assert_eq!(client.call(add("/a", 2)).await, Err(-8));
+    let added = client
+        .call(add("/a", watch_mode::PERSISTENT_RECURSIVE))
+        .await;
+    assert_eq!(added, Ok(Response::Error(0)));
+    for path in ["/a", "/a/b", "/a/b/c"] {
+        client.create(path, 0).await.unwrap();
+    }
+    client.call(Ask::SetData(set("/a/b", -1))).await.unwrap();
+    let expected = [
+        (NodeCreated, "/a".to_owned()),
+        (NodeCreated, "/a/b".to_owned()),
+        (NodeCreated, "/a/b/c".to_owned()),
+        (NodeDataChanged, "/a/b".to_owned()),
+    ];
+    assert_eq!(client.events, expected);
+    let watches = WatchesRequest {
+        path: "/a".into(),
+        kind: watcher_type::ANY,
+    };
+    client
+        .call(Ask::CheckWatches(watches.clone()))
+        .await
+        .unwrap();
+    client
+        .call(Ask::RemoveWatches(watches.clone()))
+        .await
+        .unwrap();
+    assert_eq!(client.call(Ask::RemoveWatches(watches)).await, Err(-121));
+    client.call(Ask::SetData(set("/a/b", -1))).await.unwrap();
+    assert_eq!(client.events.len(), 4);
+}
+
+#[tokio::test]
+async fn set_watches_tells_what_was_missed_and_arms_the_rest() {
+    let fixture = start().await;
+    let mut client = fixture.connect().await;
+    for path in ["/same", "/changed", "/gone", "/parent", "/quiet"] {
+        client.create(path, 0).await.unwrap();
+    }
+    let relative_zxid = client.zxid;
+    client
+        .call(Ask::SetData(set("/changed", -1)))
+        .await
+        .unwrap();
+    client
+        .call(Ask::Delete(versioned("/gone", -1)))
+        .await
+        .unwrap();
+    client.create("/parent/child", 0).await.unwrap();
+    client.create("/came", 0).await.unwrap();
+    let paths = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    let request = SetWatchesRequest {
+        relative_zxid,
+        data: paths(&["/same", "/changed", "/gone"]),
+        exist: paths(&["/came", "/coming"]),
+        child: paths(&["/parent", "/quiet", "/gone"]),
+    };
+    let mut again = fixture.connect().await;
+    again.call(Ask::SetWatches(request)).await.unwrap();
+    let expected = [
+        (NodeDataChanged, "/changed"),
+        (NodeDeleted, "/gone"),
+        (NodeCreated, "/came"),
+        (NodeChildrenChanged, "/parent"),
+        (NodeDeleted, "/gone"),
+    ];
+    let told: Vec<_> = again
+        .events
+        .iter()
+        .map(|(kind, path)| (*kind, path.as_str()))
+        .collect();
+    assert_eq!(told, expected);
+    again.events.clear();
+    again.call(Ask::SetData(set("/same", -1))).await.unwrap();
+    again.create("/coming", 0).await.unwrap();
+    again.create("/quiet/child", 0).await.unwrap();
+    let expected = [
+        (NodeDataChanged, "/same".to_owned()),
+        (NodeCreated, "/coming".to_owned()),
+        (NodeChildrenChanged, "/quiet".to_owned()),
+    ];
+    assert_eq!(again.events, expected);
+}
+
+#[tokio::test]
+async fn a_session_moves_only_with_its_password() {
+    let fixture = start().await;
+    let mut old = fixture.connect().await;
+    old.create("/e", flags::EPHEMERAL).await.unwrap();
+    let (id, password) = (old.session.session_id, old.session.password);
+    let refused = fixture.resume(id, &[3; 16], 0).await.unwrap();
+    assert_eq!(refused.session.timeout_ms, 0);
+    assert_eq!(
+        fixture
+            .resume(id, &[3; 5], 0)
+            .await
+            .unwrap()
+            .session
+            .timeout_ms,
+        0
+    );
+    old.call(Ask::Ping)
+        .await
+        .expect("a wrong password harms nobody");
+    let mut new = fixture.resume(id, &password, old.zxid).await.unwrap();
+    assert_eq!(new.session.session_id, id);
+    assert!(old.ended().await);
+    new.call(Ask::GetData(watched("/e"))).await.unwrap();
+    new.create("/more", 0).await.unwrap();
+    assert!(
+        fixture.resume(id, &password, 1 << 60).await.is_none(),
+        "we never were there"
+    );
+}
+
+#[tokio::test]
+async fn a_silent_session_expires_and_its_ephemerals_go() {
+    let fixture = start_with(|options| {
+        options.tick_time_ms = 100;
+        options.min_session_timeout_ms = 200;
+        options.max_session_timeout_ms = 400;
+    })
+    .await;
+    let mut silent = fixture.connect().await;
+    assert_eq!(silent.session.timeout_ms, 400);
+    silent.create("/e", flags::EPHEMERAL).await.unwrap();
+    let mut lively = fixture.connect().await;
+    let deadline = tokio::time::Instant::now() + LIMIT;
+    loop {
+        match lively.call(Ask::Exists(watched("/e"))).await {
+            Ok(_) => assert!(tokio::time::Instant::now() < deadline),
+            Err(error) => break assert_eq!(error, -101),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(lively.events.contains(&(NodeDeleted, "/e".into())));
+    assert!(silent.ended().await);
+}
+
+#[tokio::test]
+async fn a_multi_fails_as_a_whole() {
+    let fixture = start().await;
+    let mut client = fixture.connect().await;
+    client.create("/v", 0).await.unwrap();
+    let steps = vec![
+        MultiOp::Create(CreateKind::Create, create("/m", 0)),
+        MultiOp::Check(versioned("/v", 5)),
+        MultiOp::SetData(set("/v", -1)),
+    ];
+    let codes = [
+        None,
+        Some(ErrorCode::BadVersion),
+        Some(ErrorCode::RuntimeInconsistency),
+    ];
+    let expected = codes.into_iter().map(MultiResult::Error).collect();
+    assert_eq!(
+        client.call(Ask::Multi(steps)).await,
+        Ok(Response::Multi(expected))
+    );
+    let steps = vec![
+        MultiOp::Create(CreateKind::Create2, create("/m", flags::EPHEMERAL)),
+        MultiOp::SetData(set("/m", 0)),
+        MultiOp::Check(versioned("/v", 0)),
+        MultiOp::Delete(versioned("/v", 0)),
+    ];
+    let Ok(Response::Multi(results)) = client.call(Ask::Multi(steps)).await else {
+        panic!()
+    };
+    let [
+        MultiResult::Create2(..),
+        MultiResult::SetData(stat),
+        MultiResult::Check,
+        MultiResult::Delete,
+    ] = &results[..]
+    else {
+        panic!("{results:?}")
+    };
+    assert_eq!((stat.version, stat.czxid.0), (1, client.zxid));
+    assert_eq!(
+        client.call(Ask::Multi(vec![])).await,
+        Ok(Response::Multi(vec![]))
+    );
+}
+
+#[tokio::test]
+async fn garbage_ends_its_connection_and_nothing_else() {
+    let fixture = start().await;
+    for head in [
+        i32::MIN.to_be_bytes(),
+        (-1_i32).to_be_bytes(),
+        0x10_0000_i32.to_be_bytes(),
+        *b"GET ",
+        3_i32.to_be_bytes(),
+    ] {
+        let mut stream = fixture.dial().await;
+        stream.write_all(&head).await.unwrap();
+        stream.write_all(&[0; 64]).await.unwrap();
+        assert!(frame(&mut stream).await.is_none(), "{head:?}");
+    }
+    let mut client = fixture.connect().await;
+    for length in [-5_i32, i32::MAX, 0x10_0000, 2] {
+        let mut bad = fixture.connect().await;
+        let mut out = BytesMut::new();
+        out.put_i32(length);
+        out.put_slice(&[0; 8]);
+        bad.stream.write_all(&out).await.unwrap();
+        assert!(bad.ended().await, "{length}");
+    }
+    let mut bad = fixture.connect().await;
+    bad.send(&Ask::Check(versioned("/", 0))).await;
+    assert!(bad.ended().await);
+    client.call(Ask::Ping).await.unwrap();
+}
+
+#[tokio::test]
+async fn words_are_answered_after_a_half_close() {
+    let fixture =
+        start_with(|options| options.four_letter_words.retain(|word| word != "dirs")).await;
+    let mut client = fixture.connect().await;
+    client.call(Ask::GetData(watched("/"))).await.unwrap();
+    assert_eq!(fixture.word("ruok").await, "imok");
+    assert_eq!(fixture.word("ruok\n").await, "imok");
+    assert_eq!(fixture.word("isro").await, "rw");
+    let refused = "dirs is not executed because it is not in the whitelist.\n";
+    assert_eq!(fixture.word("dirs").await, refused);
+    assert_eq!(fixture.word("xxxx").await, "");
+    let srvr = fixture.word("srvr").await;
+    let lines: Vec<_> = srvr.lines().collect();
+    assert!(lines[0].starts_with("Zookeeper version: 3.6.2-"), "{srvr}");
+    assert!(lines[1].starts_with("Latency min/avg/max: "), "{srvr}");
+    assert!(
+        lines[4] == "Connections: 1" && lines[6].starts_with("Zxid: 0x"),
+        "{srvr}"
+    );
+    assert_eq!(lines[7..], ["Mode: standalone", "Node count: 5"], "{srvr}");
+    assert!(
+        fixture
+            .word("stat")
+            .await
+            .contains("Clients:\n /127.0.0.1:")
+    );
+    assert!(
+        fixture
+            .word("mntr")
+            .await
+            .contains("zk_server_state\tstandalone\n")
+    );
+    assert!(
+        fixture
+            .word("conf")
+            .await
+            .contains("maxClientCnxns=60\nminSessionTimeout=4000\n")
+    );
+    assert!(fixture.word("cons").await.contains("lop=GETD,"));
+    assert!(
+        fixture
+            .word("envi")
+            .await
+            .starts_with("Environment:\nzookeeper.version=")
+    );
+    let wchs = "1 connections watching 1 paths\nTotal watches:1\n";
+    assert_eq!(fixture.word("wchs").await, wchs);
+}
+
+#[tokio::test]
+async fn connections_of_one_address_are_limited() {
+    let fixture = start_with(|options| options.max_client_cnxns = 2).await;
+    let first = fixture.connect().await;
+    let _second = fixture.connect().await;
+    let mut third = fixture.dial().await;
+    assert!(frame(&mut third).await.is_none());
+    drop(first);
+    let deadline = tokio::time::Instant::now() + LIMIT;
+    loop {
+        let mut stream = fixture.dial().await;
+        let _ = stream.write_all(b"ruok").await;
+        let mut text = String::new();
+        let _ = stream.read_to_string(&mut text).await;
+        if text == "imok" {
+            break;
+        }
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "the place is given back"
+        );
+    }
+}
+
+#[tokio::test]
+async fn digest_users_keep_their_nodes_to_themselves() {
+    let fixture = start().await;
+    let mut owner = fixture.connect().await;
+    let auth = |scheme: &str| {
+        Ask::Auth(AuthRequest {
+            kind: 0,
+            scheme: scheme.into(),
+            auth: Some(Bytes::from_static(b"u:p")),
+        })
+    };
+    owner.call(auth("digest")).await.unwrap();
+    let mut secret = create("/secret", 0);
+    secret.acl[0].id = Id::new("auth", "");
+    owner
+        .call(Ask::Create(CreateKind::Create, secret))
+        .await
+        .unwrap();
+    let Ok(Response::Acl(reply)) = owner.call(Ask::GetAcl("/secret".into())).await else {
+        panic!()
+    };
+    assert_eq!(
+        reply.acl[0].id,
+        Id::new("digest", "u:Jq7wMyA/w2Vd5WIDAKdu4OIIFEQ=")
+    );
+    let mut stranger = fixture.connect().await;
+    assert_eq!(
+        stranger.call(Ask::GetData(watched("/secret"))).await,
+        Err(-102)
+    );
+    assert_eq!(
+        stranger.call(Ask::GetAcl("/secret".into())).await,
+        Err(-102)
+    );
+    assert!(stranger.call(Ask::Exists(watched("/secret"))).await.is_ok());
+    owner.call(Ask::SetData(set("/secret", -1))).await.unwrap();
+    stranger.call(Ask::Ping).await.unwrap();
+    assert!(stranger.events.is_empty(), "who may not read is not told");
+    assert_eq!(stranger.call(auth("kerberos")).await, Err(-115));
+    assert!(stranger.ended().await);
+}
+
+#[tokio::test]
+async fn a_busy_port_is_one_clear_error() {
+    let fixture = start().await;
+    let taken = fixture.coordinator.client_address().port();
+    let options = Options::standalone(PathBuf::new(), HostPort::new("127.0.0.1", taken));
+    let world = World {
+        disk: Arc::new(RealDisk),
+        clock: Clock::real(),
+        rng: Rng::from_os(),
+        tasks: Tasks::new(Shutdown::new()),
+    };
+    let error = Coordinator::start(options, world)
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains(&format!("127.0.0.1:{taken}")), "{error}");
+}
+
+#[test]
+fn an_outbox_that_nobody_empties_is_closed() {
+    let outbox = Outbox::default();
+    let mut one = BytesMut::new();
+    put_event(&mut one, NodeCreated, "/a");
+    for _ in 0..(20 << 20) / one.len() {
+        outbox.event(NodeCreated, "/a");
+    }
+    assert!(outbox.is_closed());
+    assert!(outbox.unsent() < 9 << 20);
+}
+
+/// A pipelined read sees what was written before it and nothing that was written after it.
+#[tokio::test]
+async fn a_read_does_not_see_later_writes_of_its_connection() {
+    let fixture = start().await;
+    let mut client = fixture.connect().await;
+    for _ in 0..20 {
+        let line = [
+            Ask::Create(CreateKind::Create, create("/a", 0)),
+            Ask::SetData(set("/a", 0)),
+            Ask::Exists(watched("/b")),
+            Ask::GetData(watched("/a")),
+            Ask::SetData(set("/a", 1)),
+            Ask::Delete(versioned("/a", 2)),
+            Ask::GetChildren2(watched("/")),
+        ];
+        let mut xids = Vec::new();
+        for request in &line {
+            xids.push(client.send(request).await);
+        }
+        for (request, xid) in line.iter().zip(xids) {
+            match client.receive(request.op(), xid).await {
+                Ok(Response::Data(reply)) => assert_eq!(reply.stat.version, 1),
+                Ok(Response::Children2(reply)) => assert_eq!(reply.children, ["zookeeper"]),
+                Err(error) => assert_eq!((error, request.op()), (-101, op::EXISTS)),
+                Ok(_) => {}
+            }
+        }
+    }
+}

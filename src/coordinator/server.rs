@@ -1,0 +1,289 @@
+//! Accepts clients: limits per address, and the first four bytes of a connection, which are a word or
+//! the length of a handshake. What a connection says later is `connection`'s business.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tracing::{debug, info, warn};
+
+use crate::common::clock::Clock;
+use crate::common::disk::{Disk, Open};
+use crate::common::frame;
+use crate::common::net::{TcpListener, TcpStream};
+use crate::common::rng::Rng;
+use crate::common::shutdown::Shutdown;
+use crate::common::tasks::{Kind, Tasks};
+use crate::coordinator::raft::RaftNode;
+use crate::coordinator::replica::Replica;
+use crate::coordinator::status::{Mode, ServerStats, Status};
+use crate::coordinator::tree::op::ConnectionId;
+use crate::coordinator::{Options, connection, four_letter, mode_of};
+
+/// A new connection has this long to say who it is.
+const FIRST_BYTES_LIMIT: Duration = Duration::from_secs(10);
+/// After an answer, what the client still sends is read for this long, so that closing does not reset
+/// the connection before the answer is read.
+const LINGER_LIMIT: Duration = Duration::from_secs(1);
+const LINGER_BYTES_MAX: usize = 4096;
+/// How deep the data directory is measured.
+const DIR_DEPTH_MAX: u32 = 4;
+/// How long accepting pauses when the system has no file descriptors left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What every connection of this member shares.
+#[derive(Debug)]
+pub struct Server {
+    /// As started.
+    pub options: Options,
+    /// The applied state.
+    pub replica: Arc<Replica>,
+    /// The log.
+    pub raft: Arc<RaftNode>,
+    /// The time.
+    pub clock: Clock,
+    /// For passwords and connection ids.
+    pub rng: Rng,
+    /// The counters.
+    pub stats: ServerStats,
+    /// Where clients connect.
+    pub client_address: SocketAddr,
+    /// Monotonic ms of the start.
+    pub started_ms: i64,
+    /// Monotonic ms since when this member leads; −1 if it does not.
+    pub leading_since_ms: AtomicI64,
+    /// The next session's id.
+    pub next_session: AtomicI64,
+    /// For sizes and for counting descriptors.
+    pub disk: Arc<dyn Disk>,
+    addresses: Mutex<BTreeMap<IpAddr, usize>>,
+}
+
+/// The parts of a [`Server`] that others made.
+#[derive(Debug)]
+#[allow(missing_docs, reason = "the same names as in Server")]
+pub struct Parts {
+    pub options: Options,
+    pub replica: Arc<Replica>,
+    pub raft: Arc<RaftNode>,
+    pub clock: Clock,
+    pub rng: Rng,
+    pub client_address: SocketAddr,
+    pub next_session: i64,
+    pub disk: Arc<dyn Disk>,
+}
+
+impl Server {
+    /// A server without connections.
+    pub fn new(parts: Parts) -> Server {
+        Server {
+            started_ms: parts.clock.monotonic_ms(),
+            options: parts.options,
+            replica: parts.replica,
+            raft: parts.raft,
+            clock: parts.clock,
+            rng: parts.rng,
+            stats: ServerStats::default(),
+            client_address: parts.client_address,
+            leading_since_ms: AtomicI64::new(-1),
+            next_session: AtomicI64::new(parts.next_session),
+            disk: parts.disk,
+            addresses: Mutex::new(BTreeMap::new()),
+        }
+    }
+
+    /// Everything that status pages show.
+    pub fn status(&self) -> Status {
+        let mode = mode_of(self.raft.role());
+        let now_ms = self.clock.monotonic_ms();
+        let leading_since_ms = self.leading_since_ms.load(Ordering::Relaxed);
+        Status {
+            member: self.options.member,
+            mode,
+            is_serving: self.raft.serving(),
+            leader: self.raft.leader(),
+            members: self.options.members.len().max(1),
+            last_zxid: self.replica.last_zxid(),
+            counts: self.replica.counts(),
+            outstanding: self.stats.outstanding.load(Ordering::Relaxed),
+            connections: self.stats.connection_count(),
+            latency: self.stats.latency.read(),
+            packets_received: self.stats.received.load(Ordering::Relaxed),
+            packets_sent: self.stats.sent.load(Ordering::Relaxed),
+            uptime_ms: now_ms - self.started_ms,
+            leading_ms: (mode == Mode::Leader && leading_since_ms >= 0)
+                .then_some(now_ms - leading_since_ms),
+            response_bytes: self.stats.response_bytes.read(),
+            proposal_bytes: self.stats.proposal_bytes.read(),
+            open_files: self.open_files(),
+            max_files: rustix::process::getrlimit(rustix::process::Resource::Nofile).current,
+            client_address: self.client_address,
+        }
+    }
+
+    /// A connection id that no other connection has, on any member.
+    pub fn new_connection_id(&self) -> ConnectionId {
+        ConnectionId(self.rng.next_u64().max(1))
+    }
+
+    /// Bytes of all files in the data directory.
+    pub fn disk_bytes(&self) -> u64 {
+        self.bytes_below(&self.options.data_dir, DIR_DEPTH_MAX)
+    }
+
+    fn bytes_below(&self, dir: &Path, depth: u32) -> u64 {
+        let entries = self.disk.list(dir).unwrap_or_default();
+        let sizes = entries.iter().map(|path| {
+            if !self.disk.is_dir(path) {
+                let file = self.disk.open(path, Open::Read);
+                file.and_then(|file| file.len()).unwrap_or(0)
+            } else if depth > 0 {
+                self.bytes_below(path, depth - 1)
+            } else {
+                0
+            }
+        });
+        sizes.sum()
+    }
+
+    fn open_files(&self) -> Option<u64> {
+        let entries = self.disk.list(Path::new("/proc/self/fd")).ok()?;
+        Some(entries.len() as u64)
+    }
+
+    fn admit(&self, address: IpAddr) -> bool {
+        let mut addresses = self
+            .addresses
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let count = addresses.entry(address).or_default();
+        let max = self.options.max_client_cnxns;
+        if max != 0 && *count >= max {
+            return false;
+        }
+        *count += 1;
+        true
+    }
+
+    fn leave(&self, address: IpAddr) {
+        let mut addresses = self
+            .addresses
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = addresses.get_mut(&address) {
+            *count -= 1;
+            if *count == 0 {
+                addresses.remove(&address);
+            }
+        }
+    }
+}
+
+/// Serves clients until the shutdown signal.
+pub async fn run(server: Arc<Server>, listener: TcpListener, tasks: Tasks) {
+    let shutdown = tasks.shutdown().clone();
+    info!(address = %server.client_address, "serving ZooKeeper clients");
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = shutdown.stopped() => return,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                // Beyond the limit: closed at once, as ZooKeeper does.
+                if !server.admit(peer.ip()) {
+                    warn!(%peer, max = server.options.max_client_cnxns, "too many connections from this address");
+                    continue;
+                }
+                let (server, shutdown) = (server.clone(), shutdown.clone());
+                tasks.spawn("zookeeper connection", Kind::Connection, async move {
+                    let guard = Admitted(server, peer.ip());
+                    if let Err(error) = greet(&guard.0, stream, peer, &shutdown).await {
+                        debug!(%peer, %error, "connection ended");
+                    }
+                });
+            }
+            Err(error) => {
+                // Mostly: out of descriptors. Those that are open go on.
+                warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Gives the place back however the connection ends.
+struct Admitted(Arc<Server>, IpAddr);
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        self.0.leave(self.1);
+    }
+}
+
+async fn greet(
+    server: &Arc<Server>,
+    mut stream: TcpStream,
+    peer: SocketAddr,
+    shutdown: &Shutdown,
+) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let first = async {
+        let mut head = [0u8; 4];
+        stream.read_exact(&mut head).await?;
+        if let Some(word) = four_letter::word(&head) {
+            return Ok(First::Word(word));
+        }
+        let length = i32::from_be_bytes(head);
+        let limit = server.options.jute_max_buffer;
+        let body = frame::read_body(&mut stream, length, limit).await;
+        body.map(First::Handshake).map_err(io::Error::other)
+    };
+    let first = tokio::select! {
+        first = tokio::time::timeout(FIRST_BYTES_LIMIT, first) => {
+            first.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??
+        }
+        () = shutdown.stopped() => return Ok(()),
+    };
+    match first {
+        First::Word(word) => {
+            let text = four_letter::answer(server, word);
+            tokio::time::timeout(FIRST_BYTES_LIMIT, stream.write_all(text.as_bytes())).await??;
+            linger(&mut stream).await
+        }
+        First::Handshake(body) => {
+            tokio::select! {
+                ended = connection::serve(server, &mut stream, peer, body) => ended?,
+                () = shutdown.stopped() => return Ok(()),
+            }
+            linger(&mut stream).await
+        }
+    }
+}
+
+enum First {
+    Word(&'static four_letter::Word),
+    Handshake(bytes::Bytes),
+}
+
+/// Closes our half and reads the rest of theirs.
+async fn linger(stream: &mut TcpStream) -> io::Result<()> {
+    stream.shutdown().await?;
+    let drain = async {
+        let mut scratch = [0u8; 512];
+        let mut drained = 0;
+        while drained < LINGER_BYTES_MAX {
+            match stream.read(&mut scratch).await {
+                Ok(0) | Err(_) => break,
+                Ok(read) => drained += read,
+            }
+        }
+    };
+    let _ = tokio::time::timeout(LINGER_LIMIT, drain).await;
+    Ok(())
+}
