@@ -372,3 +372,180 @@ async fn wait_writable(stream: &TcpStream, error: io::Error, limit: Duration) ->
         _ => Err(error.into()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::common::disk::{Disk, Open, real::RealDisk};
+    use crate::common::net::{self, HostPort};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    async fn pair() -> (TcpStream, TcpStream) {
+        let listener = net::bind(&HostPort::new("127.0.0.1", 0))
+            .await
+            .expect("binds");
+        let address = net::local_address(&listener).expect("bound");
+        let address = HostPort::new("127.0.0.1", address.port());
+        let dial = net::connect(&address, Duration::from_secs(5));
+        let (client, accepted) = tokio::join!(dial, listener.accept());
+        (client.expect("connects"), accepted.expect("accepts").0)
+    }
+
+    fn limits() -> Limits {
+        Limits {
+            frame_bytes_max: 1 << 20,
+            idle: Duration::from_secs(10),
+            memory: Arc::new(Semaphore::new(1 << 20)),
+        }
+    }
+
+    /// A file without a descriptor, as in simulation.
+    #[derive(Debug)]
+    struct Undescribed(Arc<dyn DiskFile>);
+
+    impl DiskFile for Undescribed {
+        fn len(&self) -> io::Result<u64> {
+            self.0.len()
+        }
+        fn write_at(&self, parts: &[IoSlice<'_>], position: u64) -> io::Result<()> {
+            self.0.write_at(parts, position)
+        }
+        fn read_at(&self, into: &mut [u8], position: u64) -> io::Result<usize> {
+            self.0.read_at(into, position)
+        }
+        fn truncate(&self, len: u64) -> io::Result<()> {
+            self.0.truncate(len)
+        }
+        fn sync(&self) -> io::Result<()> {
+            self.0.sync()
+        }
+    }
+
+    #[tokio::test]
+    async fn files_go_out_the_same_by_sendfile_and_by_copy() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let content: Vec<u8> = (0..5_000_000u32).map(|n| (n % 251) as u8).collect();
+        let file = RealDisk
+            .open(&dir.path().join("00000000000000000000.log"), Open::Create)
+            .expect("opens");
+        file.write_at(&[IoSlice::new(&content)], 0).expect("writes");
+        let plain: Arc<dyn DiskFile> = Arc::new(Undescribed(file.clone()));
+        for file in [file, plain] {
+            let chunks = vec![
+                Chunk::Bytes(Bytes::from_static(b"head")),
+                Chunk::Bytes(Bytes::new()),
+                Chunk::File {
+                    file: file.clone(),
+                    position: 7,
+                    len: 4_000_000,
+                },
+                Chunk::Bytes(Bytes::from_static(b"between")),
+                Chunk::File {
+                    file: file.clone(),
+                    position: 4_999_999,
+                    len: 1,
+                },
+                Chunk::Bytes(Bytes::from_static(b"tail")),
+            ];
+            let mut expected = b"head".to_vec();
+            expected.extend_from_slice(&content[7..4_000_007]);
+            expected.extend_from_slice(b"between");
+            expected.extend_from_slice(&content[4_999_999..]);
+            expected.extend_from_slice(b"tail");
+            let (mut client, server) = pair().await;
+            let sending = async {
+                let sent = send(&server, chunks, Duration::from_secs(10)).await;
+                drop(server);
+                sent
+            };
+            let mut received = Vec::new();
+            let (sent, read) = tokio::join!(sending, client.read_to_end(&mut received));
+            sent.expect("sent");
+            read.expect("read");
+            assert!(received == expected, "{} bytes", received.len());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_region_beyond_the_file_breaks_the_connection() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = RealDisk
+            .open(&dir.path().join("short"), Open::Create)
+            .expect("opens");
+        file.write_at(&[IoSlice::new(b"short")], 0).expect("writes");
+        let plain: Arc<dyn DiskFile> = Arc::new(Undescribed(file.clone()));
+        for file in [file, plain] {
+            let (_client, server) = pair().await;
+            let chunk = Chunk::File {
+                file,
+                position: 0,
+                len: 6,
+            };
+            let sent = send(&server, vec![chunk], Duration::from_secs(10)).await;
+            assert!(matches!(sent, Err(Ended::Io(_))));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_does_not_read_is_given_up() {
+        let (_client, server) = pair().await;
+        let chunk = Chunk::Bytes(Bytes::from(vec![0; 64 << 20]));
+        let sent = send(&server, vec![chunk], Duration::from_millis(50)).await;
+        assert!(matches!(sent, Err(Ended::Stuck(_))));
+    }
+
+    #[tokio::test]
+    async fn frames_are_cut_from_the_stream_in_order_whatever_its_pieces() {
+        let (mut client, server) = pair().await;
+        let sizes = [1usize, 3, 5_000, 2, 700_000, 1 << 20, 9, 70_000];
+        let mut wire = Vec::new();
+        for (index, size) in sizes.iter().enumerate() {
+            wire.extend_from_slice(&(*size as i32).to_be_bytes());
+            wire.extend(std::iter::repeat_n(index as u8, *size));
+        }
+        let writing = async {
+            for piece in wire.chunks(99_991) {
+                client.write_all(piece).await.expect("writes");
+                tokio::task::yield_now().await;
+            }
+            client.shutdown().await.expect("ends");
+        };
+        let reading = async {
+            let mut frames = Frames::new(limits());
+            for (index, size) in sizes.iter().enumerate() {
+                let frame = frames.next(&server).await.expect("reads").expect("a frame");
+                assert_eq!(frame.bytes.len(), *size);
+                assert!(frame.bytes.iter().all(|byte| *byte == index as u8));
+                assert_eq!(frame.permit.is_some(), *size > FREE_BYTES);
+            }
+            assert!(frames.next(&server).await.expect("reads").is_none());
+        };
+        tokio::join!(writing, reading);
+    }
+
+    #[tokio::test]
+    async fn impossible_lengths_end_a_connection_at_once() {
+        for length in [0, -1, i32::MIN, (1 << 20) + 1, i32::MAX] {
+            let (mut client, server) = pair().await;
+            client
+                .write_all(&length.to_be_bytes())
+                .await
+                .expect("writes");
+            let next = Frames::new(limits()).next(&server).await;
+            assert!(matches!(next, Err(Ended::Length(found)) if found == length));
+        }
+        let (mut client, server) = pair().await;
+        client.write_all(&[0, 0, 0, 9, 1]).await.expect("writes");
+        drop(client);
+        let next = Frames::new(limits()).next(&server).await;
+        assert!(matches!(next, Err(Ended::Io(_))), "half a frame");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn half_a_header_is_not_waited_for() {
+        let (mut client, server) = pair().await;
+        client.write_all(&[0, 0]).await.expect("writes");
+        let next = Frames::new(limits()).next(&server).await;
+        assert!(matches!(next, Err(Ended::Idle(limit)) if limit == HEAD_LIMIT));
+    }
+}

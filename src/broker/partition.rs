@@ -336,6 +336,11 @@ impl Partition {
         self.watchers.watch(waiter, seen, epoch)
     }
 
+    /// How many requests wait for progress here.
+    pub fn waiting(&self) -> usize {
+        self.watchers.waiting()
+    }
+
     /// One past the last record that consumers may see.
     pub fn high_watermark(&self) -> Offset {
         Offset(self.high_watermark.load(Ordering::Acquire))

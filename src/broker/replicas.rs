@@ -7,6 +7,7 @@
 //! Locks: `applying` for the length of an apply, and inside it, briefly, the map's.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
@@ -34,6 +35,7 @@ pub struct Replicas {
     id: BrokerId,
     config: Arc<Config>,
     clock: Clock,
+    disk: Arc<dyn Disk>,
     dirs: Dirs,
     image: Arc<ImageCell>,
     partitions: RwLock<Partitions>,
@@ -76,11 +78,18 @@ impl Replicas {
             cluster_id: cluster_id.to_owned(),
         };
         let options = |_topic: &str| log_options(&config.broker, &config.broker.topic_defaults());
-        let dirs = Dirs::open(disk, &config.log_dirs, identity, &options, clock.clone())?;
+        let dirs = Dirs::open(
+            disk.clone(),
+            &config.log_dirs,
+            identity,
+            &options,
+            clock.clone(),
+        )?;
         let slots = usize::try_from(config.broker.max_incremental_fetch_session_cache_slots);
         Ok(Replicas {
             id: config.broker_id,
             clock,
+            disk,
             dirs,
             image,
             partitions: RwLock::default(),
@@ -136,6 +145,11 @@ impl Replicas {
     /// The directories below the logs.
     pub fn dirs(&self) -> &Dirs {
         &self.dirs
+    }
+
+    /// Bytes that may still be written below `path`, where the disk says it. Blocks.
+    pub fn free_bytes(&self, path: &Path) -> Option<u64> {
+        self.disk.free_bytes(path).ok()
     }
 
     /// The fetch sessions of this broker's clients. Lock nothing else meanwhile.

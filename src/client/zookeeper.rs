@@ -342,7 +342,7 @@ impl ZooKeeper {
 
     /// The members, for messages.
     pub fn servers(&self) -> String {
-        self.shared.options.servers_text()
+        self.shared.options.server_list()
     }
 
     /// Why the last attempt to connect failed.
@@ -634,8 +634,7 @@ impl Options {
         }
     }
 
-    /// The members, for messages.
-    pub fn servers_text(&self) -> String {
+    fn server_list(&self) -> String {
         let servers: Vec<String> = self.servers.iter().map(HostPort::to_string).collect();
         servers.join(",")
     }

@@ -22,6 +22,7 @@ use crate::kafka::header::{self, HeaderError};
 mod api_versions;
 mod delete_groups;
 mod describe_groups;
+mod describe_log_dirs;
 mod fetch;
 mod find_coordinator;
 mod heartbeat;
@@ -190,6 +191,7 @@ pub const ROUTES: &[Route] = &[
     list_groups::ROUTE,             // 16
     api_versions::ROUTE,            // 18
     offset_for_leader_epoch::ROUTE, // 23
+    describe_log_dirs::ROUTE,       // 35
     delete_groups::ROUTE,           // 42
     offset_delete::ROUTE,           // 47
 ];
@@ -282,3 +284,6 @@ fn observe(metrics: &BrokerMetrics, key: i16, taken_us: u64) {
         _ => metrics.other_us.observe_us(taken_us),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,100 @@
+//! DescribeLogDirs (35): where the logs lie and how big they are.
+//!
+//! Versions 1-4. v4 adds the volume's free bytes; its total is not known here (-1). There are no future
+//! replicas. A directory that failed is named with KAFKA_STORAGE_ERROR.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+
+use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::describe_log_dirs_response::{
+    DescribeLogDirsPartition, DescribeLogDirsResult, DescribeLogDirsTopic,
+};
+use kafka_protocol::messages::{DescribeLogDirsRequest, DescribeLogDirsResponse, TopicName};
+use kafka_protocol::protocol::StrBytes;
+
+use super::{Context, Route};
+use crate::broker::Broker;
+use crate::broker::partition::Partition;
+
+/// The route.
+pub const ROUTE: Route = crate::route!(DescribeLogDirs, DescribeLogDirsRequest, 1..=4, handle);
+
+/// The partitions that are asked for; none means all.
+type Wanted = Option<BTreeSet<(String, i32)>>;
+
+async fn handle(
+    broker: &Broker,
+    context: &Context,
+    request: DescribeLogDirsRequest,
+) -> DescribeLogDirsResponse {
+    let wanted: Wanted = request.topics.map(|topics| {
+        let named = topics.iter().flat_map(|topic| {
+            let partitions = topic.partitions.iter();
+            partitions.map(|partition| (topic.topic.to_string(), *partition))
+        });
+        named.collect()
+    });
+    let replicas = broker.replicas.clone();
+    let version = context.version;
+    // Free space is asked of the file system, which may be slow.
+    let results = crate::common::tasks::blocking(move || {
+        let failed = replicas.dirs().failed();
+        let partitions = replicas.all();
+        let mut results = Vec::new();
+        for path in replicas.dirs().paths() {
+            results.push(if failed.iter().any(|(dir, _)| *dir == path) {
+                named(&path).with_error_code(ResponseError::KafkaStorageError.code())
+            } else {
+                let free = replicas.free_bytes(&path);
+                describe(&path, &partitions, &wanted, version, free)
+            });
+        }
+        results
+    })
+    .await;
+    DescribeLogDirsResponse::default().with_results(results)
+}
+
+fn named(path: &Path) -> DescribeLogDirsResult {
+    let text = path.to_string_lossy().into_owned();
+    DescribeLogDirsResult::default().with_log_dir(StrBytes::from_string(text))
+}
+
+fn describe(
+    path: &Path,
+    partitions: &[Arc<Partition>],
+    wanted: &Wanted,
+    version: i16,
+    free: Option<u64>,
+) -> DescribeLogDirsResult {
+    let mut topics: BTreeMap<Arc<str>, Vec<DescribeLogDirsPartition>> = BTreeMap::new();
+    for partition in partitions {
+        let id = partition.id();
+        let asked = wanted
+            .as_ref()
+            .is_none_or(|wanted| wanted.contains(&(id.topic.to_string(), id.partition)));
+        if !asked || partition.log().dir().parent() != Some(path) {
+            continue;
+        }
+        let size = partition.log().status().size_bytes;
+        let lag = partition.high_watermark() - partition.log_end_offset();
+        topics.entry(id.topic.clone()).or_default().push(
+            DescribeLogDirsPartition::default()
+                .with_partition_index(id.partition)
+                .with_partition_size(i64::try_from(size).unwrap_or(i64::MAX))
+                .with_offset_lag(lag.max(0)),
+        );
+    }
+    let topics = topics.into_iter().map(|(name, partitions)| {
+        DescribeLogDirsTopic::default()
+            .with_name(TopicName(StrBytes::from_string(name.to_string())))
+            .with_partitions(partitions)
+    });
+    let result = named(path).with_topics(topics.collect());
+    match free.and_then(|free| i64::try_from(free).ok()) {
+        Some(free) if version >= 4 => result.with_usable_bytes(free),
+        _ => result,
+    }
+}
