@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::print::err;
 use crate::client::World;
+use crate::client::admin::Admin;
 use crate::client::cluster::Cluster;
 use crate::client::connection::Settings as ConnectionSettings;
 use crate::client::producer;
@@ -198,6 +199,26 @@ impl Properties {
         let mut settings = ConnectionSettings::new(client_id);
         settings.request_timeout = self.millis("request.timeout.ms", 30_000)?;
         Ok(Cluster::new(world, bootstrap, settings))
+    }
+
+    /// An administrator of that cluster, as `--bootstrap-server` and a properties file ask for it.
+    pub fn admin(
+        world: &World,
+        servers: &str,
+        file: Option<&str>,
+        timeouts: &[(&str, &str)],
+    ) -> Result<Admin, String> {
+        let mut properties = match file {
+            Some(path) => Properties::load(path)?,
+            None => Properties::default(),
+        };
+        properties.set("bootstrap.servers", servers);
+        for (key, value) in timeouts {
+            properties.set(key, value);
+        }
+        properties.check(&[])?;
+        let cluster = properties.cluster(world.clone(), "adminclient-1")?;
+        Ok(Admin::new(cluster).with_timeout(properties.api_timeout()?))
     }
 
     /// How long one administrative call may take.

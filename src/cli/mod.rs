@@ -6,8 +6,12 @@
 pub mod client_props;
 pub mod console_producer;
 pub mod java_args;
+pub mod java_text;
+pub mod leader_election;
 pub mod print;
 pub mod producer_perf;
+pub mod topics;
+mod topics_zookeeper;
 
 use std::ffi::OsString;
 use std::future::Future;
@@ -48,6 +52,12 @@ pub const COMMANDS: &[Command] = &[
 
     // Kafka's tools.
     Command {
+        name: "topics",
+        aliases: &["kafka-topics"],
+        about: "Create, delete, describe or change topics",
+        run: topics::run,
+    },
+    Command {
         name: "console-producer",
         aliases: &["kafka-console-producer"],
         about: "Lines of standard input become records",
@@ -58,6 +68,12 @@ pub const COMMANDS: &[Command] = &[
         aliases: &["kafka-producer-perf-test"],
         about: "Measure how fast records can be written",
         run: producer_perf::run,
+    },
+    Command {
+        name: "leader-election",
+        aliases: &["kafka-leader-election"],
+        about: "Elect the preferred or any leader of partitions",
+        run: leader_election::run,
     },
 ];
 

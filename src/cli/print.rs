@@ -2,7 +2,8 @@
 
 use kafka_protocol::ResponseError;
 
-use crate::client::ClientError;
+use super::java_text;
+use crate::client::{ClientError, World};
 
 /// A line on standard output. A reader that went away (`| head`) is no error.
 macro_rules! out {
@@ -21,6 +22,12 @@ macro_rules! err {
 }
 
 pub(crate) use {err, out};
+
+/// An ERROR line as the tools' log4j writes it to standard error.
+pub fn log_error(world: &World, text: &str, logger: &str) {
+    let now = java_text::date(world.clock.wall_ms(), "yyyy-MM-dd HH:mm:ss,SSS").unwrap_or_default();
+    err!("[{now}] ERROR {text}\n ({logger})");
+}
 
 /// What Java's `Throwable.getMessage()` says for a failed call.
 pub fn message(error: &ClientError) -> String {

@@ -212,8 +212,7 @@ impl Cluster {
             }
         }
         Err(last.unwrap_or_else(|| ClientError::NoBroker {
-            servers: String::new(),
-            limit_ms: 0,
+            call: "connect",
             source: None,
         }))
     }

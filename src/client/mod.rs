@@ -90,12 +90,10 @@ pub enum ClientError {
         message: Option<String>,
     },
     /// No broker could be reached before the deadline.
-    #[error("no broker of {servers} could be reached in {limit_ms} ms")]
+    #[error("Timed out waiting for a node assignment. Call: {call}")]
     NoBroker {
-        /// The bootstrap list.
-        servers: String,
-        /// How long we tried.
-        limit_ms: u64,
+        /// What was to be done.
+        call: &'static str,
         /// The last failure.
         #[source]
         source: Option<Box<ClientError>>,

@@ -1,0 +1,121 @@
+//! Texts that depend on how Java does things: dates by pattern, and the order of hash maps.
+
+/// Formats `ms` since 1970 in UTC by a pattern of `SimpleDateFormat`.
+/// Letters: `y M d H m s S`; text in single quotes stands for itself. Another letter is an error.
+pub fn date(ms: i64, pattern: &str) -> Result<String, String> {
+    let days = ms.div_euclid(86_400_000);
+    let in_day = ms.rem_euclid(86_400_000);
+    let (year, month, day) = civil(days);
+    let mut text = String::new();
+    let mut rest = pattern.chars().peekable();
+    while let Some(letter) = rest.next() {
+        if letter == '\'' {
+            if rest.next_if_eq(&'\'').is_some() {
+                text.push('\'');
+                continue;
+            }
+            for quoted in rest.by_ref() {
+                if quoted == '\'' {
+                    break;
+                }
+                text.push(quoted);
+            }
+            continue;
+        }
+        if !letter.is_ascii_alphabetic() {
+            text.push(letter);
+            continue;
+        }
+        let mut width = 1;
+        while rest.next_if_eq(&letter).is_some() {
+            width += 1;
+        }
+        let value = match letter {
+            'y' | 'u' if width == 2 => year.rem_euclid(100),
+            'y' | 'u' => year,
+            'M' if width <= 2 => month,
+            'd' => day,
+            'H' => in_day / 3_600_000,
+            'm' => in_day / 60_000 % 60,
+            's' => in_day / 1_000 % 60,
+            'S' => in_day % 1_000,
+            _ => return Err(format!("Illegal pattern character '{letter}'")),
+        };
+        text.push_str(&format!("{value:0width$}"));
+    }
+    Ok(text)
+}
+
+/// Year, month and day of a day counted from 1970-01-01 (Howard Hinnant's algorithm).
+fn civil(days: i64) -> (i64, i64, i64) {
+    let shifted = days + 719_468;
+    let era = shifted.div_euclid(146_097);
+    let day_of_era = shifted.rem_euclid(146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 {
+        shifted_month + 3
+    } else {
+        shifted_month - 9
+    };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    (year, month, day)
+}
+
+/// `String.hashCode`.
+pub fn string_hash(text: &str) -> i32 {
+    text.encode_utf16().fold(0i32, |hash, unit| {
+        hash.wrapping_mul(31).wrapping_add(i32::from(unit))
+    })
+}
+
+/// Puts items in the order in which a `java.util.HashMap` made with `capacity` gives them back.
+/// The originals print several lists in that order.
+pub fn hash_order<T>(items: Vec<T>, capacity: usize, key: impl Fn(&T) -> &str) -> Vec<T> {
+    let mut table = capacity.max(1).next_power_of_two();
+    while items.len() * 4 > table * 3 {
+        table *= 2;
+    }
+    let bucket = |item: &T| {
+        let hash = string_hash(key(item)) as u32;
+        (hash ^ (hash >> 16)) as usize & (table - 1)
+    };
+    let mut items = items;
+    items.sort_by_key(bucket);
+    items
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_follow_the_pattern() {
+        let ms = 1_620_000_000_123;
+        assert_eq!(
+            date(ms, "yyyy-MM-dd HH:mm:ss:SSS").as_deref(),
+            Ok("2021-05-03 00:00:00:123")
+        );
+        assert_eq!(date(0, "dd/MM/yy 'at' H").as_deref(), Ok("01/01/70 at 0"));
+        assert_eq!(
+            date(951_782_400_000, "yyyy-MM-dd").as_deref(),
+            Ok("2000-02-29")
+        );
+        assert!(date(0, "EEE").is_err());
+    }
+
+    /// What a genuine 2.8.0 tool printed for a compacted internal topic.
+    #[test]
+    fn settings_come_in_the_order_of_a_hash_map() {
+        assert_eq!(string_hash("hello"), 99_162_322);
+        let names = vec!["cleanup.policy", "segment.bytes", "compression.type"];
+        let ordered = hash_order(names, 64, |name| name);
+        assert_eq!(
+            ordered,
+            ["compression.type", "cleanup.policy", "segment.bytes"]
+        );
+    }
+}
