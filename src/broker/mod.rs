@@ -5,18 +5,33 @@
 //! [`image`]; changes are written to ZooKeeper through [`cluster`], and come back as a new image,
 //! which [`reconcile`] turns into leading and letting go. Nobody pushes metadata to a broker.
 
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tracing::{error, info, warn};
 
 use crate::broker::cluster::Cluster;
+use crate::broker::controller::driver::Driver;
 use crate::broker::group::Groups;
 use crate::broker::image::ImageCell;
+use crate::broker::image::feed::Feed;
+use crate::broker::listener::BindError;
 use crate::broker::metrics::BrokerMetrics;
+use crate::broker::registration::{Registration, RegistrationError};
 use crate::broker::replicas::Replicas;
+use crate::client::World;
+use crate::client::zookeeper::{self, ZooKeeper};
 use crate::common::clock::Clock;
+use crate::common::disk::Disk;
 use crate::common::ids::BrokerId;
+use crate::common::net::HostPort;
 use crate::common::rng::Rng;
-use crate::common::tasks::Tasks;
+use crate::common::tasks::{self, Kind, Tasks};
 use crate::config::Config;
+use crate::log::dir::{DirError, Dirs};
 
 pub mod api;
 pub mod cluster;
@@ -28,6 +43,7 @@ pub mod image;
 pub mod listener;
 pub mod metrics;
 pub mod partition;
+pub mod reconcile;
 pub mod registration;
 pub mod replicas;
 pub mod status;
@@ -60,4 +76,290 @@ pub struct Broker {
     pub cluster: Arc<Cluster>,
     /// What this broker counts.
     pub metrics: Arc<BrokerMetrics>,
+}
+
+/// What a broker is started with.
+#[derive(Clone, Debug)]
+pub struct BrokerDeps {
+    /// Settings, resolved and checked.
+    pub config: Arc<Config>,
+    /// Where the logs are.
+    pub disk: Arc<dyn Disk>,
+    /// The time.
+    pub clock: Clock,
+    /// Random values.
+    pub rng: Rng,
+    /// Who joins the broker's tasks, and tells it to stop.
+    pub tasks: Tasks,
+}
+
+/// Why a broker does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A listener could not be bound.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The log directories cannot be used.
+    #[error(transparent)]
+    Logs(#[from] DirError),
+    /// It cannot take its place in the cluster.
+    #[error(transparent)]
+    Registration(#[from] RegistrationError),
+    /// ZooKeeper failed.
+    #[error("starting with ZooKeeper at {servers}")]
+    ZooKeeper {
+        /// The members.
+        servers: String,
+        /// What it said.
+        #[source]
+        source: zookeeper::Error,
+    },
+    /// It was told to stop before it was ready.
+    #[error("stopped while starting")]
+    Stopped,
+}
+
+/// A broker that serves, and the way to stop it.
+#[derive(Debug)]
+pub struct Running {
+    /// Its handles.
+    pub broker: Arc<Broker>,
+    /// Where each listener really listens.
+    pub addresses: BTreeMap<String, SocketAddr>,
+    zookeeper: Arc<ZooKeeper>,
+}
+
+/// How long connections may take to end their requests when the broker stops.
+const STOP_LIMIT: Duration = Duration::from_secs(10);
+
+impl Broker {
+    /// Starts a broker; it serves when this returns. Waits for ZooKeeper as long as the settings say.
+    ///
+    /// The order: ports (a busy one changes nothing on disk), ZooKeeper, the cluster's id against the
+    /// directories', logs, image, registration, election, partitions, clients.
+    pub async fn start(deps: BrokerDeps) -> Result<Running, StartError> {
+        let stopping = deps.tasks.shutdown().clone();
+        tokio::select! {
+            started = start(deps) => started,
+            () = stopping.stopped() => Err(StartError::Stopped),
+        }
+    }
+}
+
+async fn start(deps: BrokerDeps) -> Result<Running, StartError> {
+    let config = deps.config.clone();
+    let tasks = deps.tasks.child();
+    let wanted = config.listeners.bound.iter();
+    let wanted: Vec<(String, HostPort)> = wanted
+        .map(|endpoint| (endpoint.name.clone(), endpoint.address.clone()))
+        .collect();
+    let bound = listener::bind(&wanted).await?;
+    let addresses = bound.addresses();
+    let (disk, dirs) = (deps.disk.clone(), config.log_dirs.clone());
+    let identity = tasks::blocking(move || Dirs::identity(disk.as_ref(), &dirs)).await?;
+
+    let failed = |source| StartError::ZooKeeper {
+        servers: zookeeper_options(&config).servers_text(),
+        source,
+    };
+    let world = World {
+        clock: deps.clock.clone(),
+        rng: deps.rng.clone(),
+        // The session outlives the other tasks, so that the broker can leave in order.
+        tasks: deps.tasks.clone(),
+    };
+    let (zookeeper, events) = ZooKeeper::connect(zookeeper_options(&config), &world)
+        .await
+        .map_err(failed)?;
+    registration::prepare(&zookeeper).await.map_err(failed)?;
+    let cluster_id = registration::cluster_id(
+        &zookeeper,
+        config.node.cluster_id.as_deref(),
+        identity
+            .as_ref()
+            .map(|identity| identity.cluster_id.as_str()),
+        &deps.rng,
+    )
+    .await?;
+
+    let image = Arc::new(ImageCell::default());
+    let feed = Feed::load(zookeeper.clone(), events, image.clone());
+    let replicas = {
+        let (config, cluster_id) = (config.clone(), cluster_id.clone());
+        let (image, disk, clock) = (image.clone(), deps.disk.clone(), deps.clock.clone());
+        tasks::blocking(move || Replicas::open(config, &cluster_id, image, disk, clock))
+    };
+    let (feed, replicas) = tokio::join!(feed, replicas);
+    let (feed, replicas) = (feed.map_err(failed)?, Arc::new(replicas?));
+    tasks.spawn("image feed", Kind::Essential, feed.run());
+
+    let groups = Arc::new(Groups::new(
+        group_options(&config),
+        deps.clock.clone(),
+        deps.rng.fork("groups"),
+        tasks.clone(),
+        image.clone(),
+        replicas.clone(),
+    ));
+    let cluster = Arc::new(Cluster::new(
+        zookeeper.clone(),
+        image.clone(),
+        config.clone(),
+        deps.rng.fork("cluster"),
+    ));
+    let broker = Arc::new(Broker {
+        id: config.broker_id,
+        cluster_id,
+        clock: deps.clock,
+        rng: deps.rng,
+        tasks,
+        image,
+        replicas,
+        groups,
+        cluster,
+        metrics: Arc::default(),
+        config,
+    });
+    join_cluster(&broker, &addresses, identity.is_some()).await?;
+    broker.replicas.start(&broker.tasks);
+    broker.groups.start();
+    bound.serve(&broker, &listener_options(&broker.config));
+    info!(broker = %broker.id, cluster = broker.cluster_id, "broker started");
+    Ok(Running {
+        broker,
+        addresses,
+        zookeeper,
+    })
+}
+
+/// Registers, runs for controller, and takes up what the image gives to this broker. The tasks that
+/// go on with it are running when this returns.
+async fn join_cluster(
+    broker: &Arc<Broker>,
+    addresses: &BTreeMap<String, SocketAddr>,
+    seasoned: bool,
+) -> Result<(), StartError> {
+    let zookeeper = broker.cluster.zookeeper().clone();
+    let shutdown = broker.tasks.shutdown().clone();
+    let registration = Registration {
+        zookeeper: zookeeper.clone(),
+        cell: broker.image.clone(),
+        clock: broker.clock.clone(),
+        id: broker.id,
+        listeners: advertised(&broker.config, addresses),
+        rack: broker.config.broker.broker_rack.clone(),
+        seasoned,
+    };
+    registration.register().await?;
+    broker.cluster.settle().await;
+    let again = registration.run(shutdown.clone());
+    broker.tasks.spawn("registration", Kind::Essential, again);
+
+    let driver = Driver {
+        zookeeper,
+        cell: broker.image.clone(),
+        clock: broker.clock.clone(),
+        rng: broker.rng.fork("controller"),
+        id: broker.id,
+        deletion_enabled: broker.config.broker.delete_topic_enable,
+    };
+    let (elected, first_round) = oneshot::channel();
+    let governing = driver.run(elected, shutdown.clone());
+    broker.tasks.spawn("controller", Kind::Essential, governing);
+    // Whether it won or not: from here on there is a controller.
+    let _ = first_round.await;
+    reconcile::once(broker).await;
+    let following = reconcile::run(broker.clone(), shutdown);
+    broker.tasks.spawn("reconcile", Kind::Essential, following);
+    Ok(())
+}
+
+impl Running {
+    /// Stops in order: no new connections, requests end, the broker leaves the cluster, logs are
+    /// closed cleanly. A second call finds nothing to do.
+    pub async fn shutdown(&self) {
+        let broker = &self.broker;
+        info!(broker = %broker.id, "stopping");
+        if !broker.tasks.stop(STOP_LIMIT).await {
+            warn!(
+                tasks = broker.tasks.running(),
+                "some tasks did not end in time"
+            );
+        }
+        self.zookeeper.close().await;
+        let replicas = broker.replicas.clone();
+        if let Err(problem) = tasks::blocking(move || replicas.close()).await {
+            error!(
+                error = &problem as &dyn std::error::Error,
+                "closing the logs"
+            );
+        }
+        info!(broker = %broker.id, "stopped");
+    }
+}
+
+fn zookeeper_options(config: &Config) -> zookeeper::Options {
+    let timeout = u64::try_from(config.broker.zookeeper_session_timeout_ms).unwrap_or(18_000);
+    let patience = config.broker.zookeeper_connection_timeout_ms;
+    zookeeper::Options {
+        servers: config.zookeeper.servers.clone(),
+        chroot: config.zookeeper.chroot.clone(),
+        session_timeout: Duration::from_millis(timeout),
+        // Unlike Kafka, a broker that starts before its ZooKeeper waits unless told otherwise.
+        connection_timeout: patience
+            .map(|ms| Duration::from_millis(u64::try_from(ms).unwrap_or(0))),
+    }
+}
+
+/// What `/brokers/ids/N` says. A port that the system chose is advertised as it is.
+fn advertised(
+    config: &Config,
+    addresses: &BTreeMap<String, SocketAddr>,
+) -> Vec<(String, String, HostPort)> {
+    let listeners = config.listeners.advertised.iter();
+    let listeners = listeners.map(|endpoint| {
+        let mut address = endpoint.address.clone();
+        if address.port == 0
+            && let Some(real) = addresses.get(&endpoint.name)
+        {
+            address.port = real.port();
+        }
+        let protocol = endpoint.protocol.name().to_owned();
+        (endpoint.name.clone(), protocol, address)
+    });
+    listeners.collect()
+}
+
+fn listener_options(config: &Config) -> listener::Options {
+    let broker = &config.broker;
+    let unsigned = |value: i32| usize::try_from(value).unwrap_or(0);
+    let overrides = broker.max_connections_per_ip_overrides.split(',');
+    let overrides = overrides.filter_map(|entry| {
+        let (ip, limit) = entry.trim().rsplit_once(':')?;
+        Some((ip.parse::<IpAddr>().ok()?, limit.parse().ok()?))
+    });
+    listener::Options {
+        connections_max: unsigned(broker.max_connections),
+        connections_per_ip_max: unsigned(broker.max_connections_per_ip),
+        connections_per_ip_overrides: overrides.collect(),
+        idle: Duration::from_millis(
+            u64::try_from(broker.connections_max_idle_ms).unwrap_or(u64::MAX),
+        ),
+        frame_bytes_max: unsigned(broker.socket_request_max_bytes),
+    }
+}
+
+fn group_options(config: &Config) -> group::Options {
+    let broker = &config.broker;
+    group::Options {
+        session_timeout_min_ms: broker.group_min_session_timeout_ms,
+        session_timeout_max_ms: broker.group_max_session_timeout_ms,
+        size_max: broker.group_max_size,
+        initial_rebalance_delay_ms: broker.group_initial_rebalance_delay_ms,
+        offset_metadata_bytes_max: broker.offset_metadata_max_bytes,
+        offsets_retention_ms: i64::from(broker.offsets_retention_minutes) * 60_000,
+        offsets_retention_check_interval_ms: broker.offsets_retention_check_interval_ms,
+        offsets_commit_timeout_ms: broker.offsets_commit_timeout_ms,
+        ..group::Options::default()
+    }
 }

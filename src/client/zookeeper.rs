@@ -342,7 +342,7 @@ impl ZooKeeper {
 
     /// The members, for messages.
     pub fn servers(&self) -> String {
-        self.shared.options.server_list()
+        self.shared.options.servers_text()
     }
 
     /// Why the last attempt to connect failed.
@@ -634,7 +634,8 @@ impl Options {
         }
     }
 
-    fn server_list(&self) -> String {
+    /// The members, for messages.
+    pub fn servers_text(&self) -> String {
         let servers: Vec<String> = self.servers.iter().map(HostPort::to_string).collect();
         servers.join(",")
     }

@@ -129,6 +129,7 @@ pub struct ImageCell {
     current: RwLock<Arc<Image>>,
     changes: watch::Sender<u64>,
     seen: watch::Sender<u64>,
+    applied: watch::Sender<u64>,
 }
 
 impl Default for ImageCell {
@@ -137,6 +138,7 @@ impl Default for ImageCell {
             current: RwLock::default(),
             changes: watch::Sender::new(0),
             seen: watch::Sender::new(0),
+            applied: watch::Sender::new(0),
         }
     }
 }
@@ -171,6 +173,25 @@ impl ImageCell {
         if seen.wait_for(|seen| *seen >= mark).await.is_err() {
             std::future::pending::<()>().await;
         }
+    }
+
+    /// This broker's partitions are what the image of that count of swaps says.
+    pub fn apply(&self, count: u64) {
+        self.applied.send_replace(count);
+    }
+
+    /// Waits until this broker's partitions are what the image says now; the caller bounds the wait.
+    pub async fn applied(&self) {
+        let count = *self.changes.borrow();
+        let mut applied = self.applied.subscribe();
+        if applied.wait_for(|applied| *applied >= count).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// How many swaps there were.
+    pub fn count(&self) -> u64 {
+        *self.changes.borrow()
     }
 
     /// Counts the swaps; a receiver sees each of them, or the last of several.

@@ -146,7 +146,7 @@ impl Task {
             if now_ms - reminded_ms >= REMIND_MS {
                 reminded_ms = now_ms;
                 let waited_s = (now_ms - began_ms) / 1000;
-                let servers = shared.options.server_list();
+                let servers = shared.options.servers_text();
                 warn!(servers, waited_s, reason = %self.problem(), "waiting for ZooKeeper");
             }
             if tried % servers.len() == 0 {

@@ -1,0 +1,267 @@
+//! Altering settings of topics and brokers: checked, merged with what is there, written with Kafka's
+//! notification beside it. The image brings them back to every broker.
+
+use std::collections::BTreeMap;
+
+use kafka_protocol::error::ResponseError;
+
+use super::{ATTEMPTS_MAX, Cluster, Refusal};
+use crate::broker::image::znode;
+use crate::client::zookeeper::{Error, Mode, Op};
+use crate::common::ids::BrokerId;
+use crate::config::keys::{self, Dynamic, Key};
+use crate::config::value::Kind;
+use crate::config::{TopicConfig, raw, topic};
+use crate::zookeeper::error::ErrorCode;
+
+/// Whose settings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Entity {
+    /// A topic's own.
+    Topic(String),
+    /// One broker's, or with none those of all brokers.
+    Broker(Option<BrokerId>),
+}
+
+/// What shall become of a setting.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Alteration {
+    /// It gets this value.
+    Set(String),
+    /// It is said no more.
+    Delete,
+    /// A list gets these items, too.
+    Append(String),
+    /// A list loses these items.
+    Subtract(String),
+}
+
+impl Entity {
+    fn path(&self) -> String {
+        match self {
+            Entity::Topic(name) => znode::topic_config_path(name),
+            Entity::Broker(id) => znode::broker_config_path(*id),
+        }
+    }
+
+    /// As in notifications of changes.
+    fn entity_path(&self) -> String {
+        match self {
+            Entity::Topic(name) => format!("topics/{name}"),
+            Entity::Broker(Some(id)) => format!("brokers/{id}"),
+            Entity::Broker(None) => format!("brokers/{}", znode::DEFAULT_ENTITY),
+        }
+    }
+
+    fn key(&self, name: &str) -> Option<&'static Key> {
+        match self {
+            Entity::Topic(_) => topic::key(name),
+            Entity::Broker(_) => keys::broker().find(|key| key.name == name),
+        }
+    }
+}
+
+impl Cluster {
+    /// Changes settings one by one (`replace` false), or replaces all of them by those that are set.
+    pub async fn alter_config(
+        &self,
+        entity: &Entity,
+        alterations: &BTreeMap<String, Alteration>,
+        replace: bool,
+        validate_only: bool,
+    ) -> Result<(), Refusal> {
+        if let Entity::Topic(name) = entity
+            && !self.image.load().topics.contains_key(name.as_str())
+        {
+            let message = format!("The topic '{name}' does not exist.");
+            return Err(Refusal::because(
+                ResponseError::UnknownTopicOrPartition,
+                message,
+            ));
+        }
+        for _ in 0..ATTEMPTS_MAX {
+            let (before, version) = self.config_now(entity).await?;
+            let base = if replace {
+                BTreeMap::new()
+            } else {
+                before.clone()
+            };
+            let after = merge(entity, base, alterations, |key| {
+                self.list_default(entity, key)
+            })?;
+            check(entity, &before, &after)?;
+            if validate_only {
+                return Ok(());
+            }
+            match self.write_config(entity, &after, version).await {
+                Ok(()) => {
+                    self.settle().await;
+                    return Ok(());
+                }
+                Err(Error::Code(ErrorCode::BadVersion | ErrorCode::NodeExists)) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(ResponseError::RequestTimedOut.into())
+    }
+
+    /// What is written now; no version where nothing was ever written. Nonsense counts as nothing.
+    async fn config_now(
+        &self,
+        entity: &Entity,
+    ) -> Result<(BTreeMap<String, String>, Option<i32>), Refusal> {
+        match self.zookeeper.get(&entity.path()).await {
+            Ok((data, stat)) => {
+                let config = znode::decode_config(&data).unwrap_or_default();
+                Ok((config, Some(stat.version)))
+            }
+            Err(error) if error.is(ErrorCode::NoNode) => Ok((BTreeMap::new(), None)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn write_config(
+        &self,
+        entity: &Entity,
+        config: &BTreeMap<String, String>,
+        version: Option<i32>,
+    ) -> Result<(), Error> {
+        let path = entity.path();
+        let data = znode::encode_config(config);
+        let write = match version {
+            Some(version) => Op::Set {
+                path,
+                data,
+                version,
+            },
+            None => Op::Create {
+                path,
+                data: Some(data),
+                mode: Mode::Persistent,
+            },
+        };
+        let notify = Op::Create {
+            path: znode::CONFIG_CHANGE.to_owned(),
+            data: Some(znode::encode_config_change(&entity.entity_path())),
+            mode: Mode::Sequential,
+        };
+        let written = self.zookeeper.multi(vec![write, notify]).await;
+        written.map(|_| ()).map_err(|refused| refused.error)
+    }
+
+    /// The list that an append starts from, where nothing was said yet.
+    fn list_default(&self, entity: &Entity, key: &Key) -> String {
+        let text = match entity {
+            Entity::Topic(_) => topic::broker_default(&self.config.broker, key),
+            Entity::Broker(_) => self.config.broker.text(key.name),
+        };
+        text.or_else(|| key.default.map(str::to_owned))
+            .unwrap_or_default()
+    }
+}
+
+fn invalid(message: impl Into<String>) -> Refusal {
+    Refusal::because(ResponseError::InvalidConfig, message)
+}
+
+fn merge(
+    entity: &Entity,
+    mut config: BTreeMap<String, String>,
+    alterations: &BTreeMap<String, Alteration>,
+    default: impl Fn(&Key) -> String,
+) -> Result<BTreeMap<String, String>, Refusal> {
+    for (name, alteration) in alterations {
+        let list = |verb: &str| {
+            let key = entity.key(name).filter(|key| key.kind == Kind::List);
+            key.ok_or_else(|| {
+                let message = format!("Config value {verb} is not allowed for config key: {name}");
+                Refusal::because(ResponseError::InvalidRequest, message)
+            })
+        };
+        let items = |key: &Key, config: &BTreeMap<String, String>| -> Vec<String> {
+            let text = config.get(name).cloned().unwrap_or_else(|| default(key));
+            let items = text
+                .split(',')
+                .map(str::trim)
+                .filter(|item| !item.is_empty());
+            items.map(str::to_owned).collect()
+        };
+        match alteration {
+            Alteration::Set(value) => {
+                config.insert(name.clone(), value.clone());
+            }
+            Alteration::Delete => {
+                config.remove(name);
+            }
+            Alteration::Append(value) => {
+                let mut list = items(list("append")?, &config);
+                let added = value.split(',').map(str::trim);
+                let added: Vec<_> = added
+                    .filter(|item| !item.is_empty() && !list.iter().any(|have| have == item))
+                    .map(str::to_owned)
+                    .collect();
+                list.extend(added);
+                config.insert(name.clone(), list.join(","));
+            }
+            Alteration::Subtract(value) => {
+                let mut list = items(list("subtract")?, &config);
+                list.retain(|have| !value.split(',').any(|item| item.trim() == have));
+                config.insert(name.clone(), list.join(","));
+            }
+        }
+    }
+    Ok(config)
+}
+
+/// Everything that will be said has to be right; what a stranger wrote before is only carried along.
+fn check(
+    entity: &Entity,
+    before: &BTreeMap<String, String>,
+    after: &BTreeMap<String, String>,
+) -> Result<(), Refusal> {
+    let Entity::Broker(id) = entity else {
+        return TopicConfig::validate(after).map_err(invalid);
+    };
+    let touched: Vec<&str> = after
+        .iter()
+        .filter(|(name, value)| before.get(*name) != Some(value))
+        .map(|(name, _)| name.as_str())
+        .chain(
+            before
+                .keys()
+                .filter(|name| !after.contains_key(*name))
+                .map(String::as_str),
+        )
+        .collect();
+    let of = |wanted: &dyn Fn(Dynamic) -> bool| -> Vec<&str> {
+        let dynamic = |name: &&str| entity.key(name).map(|key| key.dynamic);
+        let matching = touched
+            .iter()
+            .filter(|name| dynamic(name).is_some_and(wanted));
+        matching.copied().collect()
+    };
+    let fixed = of(&|dynamic| dynamic == Dynamic::ReadOnly);
+    if !fixed.is_empty() {
+        let fixed = fixed.join(", ");
+        return Err(invalid(format!(
+            "Cannot update these configs dynamically: Set({fixed})"
+        )));
+    }
+    let single = of(&|dynamic| dynamic == Dynamic::PerBroker);
+    if id.is_none() && !single.is_empty() {
+        let single = single.join(", ");
+        return Err(invalid(format!(
+            "Cannot update these configs at default cluster level, broker configs must be specified: Set({single})"
+        )));
+    }
+    for name in touched {
+        let Some(value) = after.get(name) else {
+            continue;
+        };
+        let Some(key) = entity.key(name) else {
+            return Err(invalid(format!("Unknown broker config name: {name}")));
+        };
+        raw::check(key, value).map_err(invalid)?;
+    }
+    Ok(())
+}
