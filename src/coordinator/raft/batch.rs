@@ -473,3 +473,6 @@ impl Inner {
         false
     }
 }
+
+#[cfg(test)]
+mod tests;

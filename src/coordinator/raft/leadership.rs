@@ -14,7 +14,7 @@ use tracing::{error, info, warn};
 
 use super::network::LinkStatus;
 use super::node::{LEASE, RaftNode, Role};
-use super::types::LeaderKey;
+use super::types::{LeaderKey, Vote};
 use crate::common::ids::MemberId;
 use crate::common::tasks;
 
@@ -61,6 +61,7 @@ struct Memory {
     begun: bool,
     /// Since when a quorum is here without a leader, or the leader's process is gone.
     since: Option<tokio::time::Instant>,
+    vote: Vote,
     /// The leader whose death made us stand.
     stood_after: Option<LeaderKey>,
     linked: BTreeMap<MemberId, bool>,
@@ -85,7 +86,7 @@ pub async fn watch(node: Arc<RaftNode>) {
         } else {
             relink(&node, leader, &mut memory);
             begin(&node, started, &mut memory).await;
-            stand(&node, leader, started, &mut memory).await;
+            stand(&node, &now, started, &mut memory).await;
             note_peers(&node, leader, &mut memory).await;
         }
         tokio::select! {
@@ -197,15 +198,16 @@ async fn initialize(node: &RaftNode) {
 }
 
 /// Stands for election as soon as it can succeed, rather than when the timers say so.
-async fn stand(
-    node: &RaftNode,
-    leader: Option<LeaderKey>,
-    started: tokio::time::Instant,
-    memory: &mut Memory,
-) {
+async fn stand(node: &RaftNode, now: &Metrics, started: tokio::time::Instant, memory: &mut Memory) {
     if node.log.is_fresh() {
         return;
     }
+    if memory.vote != now.vote {
+        // Somebody stands; let it be decided.
+        memory.vote = now.vote;
+        memory.since = None;
+    }
+    let leader = leader(now);
     let me = node.options.member;
     let turn = |without: Option<u64>| {
         let others = node

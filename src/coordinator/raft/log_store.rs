@@ -418,6 +418,15 @@ fn load(store: &dyn Store, identity: &IdentityFile) -> Result<State, LogError> {
             state.vote = Some(vote);
         }
     }
+    // A leader that restarts would go on in its old term, without memory of which forwarded requests it
+    // had taken. It stands for election again instead.
+    if let Some(vote) = state
+        .vote
+        .as_mut()
+        .filter(|vote| vote.leader_id.node_id == noted.member.0)
+    {
+        vote.committed = false;
+    }
     let mut next = state.purged.map_or(0, |purged| purged.index + 1);
     if next > 0 {
         store.write(&[Change::RemoveUp(Table::Log, 0..next)])?;

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::common::disk::real::RealDisk;
+use crate::common::disk::{DiskFile, Open};
 use crate::common::net;
 use crate::common::shutdown::Shutdown;
 use crate::coordinator::tree::op::{Change, ConnectionId, Op};
@@ -29,13 +30,22 @@ fn one(dir: &Path) -> RaftOptions {
 }
 
 async fn start(options: RaftOptions, listener: Option<TcpListener>) -> Result<Member, StartError> {
-    let replica = Arc::new(Replica::new());
     let tasks = Tasks::new(Shutdown::new());
+    start_on(Arc::new(RealDisk), options, listener, tasks).await
+}
+
+async fn start_on(
+    disk: Arc<dyn Disk>,
+    options: RaftOptions,
+    listener: Option<TcpListener>,
+    tasks: Tasks,
+) -> Result<Member, StartError> {
+    let replica = Arc::new(Replica::new());
     let node = RaftNode::start(
         options,
         listener,
         replica.clone(),
-        Arc::new(RealDisk),
+        disk,
         Clock::real(),
         Rng::from_os(),
         tasks,
@@ -68,6 +78,10 @@ struct Ensemble {
 
 impl Ensemble {
     async fn new() -> Ensemble {
+        Ensemble::on(Arc::new(RealDisk)).await
+    }
+
+    async fn on(disk: Arc<dyn Disk>) -> Ensemble {
         let dir = tempfile::tempdir().expect("a directory");
         let mut listeners = Vec::new();
         let mut addresses = BTreeMap::new();
@@ -84,11 +98,9 @@ impl Ensemble {
         for (id, listener) in (1..=3).zip(listeners) {
             let dir = dir.path().join(id.to_string());
             let options = RaftOptions::new("test", MemberId(id), addresses.clone(), dir);
-            members.push(Some(
-                start(options.clone(), Some(listener))
-                    .await
-                    .expect("starts"),
-            ));
+            let tasks = Tasks::new(Shutdown::new());
+            let member = start_on(disk.clone(), options.clone(), Some(listener), tasks).await;
+            members.push(Some(member.expect("starts")));
             all.push(options);
         }
         Ensemble {
@@ -512,4 +524,124 @@ async fn foreign_incomplete_and_damaged_directories_are_refused() {
         ),
         "{refused}"
     );
+}
+
+/// The real disk, with syncs that take long or fail.
+#[derive(Debug, Default)]
+struct Faulty(Arc<Faults>);
+
+#[derive(Debug, Default)]
+struct Faults {
+    sync_ms: AtomicU64,
+    sync_fails: AtomicBool,
+}
+
+#[derive(Debug)]
+struct FaultyFile(Arc<dyn DiskFile>, Arc<Faults>);
+
+impl Disk for Faulty {
+    fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn DiskFile>> {
+        let file = RealDisk.open(path, how)?;
+        Ok(Arc::new(FaultyFile(file, self.0.clone())))
+    }
+    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        RealDisk.create_dir_all(path)
+    }
+    fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
+        RealDisk.list(dir)
+    }
+    fn exists(&self, path: &Path) -> bool {
+        RealDisk.exists(path)
+    }
+    fn is_dir(&self, path: &Path) -> bool {
+        RealDisk.is_dir(path)
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        RealDisk.rename(from, to)
+    }
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        RealDisk.remove_file(path)
+    }
+    fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
+        RealDisk.remove_dir_all(path)
+    }
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        RealDisk.sync_dir(dir)
+    }
+    fn free_bytes(&self, path: &Path) -> io::Result<u64> {
+        RealDisk.free_bytes(path)
+    }
+    fn lock(&self, lock_file: &Path) -> io::Result<Box<dyn DirLock>> {
+        RealDisk.lock(lock_file)
+    }
+}
+
+impl DiskFile for FaultyFile {
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+    fn write_at(&self, parts: &[io::IoSlice<'_>], position: u64) -> io::Result<()> {
+        self.0.write_at(parts, position)
+    }
+    fn read_at(&self, into: &mut [u8], position: u64) -> io::Result<usize> {
+        self.0.read_at(into, position)
+    }
+    fn truncate(&self, len: u64) -> io::Result<()> {
+        self.0.truncate(len)
+    }
+    fn sync(&self) -> io::Result<()> {
+        std::thread::sleep(Duration::from_millis(
+            self.1.sync_ms.load(Ordering::Relaxed),
+        ));
+        if self.1.sync_fails.load(Ordering::Relaxed) {
+            return Err(io::Error::other("the disk is gone"));
+        }
+        self.0.sync()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_disk_makes_no_elections() {
+    let disk = Faulty::default();
+    let faults = disk.0.clone();
+    let all = Ensemble::on(Arc::new(disk)).await;
+    all.all_serve().await;
+    let client = Client::new(all.member(0)).await;
+    client.done(all.member(0), create("/a")).await;
+    let before: Vec<u64> = all.running().map(|m| m.node.status().term).collect();
+    faults.sync_ms.store(100, Ordering::Relaxed);
+    for number in 0..12 {
+        client
+            .done(all.member(number % 3), set("/a", Bytes::from(vec![1; 100])))
+            .await;
+    }
+    let after: Vec<u64> = all.running().map(|m| m.node.status().term).collect();
+    assert_eq!(before, after, "elections");
+    assert!(all.running().all(|m| m.node.serving()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failed_sync_ends_the_member_and_is_not_retried() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let disk = Faulty::default();
+    let faults = disk.0.clone();
+    let tasks = Tasks::new(Shutdown::new());
+    let member = start_on(Arc::new(disk), one(dir.path()), None, tasks.clone()).await;
+    let member = member.expect("starts");
+    let client = Client::new(&member).await;
+    client.done(&member, create("/a")).await;
+    let zxid = member.replica.last_zxid();
+    faults.sync_fails.store(true, Ordering::Relaxed);
+    let lost = member.node.propose(client.request(create("/b"))).await;
+    assert_eq!(lost, Err(ProposeError::Unknown));
+    assert_eq!(
+        member.replica.last_zxid(),
+        zxid,
+        "applied though not durable"
+    );
+    // The disk recovering changes nothing: what the failed sync left behind is not known.
+    faults.sync_fails.store(false, Ordering::Relaxed);
+    let failed = tokio::time::timeout(LIMIT, tasks.failed()).await;
+    assert_eq!(failed, Ok("raft leadership"));
+    assert_eq!(member.node.barrier().await, Err(ProposeError::Stopped));
 }
