@@ -5,13 +5,23 @@
 
 pub mod client_props;
 pub mod console_producer;
+pub mod daemon;
+pub mod dev;
+pub mod halves;
+pub mod health;
 pub mod java_args;
 pub mod java_text;
 pub mod leader_election;
+pub mod logging;
+pub mod node;
 pub mod print;
+pub mod process;
 pub mod producer_perf;
+pub mod serve;
+pub mod server_scripts;
 pub mod topics;
 mod topics_zookeeper;
+pub mod zk_server;
 
 use std::ffi::OsString;
 use std::future::Future;
@@ -47,9 +57,55 @@ pub struct Command {
 /// Every command, in the order of the list that `tripod --help` prints.
 pub const COMMANDS: &[Command] = &[
     // Nodes: serve, dev, run, health.
-
+    Command {
+        name: "serve",
+        aliases: &[],
+        about: "Run a node: a coordinator (ZooKeeper), a broker (Kafka), or both",
+        run: serve::run,
+    },
+    Command {
+        name: "dev",
+        aliases: &[],
+        about: "Run a cluster of one or three nodes in this process, without configuration",
+        run: dev::run,
+    },
+    Command {
+        name: "health",
+        aliases: &[],
+        about: "Ask a node whether it is ready",
+        run: health::run,
+    },
+    Command {
+        name: "server-start",
+        aliases: &["kafka-server-start"],
+        about: "Run a broker from a server.properties",
+        run: server_scripts::kafka_start,
+    },
+    Command {
+        name: "server-stop",
+        aliases: &["kafka-server-stop"],
+        about: "Stop what kafka-server-start started",
+        run: server_scripts::kafka_stop,
+    },
     // ZooKeeper's tools: zookeeper-server-start, zookeeper-server-stop, zkServer, zkCli.
-
+    Command {
+        name: "zookeeper-server-start",
+        aliases: &[],
+        about: "Run a coordinator from a zoo.cfg",
+        run: server_scripts::zookeeper_start,
+    },
+    Command {
+        name: "zookeeper-server-stop",
+        aliases: &[],
+        about: "Stop what zookeeper-server-start started",
+        run: server_scripts::zookeeper_stop,
+    },
+    Command {
+        name: "zkServer",
+        aliases: &["zk-server"],
+        about: "Start, stop and ask a coordinator",
+        run: zk_server::run,
+    },
     // Kafka's tools.
     Command {
         name: "topics",

@@ -8,7 +8,7 @@
 
 use crate::config::raw::Values;
 use crate::config::value::Valid::{Any, ApiVersion, AtLeast, Between, OneOf, ThrottledReplicas};
-use crate::config::value::{Kind, Setting, Valid};
+use crate::config::value::{Kind, Password, Setting, Valid};
 
 /// How much a setting matters to somebody who reads the reference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -212,6 +212,8 @@ settings! {
         "The four-letter words that are answered; * is all";
     admin_enable_server: bool = "admin.enableServer", Some("true"), Any, Medium, ReadOnly,
         "Whether /commands is served over HTTP";
+    super_digest: Password = "DigestAuthenticationProvider.superDigest", None, Any, Low, ReadOnly,
+        "The super user, as super:hash";
     jute_maxbuffer: i32 = "jute.maxbuffer", Some("1048575"), AtLeast(1024), Medium, ReadOnly,
         "The largest request in bytes";
 }

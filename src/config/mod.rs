@@ -80,6 +80,8 @@ pub struct Config {
     pub coordinator: CoordinatorConfig,
     /// The HTTP half.
     pub http: HttpConfig,
+    /// Was its port asked for, or is it the default?
+    pub http_port_said: bool,
     /// Logging.
     pub log: LoggingConfig,
     /// This broker's id.
@@ -114,6 +116,7 @@ impl Config {
             },
             node: NodeConfig::take(&mut values),
             http: HttpConfig::take(&mut values),
+            http_port_said: false,
             log: LoggingConfig::take(&mut values),
             broker_id: BrokerId(1),
             myid: MemberId(1),

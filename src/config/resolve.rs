@@ -145,6 +145,9 @@ pub fn resolve(values: &mut Values, facts: &Facts) -> Config {
         },
         zookeeper,
         statics: statics(values),
+        http_port_said: values
+            .said("http.port")
+            .is_some_and(|said| said.origin.kind > SourceKind::Implied),
         node,
         broker,
         coordinator,

@@ -72,10 +72,6 @@ const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ),
     ("admin.commandURL", "the path is /commands"),
     ("skipACL", "only world ACLs are supported yet"),
-    (
-        "DigestAuthenticationProvider.superDigest",
-        "nobody can authenticate yet",
-    ),
 ];
 
 /// Keys that promise what is not kept: refused rather than passed over.

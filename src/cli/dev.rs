@@ -1,0 +1,262 @@
+//! `tripod dev`: a cluster in one process, without configuration.
+//!
+//! One node, or three that know each other. The data lives in a temporary directory that goes away at
+//! the end, unless `--data-dir` says where to keep it.
+
+use std::path::{Path, PathBuf};
+
+use clap::Parser;
+
+use super::node::HttpPolicy;
+use super::print::err;
+use super::serve;
+use crate::config::{Config, Flag, Loaded, Sources, load};
+
+/// Runs a cluster in one process: Kafka on localhost:9092, ZooKeeper on localhost:2181.
+#[derive(Debug, Parser)]
+#[command(
+    name = "tripod dev",
+    no_binary_name = true,
+    disable_version_flag = true
+)]
+struct Arguments {
+    /// One node, or three
+    #[arg(long, default_value_t = 1, value_parser = nodes)]
+    nodes: u16,
+    /// Keep the data here instead of a temporary directory
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// The first node's Kafka port; the others count on
+    #[arg(long, value_name = "PORT", default_value_t = 9092)]
+    port: u16,
+    /// The first node's ZooKeeper port
+    #[arg(long, value_name = "PORT", default_value_t = 2181)]
+    zookeeper_port: u16,
+    /// The first node's port between coordinators; only with three nodes
+    #[arg(long, value_name = "PORT", default_value_t = 2888)]
+    peer_port: u16,
+    /// The first node's HTTP port
+    #[arg(long, value_name = "PORT", default_value_t = 8080)]
+    http_port: u16,
+    /// error, warn, info, debug, trace, or a filter
+    #[arg(long, default_value = "warn")]
+    log_level: String,
+    /// text or json
+    #[arg(long, default_value = "text")]
+    log_format: String,
+    /// A broker setting by Kafka's name, as num.partitions=3
+    #[arg(long = "override", value_name = "NAME=VALUE")]
+    overrides: Vec<String>,
+}
+
+fn nodes(text: &str) -> Result<u16, String> {
+    match text {
+        "1" => Ok(1),
+        "3" => Ok(3),
+        _ => Err("a cluster has 1 or 3 nodes".to_owned()),
+    }
+}
+
+/// A directory that goes away with us.
+struct Temporary(PathBuf);
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.0) {
+            err!("tripod: {} is left behind: {error}", self.0.display());
+        }
+    }
+}
+
+/// Runs the command.
+pub fn run(_program: &str, arguments: Vec<String>) -> u8 {
+    let arguments = match serve::parse::<Arguments>(arguments) {
+        Ok(arguments) => arguments,
+        Err(code) => return code,
+    };
+    let (dir, temporary) = match &arguments.data_dir {
+        Some(dir) => (dir.clone(), None),
+        None => match temporary_directory() {
+            Ok(dir) => (dir.clone(), Some(Temporary(dir))),
+            Err(text) => {
+                err!("tripod: {text}");
+                return 1;
+            }
+        },
+    };
+    let mut configs = Vec::new();
+    for node in 0..arguments.nodes {
+        match configure(&arguments, node, &dir) {
+            Ok(config) => configs.push(config),
+            Err(text) => {
+                err!("tripod: {text}");
+                return 1;
+            }
+        }
+    }
+    let banner = banner(&arguments, &dir, temporary.is_some());
+    let code = serve::run_nodes(configs, Vec::new(), HttpPolicy::Optional, Some(banner));
+    drop(temporary);
+    code
+}
+
+fn temporary_directory() -> Result<PathBuf, String> {
+    let base = std::env::temp_dir();
+    let pid = std::process::id();
+    for attempt in 0..100 {
+        let dir = base.join(format!("tripod-dev-{pid}-{attempt}"));
+        match std::fs::create_dir(&dir) {
+            Ok(()) => return Ok(dir),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(format!("{} cannot be made: {error}", dir.display())),
+        }
+    }
+    Err(format!(
+        "no free name for a directory in {}",
+        base.display()
+    ))
+}
+
+fn port(first: u16, node: u16) -> Result<u16, String> {
+    // 0 is "the system chooses" for every node alike.
+    match first {
+        0 => Ok(0),
+        _ => first
+            .checked_add(node)
+            .ok_or_else(|| format!("there is no port {first} + {node}")),
+    }
+}
+
+fn configure(arguments: &Arguments, node: u16, dir: &Path) -> Result<Config, String> {
+    let three = arguments.nodes > 1;
+    let member = |index: u16| -> Result<String, String> {
+        let peer = port(arguments.peer_port, index)?;
+        let client = port(arguments.zookeeper_port, index)?;
+        // ZooKeeper's second port is not used; it is shown, so it gets a number of its own.
+        Ok(format!(
+            "localhost:{peer}:{};{client}",
+            peer.saturating_add(1000)
+        ))
+    };
+    let broker_port = port(arguments.port, node)?;
+    let mut implied = vec![
+        ("node.roles".to_owned(), "coordinator,broker".to_owned()),
+        (
+            "node.data.dir".to_owned(),
+            dir.join(format!("node{}", node + 1)).display().to_string(),
+        ),
+        ("coordinator.myid".to_owned(), (node + 1).to_string()),
+        (
+            "coordinator.clientPort".to_owned(),
+            port(arguments.zookeeper_port, node)?.to_string(),
+        ),
+        ("coordinator.maxClientCnxns".to_owned(), "0".to_owned()),
+        (
+            "broker.broker.id".to_owned(),
+            if three { node } else { 1 }.to_string(),
+        ),
+        (
+            "broker.listeners".to_owned(),
+            format!("PLAINTEXT://localhost:{broker_port}"),
+        ),
+        (
+            "broker.advertised.listeners".to_owned(),
+            format!("PLAINTEXT://localhost:{broker_port}"),
+        ),
+        (
+            "broker.group.initial.rebalance.delay.ms".to_owned(),
+            "0".to_owned(),
+        ),
+        ("http.host".to_owned(), "localhost".to_owned()),
+        (
+            "http.port".to_owned(),
+            port(arguments.http_port, node)?.to_string(),
+        ),
+        ("log.level".to_owned(), arguments.log_level.clone()),
+        ("log.format".to_owned(), arguments.log_format.clone()),
+    ];
+    for setting in [
+        "offsets.topic.replication.factor",
+        "transaction.state.log.replication.factor",
+        "transaction.state.log.min.isr",
+    ] {
+        implied.push((format!("broker.{setting}"), "1".to_owned()));
+    }
+    if three {
+        for index in 0..arguments.nodes {
+            implied.push((format!("coordinator.server.{}", index + 1), member(index)?));
+        }
+    }
+    let flags: Result<Vec<Flag>, String> = arguments
+        .overrides
+        .iter()
+        .map(|pair| serve::pair_flag("--override", "broker.", pair))
+        .collect();
+    let sources = Sources {
+        flags: flags?,
+        implied,
+        hostname: serve::hostname(),
+        ..Sources::default()
+    };
+    let Loaded { config, .. } = load(&sources).map_err(|report| report.to_string())?;
+    Ok(config)
+}
+
+fn banner(arguments: &Arguments, dir: &Path, temporary: bool) -> String {
+    let list = |first: u16| {
+        let ports =
+            (0..arguments.nodes).map(|node| format!("localhost:{}", first.saturating_add(node)));
+        ports.collect::<Vec<_>>().join(",")
+    };
+    let kept = if temporary { "gone at the end" } else { "kept" };
+    format!(
+        "  Kafka      {}\n  ZooKeeper  {}\n  HTTP       {}  (/readyz /metrics /commands)\n  data       {} ({kept})\n  Ctrl-C stops.",
+        list(arguments.port),
+        list(arguments.zookeeper_port),
+        list(arguments.http_port),
+        dir.display()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_node_and_three_are_configured_without_a_word() {
+        let arguments = |words: &[&str]| {
+            serve::parse::<Arguments>(words.iter().map(|word| (*word).to_owned()).collect())
+                .expect("legal")
+        };
+        let one = configure(&arguments(&[]), 0, Path::new("/d")).expect("legal");
+        assert_eq!(
+            one.listeners.advertised[0].to_string(),
+            "PLAINTEXT://localhost:9092"
+        );
+        assert!(one.members.is_empty());
+        assert_eq!(one.coordinator_dir, Path::new("/d/node1/coordinator"));
+        assert_eq!(one.log_dirs, [Path::new("/d/node1/broker")]);
+        assert_eq!(one.zookeeper.servers[0].to_string(), "localhost:2181");
+        assert_eq!(one.broker.offsets_topic_replication_factor, 1);
+
+        let words = arguments(&["--nodes", "3", "--override", "num.partitions=4"]);
+        let third = configure(&words, 2, Path::new("/d")).expect("legal");
+        assert_eq!((third.broker_id.0, third.myid.0), (2, 3));
+        assert_eq!(third.members.len(), 3);
+        assert_eq!(third.members[2].quorum_port, 2890);
+        assert_eq!(third.coordinator.client_port, 2183);
+        assert_eq!(third.http.port, 8082);
+        assert_eq!(third.broker.num_partitions, 4);
+        let servers: Vec<_> = third
+            .zookeeper
+            .servers
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(
+            servers,
+            ["localhost:2181", "localhost:2182", "localhost:2183"]
+        );
+        assert!(serve::parse::<Arguments>(vec!["--nodes".into(), "2".into()]).is_err());
+    }
+}

@@ -1,0 +1,65 @@
+//! Installs the log: one line of text, or one JSON object, per event on standard output.
+//!
+//! Only commands that run a node install a subscriber; tools stay silent.
+
+use std::io::IsTerminal;
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::FmtSpan;
+
+use crate::config::LoggingConfig;
+
+/// Installs the subscriber. A second call keeps the first; a bad filter is told.
+pub fn install(config: &LoggingConfig) -> Result<(), String> {
+    let filter = EnvFilter::builder()
+        .parse(filter_text(&config.level))
+        .map_err(|error| format!("log.level '{}' is no filter: {error}", config.level))?;
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_span_events(FmtSpan::NONE)
+        .with_ansi(std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none())
+        .with_writer(std::io::stdout);
+    let installed = if config.format == "json" {
+        builder
+            .json()
+            .flatten_event(true)
+            .with_current_span(false)
+            .try_init()
+    } else {
+        builder.try_init()
+    };
+    // Only tests run several nodes in one process, each of which asks for a subscriber.
+    let _ = installed;
+    Ok(())
+}
+
+/// sled and openraft talk at INFO about what concerns only themselves.
+fn filter_text(level: &str) -> String {
+    match level.to_ascii_lowercase().as_str() {
+        plain @ ("info" | "debug" | "trace") => {
+            format!("{plain},openraft=warn,sled=warn,hyper=warn")
+        }
+        "off" | "warn" | "error" => level.to_ascii_lowercase(),
+        _ => level.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_and_filters_are_read_and_nonsense_is_told() {
+        for level in ["info", "DEBUG", "error", "info,tripod::broker=debug"] {
+            assert!(
+                EnvFilter::builder().parse(filter_text(level)).is_ok(),
+                "{level}"
+            );
+        }
+        let config = LoggingConfig {
+            level: "a=b=c".into(),
+            format: "text".into(),
+        };
+        assert!(install(&config).is_err_and(|text| text.contains("a=b=c")));
+    }
+}

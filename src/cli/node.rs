@@ -1,0 +1,233 @@
+//! Runs nodes in this process: starts their halves in order, says when they are ready, stops them.
+//!
+//! Start: HTTP (so that health can be asked from the first moment), coordinators, brokers. Stop, at the
+//! first SIGTERM or SIGINT: brokers, coordinators, HTTP; at the second one, at once. Every task is
+//! joined, or the end says which limit was broken. Only `cli` installs signal handlers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{info, warn};
+
+use super::halves::{self, Halves, World};
+use super::print::out;
+use crate::common::net::{self, HostPort};
+use crate::common::shutdown::Shutdown;
+use crate::common::tasks::{Kind, Tasks};
+use crate::config::Config;
+use crate::http::server::{Options, serve};
+
+/// What a busy HTTP port means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HttpPolicy {
+    /// The node does not start.
+    Required,
+    /// The node starts without HTTP and says so, unless the port was asked for by name.
+    Optional,
+}
+
+/// How long HTTP connections and other rests may take at the very end.
+const REST_LIMIT: Duration = Duration::from_secs(2);
+
+/// Runs until a signal or a failure. `Err` is the one message for standard error.
+pub async fn run(
+    configs: Vec<Config>,
+    http: HttpPolicy,
+    banner: Option<String>,
+) -> Result<(), String> {
+    let shutdown = Shutdown::new();
+    let tasks = Tasks::new(shutdown.clone());
+    let at_once = Shutdown::new();
+    let signals = listen_for_signals(&shutdown, &at_once)?;
+    let limit = configs
+        .iter()
+        .map(|config| config.node.stop_timeout_ms)
+        .max()
+        .unwrap_or(0);
+    let world = World::real(tasks.child());
+    let nodes: Vec<Halves> = configs
+        .into_iter()
+        .map(|config| Halves::new(Arc::new(config)))
+        .collect();
+    let work = async {
+        let result = start_and_wait(&nodes, &world, &tasks, http, banner, &shutdown).await;
+        let stopped = stop(&nodes, &tasks, limit).await;
+        signals.stop(REST_LIMIT).await;
+        // What went wrong first is what the user has to know.
+        result.and(stopped)
+    };
+    tokio::select! {
+        result = work => result,
+        () = at_once.stopped() => Err("stopped at once, as asked by a second signal".to_owned()),
+    }
+}
+
+/// The first signal asks for a clean stop, the second one for an end. The answer is a set of its own,
+/// because this task has to outlive the stop that it announces.
+fn listen_for_signals(shutdown: &Shutdown, at_once: &Shutdown) -> Result<Tasks, String> {
+    let failed = |error: std::io::Error| format!("signals cannot be received: {error}");
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let (first, second) = (shutdown.clone(), at_once.clone());
+    let signals = Tasks::new(Shutdown::new());
+    let done = signals.shutdown().clone();
+    signals.spawn("signals", Kind::Connection, async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+                () = done.stopped() => return,
+            }
+            if first.is_stopping() {
+                second.stop();
+                return;
+            }
+            info!("stopping");
+            first.stop();
+        }
+    });
+    Ok(signals)
+}
+
+async fn start_and_wait(
+    nodes: &[Halves],
+    world: &World,
+    tasks: &Tasks,
+    http: HttpPolicy,
+    banner: Option<String>,
+    shutdown: &Shutdown,
+) -> Result<(), String> {
+    let start = async {
+        for node in nodes {
+            start_http(node, tasks, http).await?;
+        }
+        for node in nodes {
+            node.start_coordinator(world).await?;
+        }
+        if let Some(banner) = banner {
+            out!("{banner}");
+        }
+        let brokers = nodes.iter().map(|node| start_broker(node, world));
+        for started in join_all(brokers).await {
+            started?;
+        }
+        Ok::<(), String>(())
+    };
+    tokio::select! {
+        started = start => started?,
+        // A broker may wait long for its ZooKeeper; a signal ends the wait.
+        () = shutdown.stopped() => return Ok(()),
+        name = tasks.failed() => return Err(failure(name)),
+    }
+    tokio::select! {
+        () = shutdown.stopped() => Ok(()),
+        name = tasks.failed() => Err(failure(name)),
+    }
+}
+
+fn failure(task: &str) -> String {
+    format!(
+        "the task '{task}' failed, and a half-dead node is worse than a stopped one; the log says why"
+    )
+}
+
+async fn start_http(node: &Halves, tasks: &Tasks, policy: HttpPolicy) -> Result<(), String> {
+    let config = &node.config;
+    if !config.http.enable {
+        return Ok(());
+    }
+    let port = u16::try_from(config.http.port).unwrap_or(8080);
+    let address = HostPort::new(config.http.host.clone(), port);
+    let options = Options {
+        connections_max: usize::try_from(config.http.max_connections).unwrap_or(1),
+        commands: config.roles.coordinator && config.coordinator.admin_enable_server,
+    };
+    let served = match net::bind(&address).await {
+        Ok(listener) => serve(listener, node.sources(), options, tasks),
+        Err(error) => Err(error),
+    };
+    match served {
+        Ok(_) => Ok(()),
+        Err(error) if policy == HttpPolicy::Optional && !config.http_port_said => {
+            warn!(%address, %error, "no HTTP here: health, metrics and commands are not served");
+            Ok(())
+        }
+        Err(error) => Err(format!(
+            "cannot listen for HTTP on {address}: {error} (http.port, --http-port)"
+        )),
+    }
+}
+
+async fn start_broker(node: &Halves, world: &World) -> Result<(), String> {
+    if node.start_broker(world).await? {
+        for line in halves::ready_lines(&node.config) {
+            out!("{line}");
+        }
+    }
+    Ok(())
+}
+
+/// Stops brokers, then coordinators, then the rest.
+async fn stop(nodes: &[Halves], tasks: &Tasks, limit_ms: i64) -> Result<(), String> {
+    let limit = Duration::from_millis(u64::try_from(limit_ms).unwrap_or(0));
+    let halves = async {
+        // Together: each broker hands its partitions to those that are still there, and waits for none.
+        join_all(nodes.iter().map(Halves::stop_broker)).await;
+        join_all(nodes.iter().map(Halves::stop_coordinator)).await;
+    };
+    let in_time = tokio::time::timeout(limit, halves).await.is_ok();
+    let ended = tasks.stop(REST_LIMIT).await;
+    if in_time && ended {
+        info!("stopped");
+        Ok(())
+    } else {
+        Err(format!(
+            "the stop was not clean within node.stop.timeout.ms={limit_ms}; {} tasks were left",
+            tasks.running()
+        ))
+    }
+}
+
+/// Runs futures side by side, without a task for each.
+async fn join_all<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
+    let mut running: Vec<_> = futures.map(|future| (Box::pin(future), None)).collect();
+    std::future::poll_fn(|context| {
+        let mut pending = false;
+        for (future, output) in &mut running {
+            if output.is_none() {
+                match future.as_mut().poll(context) {
+                    std::task::Poll::Ready(value) => *output = Some(value),
+                    std::task::Poll::Pending => pending = true,
+                }
+            }
+        }
+        if pending {
+            std::task::Poll::Pending
+        } else {
+            std::task::Poll::Ready(())
+        }
+    })
+    .await;
+    running
+        .into_iter()
+        .filter_map(|(_, output)| output)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn futures_run_side_by_side() {
+        let (send, receive) = tokio::sync::oneshot::channel::<u8>();
+        let mut parts: Vec<std::pin::Pin<Box<dyn Future<Output = u8>>>> = Vec::new();
+        parts.push(Box::pin(async { receive.await.unwrap_or(0) }));
+        parts.push(Box::pin(async {
+            let _ = send.send(7);
+            1
+        }));
+        assert_eq!(join_all(parts.into_iter()).await, [7, 1]);
+    }
+}

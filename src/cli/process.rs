@@ -1,0 +1,160 @@
+//! What the operating system knows about processes: this one's figures, and which ones are ours.
+//!
+//! Reads `/proc`. The stop scripts find their targets here: a process is only ever stopped when it runs
+//! this very program under the right command, so a stale pid file or a stranger is never hit.
+
+use std::fs;
+use std::path::PathBuf;
+
+use rustix::process::{Pid, Resource, Signal};
+
+use crate::http::ProcessFigures;
+
+/// Clock ticks of a second in `/proc/self/stat`; the kernel's interface fixes it.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// This process in figures; what cannot be read is 0.
+pub fn figures() -> ProcessFigures {
+    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields = stat_fields(&stat);
+    let field = |index: usize| -> f64 {
+        fields
+            .get(index)
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(0.0)
+    };
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let resident_kib: u64 = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .and_then(|text| text.trim().trim_end_matches("kB").trim().parse().ok())
+        .unwrap_or(0);
+    let boot = fs::read_to_string("/proc/stat").unwrap_or_default();
+    let boot_seconds: f64 = boot
+        .lines()
+        .find_map(|line| line.strip_prefix("btime "))
+        .and_then(|text| text.trim().parse().ok())
+        .unwrap_or(0.0);
+    ProcessFigures {
+        cpu_seconds: (field(11) + field(12)) / TICKS_PER_SECOND,
+        resident_bytes: resident_kib.saturating_mul(1024),
+        open_fds: fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count() as u64),
+        max_fds: rustix::process::getrlimit(Resource::Nofile)
+            .current
+            .unwrap_or(u64::MAX),
+        start_seconds: boot_seconds + field(19) / TICKS_PER_SECOND,
+    }
+}
+
+/// The fields after the program's name, which may hold spaces: the first is field 3 of the manual.
+fn stat_fields(stat: &str) -> Vec<&str> {
+    let after_name = stat.rfind(')').map_or("", |at| &stat[at + 1..]);
+    after_name.split_whitespace().collect()
+}
+
+/// A running process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Running {
+    /// Its id.
+    pub pid: i32,
+    /// Its arguments, the program's name first.
+    pub arguments: Vec<String>,
+}
+
+impl Running {
+    /// The command it runs: the name it was started as, or its subcommand, without `kafka-` and `.sh`.
+    pub fn command(&self) -> &str {
+        let base = |text: &'_ str| -> usize { text.rfind('/').map_or(0, |at| at + 1) };
+        let first = self.arguments.first().map_or("", String::as_str);
+        let mut name = &first[base(first)..];
+        if name == "tripod" {
+            let second = self.arguments.get(1).map_or("", String::as_str);
+            name = &second[base(second)..];
+        }
+        let name = name.strip_suffix(".sh").unwrap_or(name);
+        name.strip_prefix("kafka-").unwrap_or(name)
+    }
+}
+
+/// Processes of this program under `command`, this one aside.
+pub fn running(command: &str) -> Vec<Running> {
+    let own = std::process::id();
+    let Ok(entries) = fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    let mut found: Vec<Running> = entries
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok())
+        .filter(|pid| u32::try_from(*pid) != Ok(own))
+        .filter_map(ours)
+        .filter(|process| process.command() == command)
+        .collect();
+    found.sort_by_key(|process| process.pid);
+    found
+}
+
+/// The process with this id, if it runs this program.
+pub fn ours(pid: i32) -> Option<Running> {
+    let program = |path: PathBuf| {
+        let name = fs::read_link(path).ok()?.file_name()?.to_str()?.to_owned();
+        // A binary that was replaced by a newer one while it runs.
+        Some(name.trim_end_matches(" (deleted)").to_owned())
+    };
+    let own = program(PathBuf::from("/proc/self/exe"))?;
+    let its = program(PathBuf::from(format!("/proc/{pid}/exe")))?;
+    if own != its || is_zombie(pid) {
+        return None;
+    }
+    let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let arguments = line
+        .split(|byte| *byte == 0)
+        .filter(|part| !part.is_empty())
+        .map(|part| String::from_utf8_lossy(part).into_owned())
+        .collect();
+    Some(Running { pid, arguments })
+}
+
+fn is_zombie(pid: i32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    matches!(stat_fields(&stat).first(), Some(&("Z" | "X")) | None)
+}
+
+/// Asks a process to stop.
+pub fn terminate(pid: i32) -> Result<(), String> {
+    let target = Pid::from_raw(pid).ok_or_else(|| format!("{pid} is no process id"))?;
+    rustix::process::kill_process(target, Signal::TERM)
+        .map_err(|error| format!("process {pid} cannot be stopped: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_has_figures() {
+        let figures = figures();
+        assert!(figures.resident_bytes > 100_000, "{figures:?}");
+        assert!(figures.open_fds >= 3 && figures.max_fds >= figures.open_fds);
+        assert!(figures.start_seconds > 1e9, "{figures:?}");
+    }
+
+    #[test]
+    fn commands_are_told_by_name_or_subcommand() {
+        let command = |arguments: &[&str]| {
+            let arguments = arguments.iter().map(|text| (*text).to_owned()).collect();
+            Running { pid: 1, arguments }.command().to_owned()
+        };
+        assert_eq!(
+            command(&["/opt/kafka/bin/kafka-server-start.sh", "x"]),
+            "server-start"
+        );
+        assert_eq!(
+            command(&["/usr/bin/tripod", "kafka-server-start", "x"]),
+            "server-start"
+        );
+        assert_eq!(command(&["tripod", "serve"]), "serve");
+        assert_eq!(command(&[]), "");
+        assert!(ours(i32::try_from(std::process::id()).expect("small")).is_some());
+        assert!(ours(1).is_none(), "a stranger");
+        assert!(running("no-such-command").is_empty());
+    }
+}

@@ -1,0 +1,216 @@
+//! `kafka-server-start`, `kafka-server-stop`, `zookeeper-server-start`, `zookeeper-server-stop`.
+//!
+//! The start scripts run half a node from one properties file; `KAFKA_*` variables are not read, as the
+//! genuine scripts do not. The stop scripts stop what was started by the start script of the same name:
+//! like the genuine ones they need no file, but they look for this program rather than for a word in
+//! `ps`, and a file given to them picks the one process that was started with it.
+
+use std::path::{Path, PathBuf};
+
+use super::node::HttpPolicy;
+use super::print::{err, out};
+use super::process::{self, Running};
+use super::{daemon, serve};
+use crate::config::{Flag, Sources};
+
+/// What tells the two start scripts apart.
+struct Script {
+    command: &'static str,
+    /// The name that a daemon of it runs under.
+    program: &'static str,
+    usage: &'static str,
+    /// The genuine daemon's output file.
+    output: &'static str,
+    overrides: bool,
+}
+
+const KAFKA: Script = Script {
+    command: "server-start",
+    program: "kafka-server-start",
+    usage: "[-daemon] server.properties [--override property=value]*",
+    output: "kafkaServer.out",
+    overrides: true,
+};
+
+const ZOOKEEPER: Script = Script {
+    command: "zookeeper-server-start",
+    program: "zookeeper-server-start",
+    usage: "[-daemon] zookeeper.properties",
+    output: "zookeeper.out",
+    overrides: false,
+};
+
+/// A start script's arguments.
+#[derive(Debug, PartialEq, Eq)]
+struct Start {
+    daemon: bool,
+    file: PathBuf,
+    overrides: Vec<Flag>,
+}
+
+/// `kafka-server-start.sh [-daemon] server.properties [--override property=value]*`
+pub fn kafka_start(program: &str, arguments: Vec<String>) -> u8 {
+    start(&KAFKA, program, arguments)
+}
+
+/// `zookeeper-server-start.sh [-daemon] zookeeper.properties`
+pub fn zookeeper_start(program: &str, arguments: Vec<String>) -> u8 {
+    start(&ZOOKEEPER, program, arguments)
+}
+
+/// `kafka-server-stop.sh [server.properties]`
+pub fn kafka_stop(_program: &str, arguments: Vec<String>) -> u8 {
+    stop(&KAFKA, "kafka", &arguments)
+}
+
+/// `zookeeper-server-stop.sh [zookeeper.properties]`
+pub fn zookeeper_stop(_program: &str, arguments: Vec<String>) -> u8 {
+    stop(&ZOOKEEPER, "zookeeper", &arguments)
+}
+
+fn start(script: &Script, program: &str, arguments: Vec<String>) -> u8 {
+    daemon::detach_if_asked();
+    let parsed = match parse(script, &arguments) {
+        Ok(parsed) => parsed,
+        Err(complaint) => {
+            if let Some(complaint) = complaint {
+                err!("{complaint}");
+            }
+            err!("USAGE: {program} {}", script.usage);
+            return 1;
+        }
+    };
+    if parsed.daemon {
+        return background(script, &arguments);
+    }
+    serve::run_node(&sources(script, &parsed), HttpPolicy::Optional)
+}
+
+fn sources(script: &Script, start: &Start) -> Sources {
+    let mut variables = serve::variables(std::env::vars_os());
+    variables.retain(|(name, _)| !name.starts_with("KAFKA_") && name != "CLUSTER_ID");
+    let mut sources = Sources {
+        variables,
+        flags: start.overrides.clone(),
+        hostname: serve::hostname(),
+        ..Sources::default()
+    };
+    if script.overrides {
+        sources.server_properties = Some(start.file.clone());
+        sources.implied.push(("node.roles".into(), "broker".into()));
+    } else {
+        sources.zoo_cfg = Some(start.file.clone());
+        sources
+            .implied
+            .push(("node.roles".into(), "coordinator".into()));
+        // The file that comes with Kafka turns the admin server off, and a broker may run beside it.
+        sources.implied.push(("http.enable".into(), "false".into()));
+    }
+    sources
+}
+
+/// Reads the arguments; `Err` holds a complaint, if usage alone does not say it.
+fn parse(script: &Script, arguments: &[String]) -> Result<Start, Option<String>> {
+    let mut words = arguments.iter().map(String::as_str).peekable();
+    let daemon = words.next_if_eq(&"-daemon").is_some();
+    // Kafka's scripts take these for the JVM.
+    let named = words.next_if(|word| matches!(*word, "-name" | "-loggc"));
+    if named == Some("-name") {
+        words.next();
+    }
+    let file = match words.next() {
+        Some(word) if !word.starts_with('-') => PathBuf::from(word),
+        _ => return Err(None),
+    };
+    let mut overrides = Vec::new();
+    while let Some(word) = words.next() {
+        if word != "--override" || !script.overrides {
+            return Err(Some(format!("{word} is not a recognized option")));
+        }
+        let pair = words.next().unwrap_or("");
+        overrides.push(serve::pair_flag("--override", "broker.", pair).map_err(Some)?);
+    }
+    Ok(Start {
+        daemon,
+        file,
+        overrides,
+    })
+}
+
+fn background(script: &Script, arguments: &[String]) -> u8 {
+    let rest: Vec<String> = arguments.iter().skip(1).cloned().collect();
+    let log = daemon::kafka_log_dir().join(script.output);
+    match daemon::start(script.program, &rest, &log) {
+        // The genuine script says nothing, too: the output file does.
+        Ok(_) => 0,
+        Err(text) => {
+            err!("{text}");
+            1
+        }
+    }
+}
+
+fn stop(script: &Script, what: &str, arguments: &[String]) -> u8 {
+    let mut targets = process::running(script.command);
+    if let Some(file) = arguments.first() {
+        let Ok(file) = std::fs::canonicalize(file) else {
+            err!("{file}: no such file");
+            return 1;
+        };
+        targets.retain(|target| started_with(target, &file));
+    }
+    if targets.is_empty() {
+        out!("No {what} server to stop");
+        return 1;
+    }
+    let mut code = 0;
+    for target in targets {
+        if let Err(text) = process::terminate(target.pid) {
+            err!("{text}");
+            code = 1;
+        }
+    }
+    code
+}
+
+/// Is the file among the arguments of the process, seen from its own directory?
+fn started_with(target: &Running, file: &Path) -> bool {
+    let Ok(directory) = std::fs::read_link(format!("/proc/{}/cwd", target.pid)) else {
+        return false;
+    };
+    target
+        .arguments
+        .iter()
+        .any(|word| std::fs::canonicalize(directory.join(word)).is_ok_and(|path| path == file))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(script: &Script, line: &str) -> Result<Start, Option<String>> {
+        let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+        parse(script, &words)
+    }
+
+    #[test]
+    fn arguments_are_those_of_the_genuine_scripts() {
+        let start = read(
+            &KAFKA,
+            "-daemon a.properties --override broker.id=3 --override x=1",
+        )
+        .expect("legal");
+        assert!(start.daemon);
+        assert_eq!(start.file, Path::new("a.properties"));
+        assert_eq!(start.overrides[0].path, "broker.broker.id");
+        assert_eq!(start.overrides[1].value, "1");
+        assert!(read(&ZOOKEEPER, "z.properties").is_ok_and(|start| !start.daemon));
+        assert_eq!(read(&KAFKA, ""), Err(None));
+        assert_eq!(read(&KAFKA, "--help"), Err(None));
+        assert_eq!(
+            read(&ZOOKEEPER, "z --override a=b"),
+            Err(Some("--override is not a recognized option".into()))
+        );
+        assert!(read(&KAFKA, "a --override").is_err());
+    }
+}

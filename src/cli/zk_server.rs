@@ -1,0 +1,368 @@
+//! `zkServer.sh`: starts, stops and asks one coordinator, with the words of ZooKeeper 3.6.2.
+//!
+//! `start` runs this program again in the background and notes its id in `dataDir/zookeeper_server.pid`,
+//! as the genuine script does; unlike it, `stop` makes sure that the id is still ours before it kills.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+use std::process::Child;
+use std::time::Duration;
+
+use super::node::HttpPolicy;
+use super::print::{err, out};
+use super::{daemon, process, serve};
+use crate::config::{Sources, properties, zoo_cfg};
+
+/// The pid file's name in `dataDir`.
+const PID_FILE: &str = "zookeeper_server.pid";
+/// How long `start` waits for the port, and `stop` for the end.
+const START_LIMIT_MS: u64 = 3_000;
+const STOP_LIMIT_MS: u64 = 15_000;
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// How long `status` waits for an answer.
+const ASK_LIMIT: Duration = Duration::from_secs(5);
+
+/// What the script reads out of the configuration.
+#[derive(Debug, Default)]
+struct Settings {
+    data_dir: Option<PathBuf>,
+    client_port: Option<u16>,
+    client_address: Option<String>,
+}
+
+/// Runs the script.
+pub fn run(program: &str, arguments: Vec<String>) -> u8 {
+    daemon::detach_if_asked();
+    let mut words = arguments.iter().map(String::as_str).peekable();
+    let mut conf_dir =
+        std::env::var("ZOOCFGDIR").map_or_else(|_| PathBuf::from("conf"), PathBuf::from);
+    if words.next_if_eq(&"--config").is_some() {
+        let Some(dir) = words.next() else {
+            return usage(program);
+        };
+        conf_dir = PathBuf::from(dir);
+    }
+    let Some(command) = words.next() else {
+        return usage(program);
+    };
+    let file = config_file(&conf_dir, words.next());
+    if !matches!(
+        command,
+        "start" | "start-foreground" | "stop" | "restart" | "status" | "version"
+    ) {
+        return usage(program);
+    }
+    if command == "version" {
+        out!(
+            "Apache ZooKeeper, version 3.6.2 (tripod {})",
+            env!("CARGO_PKG_VERSION")
+        );
+        return 0;
+    }
+    err!("ZooKeeper JMX enabled by default");
+    err!("Using config: {}", file.display());
+    match command {
+        "start" => start(program, &file),
+        "start-foreground" => foreground(&file),
+        "stop" => stop(&file),
+        "restart" => {
+            let code = stop(&file);
+            if code == 0 {
+                start(program, &file)
+            } else {
+                code
+            }
+        }
+        _ => status(&file),
+    }
+}
+
+fn usage(program: &str) -> u8 {
+    out!(
+        "Usage: {program} [--config <conf-dir>] {{start|start-foreground|stop|version|restart|status}} [config-file]"
+    );
+    1
+}
+
+/// A plain name is looked for in the configuration directory; a path is taken as it is.
+fn config_file(conf_dir: &Path, said: Option<&str>) -> PathBuf {
+    let name = said
+        .map(str::to_owned)
+        .or_else(|| std::env::var("ZOOCFG").ok());
+    match name {
+        Some(name) if name.contains('/') || (said.is_some() && Path::new(&name).is_file()) => {
+            PathBuf::from(name)
+        }
+        Some(name) => conf_dir.join(name),
+        None => conf_dir.join("zoo.cfg"),
+    }
+}
+
+fn sources(file: &Path) -> Sources {
+    let mut variables = serve::variables(std::env::vars_os());
+    variables.retain(|(name, _)| !name.starts_with("KAFKA_") && name != "CLUSTER_ID");
+    Sources {
+        zoo_cfg: Some(file.to_owned()),
+        implied: vec![("node.roles".into(), "coordinator".into())],
+        variables,
+        hostname: serve::hostname(),
+        ..Sources::default()
+    }
+}
+
+fn foreground(file: &Path) -> u8 {
+    serve::run_node(&sources(file), HttpPolicy::Optional)
+}
+
+/// Reads the few settings that the script itself needs.
+fn settings(file: &Path) -> Result<Settings, String> {
+    let text = fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
+    let mut settings = Settings::default();
+    let mut members = Vec::new();
+    for property in properties::parse(&text) {
+        match property.key.as_str() {
+            "dataDir" => settings.data_dir = Some(PathBuf::from(property.value)),
+            "clientPort" => settings.client_port = property.value.parse().ok(),
+            "clientPortAddress" => settings.client_address = Some(property.value),
+            key => {
+                if let Some(id) = key.strip_prefix("server.")
+                    && let Ok(member) = zoo_cfg::member(id, &property.value)
+                {
+                    members.push(member);
+                }
+            }
+        }
+    }
+    // The port may stand in the member's own line, after a semicolon.
+    if settings.client_port.is_none()
+        && let Some(dir) = &settings.data_dir
+        && let Ok(myid) = fs::read_to_string(dir.join("myid"))
+        && let Ok(myid) = zoo_cfg::myid(&myid)
+    {
+        let own = members
+            .into_iter()
+            .find(|member| i64::try_from(member.id.0) == Ok(i64::from(myid)));
+        if let Some(client) = own.and_then(|member| member.client) {
+            settings.client_port = Some(client.port);
+            settings.client_address =
+                Some(client.host).filter(|host| !matches!(host.as_str(), "" | "0.0.0.0" | "::"));
+        }
+    }
+    Ok(settings)
+}
+
+fn pid_file(settings: &Settings) -> Option<PathBuf> {
+    match std::env::var_os("ZOOPIDFILE") {
+        Some(file) => Some(PathBuf::from(file)),
+        None => settings.data_dir.as_ref().map(|dir| dir.join(PID_FILE)),
+    }
+}
+
+/// The process that the pid file names, if it still is one of ours.
+fn running(pid_file: &Path) -> Option<i32> {
+    let pid = fs::read_to_string(pid_file).ok()?.trim().parse().ok()?;
+    process::ours(pid).map(|process| process.pid)
+}
+
+fn start(program: &str, file: &Path) -> u8 {
+    // What is wrong with the configuration is told here, not in an output file.
+    if let Err(report) = crate::config::load(&sources(file)) {
+        err!("{report}");
+        out!("Starting zookeeper ... FAILED TO START");
+        return 1;
+    }
+    let settings = match settings(file) {
+        Ok(settings) => settings,
+        Err(text) => {
+            err!("{text}");
+            return 1;
+        }
+    };
+    let Some(pid_file) = pid_file(&settings) else {
+        err!("dataDir is not set in {}", file.display());
+        return 1;
+    };
+    if let Some(pid) = running(&pid_file) {
+        out!("Starting zookeeper ... already running as process {pid}.");
+        return 1;
+    }
+    match launch(program, file, &settings, &pid_file) {
+        Ok(()) => {
+            out!("Starting zookeeper ... STARTED");
+            0
+        }
+        Err(text) => {
+            err!("{text}");
+            out!("Starting zookeeper ... FAILED TO START");
+            1
+        }
+    }
+}
+
+fn launch(program: &str, file: &Path, settings: &Settings, pid_file: &Path) -> Result<(), String> {
+    let dir = pid_file.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(dir)
+        .map_err(|error| format!("{} cannot be made: {error}", dir.display()))?;
+    let log_dir = std::env::var_os("ZOO_LOG_DIR").map_or_else(|| dir.to_owned(), PathBuf::from);
+    let user = std::env::var("USER").unwrap_or_else(|_| "nobody".to_owned());
+    let log = log_dir.join(format!("zookeeper-{user}-server-{}.out", serve::hostname()));
+    let file = fs::canonicalize(file).map_err(|error| format!("{}: {error}", file.display()))?;
+    let arguments = ["start-foreground".to_owned(), file.display().to_string()];
+    // A link keeps its name, so that the process shows what it is.
+    let name = if program.starts_with("zkServer") {
+        program
+    } else {
+        "zkServer"
+    };
+    let mut child = daemon::start(name, &arguments, &log)?;
+    fs::write(pid_file, child.id().to_string())
+        .map_err(|error| format!("{} cannot be written: {error}", pid_file.display()))?;
+    let ended = wait_for_port(&mut child, settings);
+    match ended {
+        None => Ok(()),
+        Some(why) => {
+            let _ = fs::remove_file(pid_file);
+            let last = fs::read_to_string(&log).unwrap_or_default();
+            let last = last.lines().last().unwrap_or("").to_owned();
+            Err(format!("{why}; the last line of {}: {last}", log.display()))
+        }
+    }
+}
+
+/// Waits until the client port is open; `Some` is why it never will be.
+fn wait_for_port(child: &mut Child, settings: &Settings) -> Option<String> {
+    let address = address(settings);
+    for _ in 0..START_LIMIT_MS / 20 {
+        match child.try_wait() {
+            Ok(Some(status)) => return Some(format!("the process ended ({status})")),
+            Ok(None) => {}
+            Err(error) => return Some(error.to_string()),
+        }
+        if settings.client_port.is_some() && connect(&address, LOOK_EVERY).is_ok() {
+            return None;
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+    None
+}
+
+fn stop(file: &Path) -> u8 {
+    let pid_file = settings(file).ok().and_then(|settings| pid_file(&settings));
+    let Some(pid_file) = pid_file.filter(|file| file.is_file()) else {
+        out!(
+            "Stopping zookeeper ... no zookeeper to stop (could not find file {PID_FILE} in dataDir)"
+        );
+        return 0;
+    };
+    if let Some(pid) = running(&pid_file) {
+        if let Err(text) = process::terminate(pid) {
+            err!("{text}");
+            return 1;
+        }
+        let mut left = STOP_LIMIT_MS / 20;
+        while process::ours(pid).is_some() && left > 0 {
+            std::thread::sleep(LOOK_EVERY);
+            left -= 1;
+        }
+        if left == 0 {
+            err!("process {pid} does not end");
+            return 1;
+        }
+    }
+    let _ = fs::remove_file(&pid_file);
+    out!("Stopping zookeeper ... STOPPED");
+    0
+}
+
+fn address(settings: &Settings) -> String {
+    let host = settings.client_address.as_deref().unwrap_or("localhost");
+    let host = if host.contains(':') {
+        format!("[{host}]")
+    } else {
+        host.to_owned()
+    };
+    format!("{host}:{}", settings.client_port.unwrap_or(0))
+}
+
+fn status(file: &Path) -> u8 {
+    let settings = match settings(file) {
+        Ok(settings) => settings,
+        Err(text) => {
+            err!("{text}");
+            out!("Error contacting service. It is probably not running.");
+            return 1;
+        }
+    };
+    let Some(port) = settings.client_port else {
+        out!("Client port not found. Terminating.");
+        return 1;
+    };
+    let host = settings.client_address.as_deref().unwrap_or("localhost");
+    out!("Client port found: {port}. Client address: {host}. Client SSL: false.");
+    let answer = ask(&address(&settings), "srvr").unwrap_or_default();
+    match answer.lines().find(|line| line.contains("Mode")) {
+        Some(mode) => {
+            out!("{mode}");
+            0
+        }
+        None => {
+            out!("Error contacting service. It is probably not running.");
+            1
+        }
+    }
+}
+
+fn connect(address: &str, limit: Duration) -> std::io::Result<TcpStream> {
+    let mut last = std::io::Error::from(std::io::ErrorKind::NotFound);
+    for socket in address.to_socket_addrs()? {
+        match TcpStream::connect_timeout(&socket, limit) {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+/// Sends a four-letter word and reads its answer.
+fn ask(address: &str, word: &str) -> std::io::Result<String> {
+    let mut stream = connect(address, ASK_LIMIT)?;
+    stream.set_read_timeout(Some(ASK_LIMIT))?;
+    stream.write_all(word.as_bytes())?;
+    let mut answer = String::new();
+    stream.take(64 * 1024).read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_script_finds_its_file_and_its_settings() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let conf = Path::new("conf");
+        assert_eq!(config_file(conf, None), Path::new("conf/zoo.cfg"));
+        assert_eq!(config_file(conf, Some("a.cfg")), Path::new("conf/a.cfg"));
+        assert_eq!(config_file(conf, Some("/x/a.cfg")), Path::new("/x/a.cfg"));
+
+        let file = dir.path().join("zoo.cfg");
+        let text = format!(
+            "dataDir={}\nserver.2=a:1:2;b:2182\nserver.1=a:1:2;2181\n",
+            dir.path().display()
+        );
+        fs::write(&file, text).expect("written");
+        fs::write(dir.path().join("myid"), "2\n").expect("written");
+        let read = settings(&file).expect("read");
+        assert_eq!(address(&read), "b:2182");
+        assert_eq!(pid_file(&read), Some(dir.path().join(PID_FILE)));
+        assert_eq!(running(&dir.path().join(PID_FILE)), None);
+        fs::write(dir.path().join(PID_FILE), "1").expect("written");
+        assert_eq!(
+            running(&dir.path().join(PID_FILE)),
+            None,
+            "a stranger is not ours"
+        );
+    }
+}
