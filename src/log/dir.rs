@@ -294,8 +294,7 @@ impl Dirs {
         };
         let cleaner = dir.join(CLEANER_OFFSETS);
         if !disk.exists(&cleaner) {
-            disk.replace(&cleaner, encode_offsets(&Offsets::new()).as_bytes())
-                .at(&cleaner, "writing")?;
+            disk.open(&cleaner, Open::Create).at(&cleaner, "writing")?;
         }
         Ok(Checkpoints {
             recovery_points: read(RECOVERY_POINTS),

@@ -186,7 +186,7 @@ impl Recovery<'_> {
             }
             let size = segment.size();
             // The end of the log may be cut even after a clean stop; what was synced may not.
-            let end = self.read_again(&segment, suspect || next.is_none())?;
+            let end = self.read_again(&segment, next, suspect || next.is_none())?;
             let cut = segment.size() < size;
             if next.is_some() {
                 segment.become_inactive()?;
@@ -224,7 +224,12 @@ impl Recovery<'_> {
     /// Reads all batches of a segment and rebuilds its indexes. With `may_cut` checksums are compared,
     /// too, and the segment is cut behind the last good batch; without, damage is an error: these
     /// records were synced, and dropping them would lose what lies behind.
-    fn read_again(&self, segment: &Segment, may_cut: bool) -> Result<Offset, LogError> {
+    fn read_again(
+        &self,
+        segment: &Segment,
+        next: Option<Offset>,
+        may_cut: bool,
+    ) -> Result<Offset, LogError> {
         segment.reset_indexes(self.options.segment_index_bytes, self.now_ms)?;
         let size = segment.size();
         let mut scan = Scan::new(&**segment.file(), 0, size);
@@ -237,7 +242,8 @@ impl Recovery<'_> {
                 Err(ScanError::Batch { source, .. }) => break (position, source),
                 Err(error) => return Err(segment.scan_error(error)),
             };
-            if header.base_offset < end || !segment.holds(header.last_offset()) {
+            let overlaps = next.is_some_and(|next| header.last_offset() >= next);
+            if header.base_offset < end || overlaps || !segment.holds(header.last_offset()) {
                 let source = BatchError::Offsets {
                     base_offset: header.base_offset,
                     last_offset_delta: header.last_offset_delta,

@@ -576,7 +576,9 @@ impl Segment {
             Err(error) => return Err(error),
         };
         Ok(found.filter(|(_, header)| {
-            header.last_offset() == entry.offset && header.max_timestamp == entry.timestamp
+            // Kafka's leaders name the record itself where they saw it, and the batch's last offset
+            // where they did not (compressed batches, recovery).
+            header.base_offset <= entry.offset && header.max_timestamp == entry.timestamp
         }))
     }
 

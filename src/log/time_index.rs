@@ -1,7 +1,9 @@
 //! `.timeindex`: from timestamps to offsets.
 //!
 //! An entry says: up to this offset no timestamp is larger than this one. Both numbers only rise. The
-//! offset is the last one of the batch that holds the timestamp, so an entry can be checked.
+//! offset is the last one of the batch that holds the timestamp, so an entry can be checked. (A Kafka
+//! leader that decodes an uncompressed batch writes the record's own offset; its recovery writes what
+//! we write.)
 
 use std::io;
 use std::path::Path;
