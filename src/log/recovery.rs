@@ -188,7 +188,7 @@ impl Recovery<'_> {
             // The end of the log may be cut even after a clean stop; what was synced may not.
             let end = self.read_again(&segment, next, suspect || next.is_none())?;
             let cut = segment.size() < size;
-            if next.is_some() {
+            if next.is_some() && !cut {
                 segment.become_inactive()?;
             }
             opened.push((Arc::new(segment), end));
