@@ -393,3 +393,196 @@ impl<'a> Reader<'a> {
         Ok(member)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hex(text: &str) -> Bytes {
+        let digit = |at: usize| u8::from_str_radix(&text[at..at + 2], 16).expect("hex");
+        (0..text.len()).step_by(2).map(digit).collect()
+    }
+
+    /// Recorded from `__consumer_offsets-43` of Apache Kafka 2.8.0 after its console consumer had read a
+    /// topic of two partitions as a static member of the group "golden", and had gone.
+    const GROUP_KEY_BYTES: &str = "00020006676f6c64656e";
+    const STABLE: &str = "00030008636f6e73756d657200000001000572616e67650029696e73742d30353464303861392d\
+        343337372d343637372d393832312d333065396565353838376434000001a204069737000000010029696e73742d30353464\
+        303861392d343337372d343637372d393832312d3330653965653538383764340004696e73740014636f6e73756d65722d67\
+        6f6c64656e2d696e7374000a2f3132372e302e302e31000493e0000027100000000110001000000010001\
+        74ffffffff0000000000000019000100000001000174000000020000000000000001ffffffff";
+    const EMPTY: &str = "00030008636f6e73756d657200000002ffffffff000001a20406bfb100000000";
+    const OFFSET_KEY_BYTES: &str = "00010006676f6c64656e00017400000001";
+    const OFFSET: &str = "00030000000000000005000000000000000001a204069898";
+    const NO_EPOCH: &str = "00030000000000000000ffffffff0000000001a204069898";
+
+    fn stable() -> GroupMetadata {
+        let id: Arc<str> = "inst-054d08a9-4377-4677-9821-30e9ee5887d4".into();
+        GroupMetadata {
+            protocol_type: "consumer".into(),
+            generation: 1,
+            protocol: Some("range".into()),
+            leader: Some(id.clone()),
+            current_state_timestamp_ms: Some(1_795_363_870_519),
+            members: vec![MemberMetadata {
+                member_id: id,
+                instance_id: Some("inst".into()),
+                client_id: "consumer-golden-inst".into(),
+                client_host: "/127.0.0.1".into(),
+                rebalance_timeout_ms: 300_000,
+                session_timeout_ms: 10_000,
+                subscription: hex("000100000001000174ffffffff00000000"),
+                assignment: hex("000100000001000174000000020000000000000001ffffffff"),
+            }],
+        }
+    }
+
+    fn offset() -> CommittedOffset {
+        CommittedOffset {
+            offset: 5,
+            leader_epoch: LeaderEpoch(0),
+            metadata: "".into(),
+            commit_timestamp_ms: 1_795_363_870_872,
+            expire_timestamp_ms: None,
+        }
+    }
+
+    #[test]
+    fn what_kafka_wrote_is_what_we_write() {
+        let group = Key::Group("golden".into());
+        assert_eq!(group.encode(), Ok(hex(GROUP_KEY_BYTES)));
+        assert_eq!(Key::decode(&hex(GROUP_KEY_BYTES)), Ok(group));
+        assert_eq!(GroupMetadata::decode(&hex(STABLE)), Ok(stable()));
+        assert_eq!(stable().encode(), Ok(hex(STABLE)));
+        let empty = GroupMetadata {
+            protocol_type: "consumer".into(),
+            generation: 2,
+            current_state_timestamp_ms: Some(1_795_363_880_881),
+            ..GroupMetadata::default()
+        };
+        assert_eq!(GroupMetadata::decode(&hex(EMPTY)), Ok(empty.clone()));
+        assert_eq!(empty.encode(), Ok(hex(EMPTY)));
+        let key = Key::Offset("golden".into(), TopicPartition::new("t", 1));
+        assert_eq!(key.encode(), Ok(hex(OFFSET_KEY_BYTES)));
+        assert_eq!(Key::decode(&hex(OFFSET_KEY_BYTES)), Ok(key));
+        assert_eq!(CommittedOffset::decode(&hex(OFFSET)), Ok(offset()));
+        assert_eq!(offset().encode(), Ok(hex(OFFSET)));
+        let no_epoch = CommittedOffset {
+            offset: 0,
+            leader_epoch: LeaderEpoch::NONE,
+            ..offset()
+        };
+        assert_eq!(no_epoch.encode(), Ok(hex(NO_EPOCH)));
+    }
+
+    /// By Kafka's message definitions.
+    #[test]
+    fn other_versions_are_read() {
+        let base = "0000000000000005";
+        let (metadata, at) = ("0000", "000001a204069898");
+        let none = CommittedOffset {
+            leader_epoch: LeaderEpoch::NONE,
+            ..offset()
+        };
+        let expires = CommittedOffset {
+            expire_timestamp_ms: Some(7),
+            ..none.clone()
+        };
+        let later = "0000000000000007";
+        let never = "ffffffffffffffff";
+        let table = [
+            (format!("0000{base}{metadata}{at}"), &none),
+            (format!("0001{base}{metadata}{at}{later}"), &expires),
+            (format!("0001{base}{metadata}{at}{never}"), &none),
+            (format!("0002{base}{metadata}{at}"), &none),
+            (format!("0004{base}0000000001{at}00"), &offset()),
+        ];
+        for (bytes, expected) in table {
+            assert_eq!(
+                CommittedOffset::decode(&hex(&bytes)).as_ref(),
+                Ok(expected),
+                "{bytes}"
+            );
+        }
+        assert_eq!(
+            expires.encode().map(|bytes| bytes.len()),
+            Ok(2 + 8 + 2 + 8 + 8)
+        );
+
+        let member = MemberMetadata {
+            member_id: "m".into(),
+            client_id: "c".into(),
+            client_host: "h".into(),
+            rebalance_timeout_ms: 9,
+            session_timeout_ms: 9,
+            subscription: hex("01"),
+            assignment: hex("02"),
+            ..MemberMetadata::default()
+        };
+        let group = |at| GroupMetadata {
+            protocol_type: "k".into(),
+            generation: 1,
+            protocol: Some("p".into()),
+            leader: Some("m".into()),
+            current_state_timestamp_ms: at,
+            members: vec![member.clone()],
+        };
+        let head = "00016b00000001000170 00016d";
+        let who = "00016d 000163 000168";
+        let blobs = "0000000101 0000000102";
+        let table = [
+            (format!("0000{head} 00000001 {who} 00000009 {blobs}"), group(None)),
+            (format!("0001{head} 00000001 {who} 00000009 00000009 {blobs}"), group(None)),
+            (format!("0002{head} 0000000000000005 00000001 {who} 00000009 00000009 {blobs}"), group(Some(5))),
+            (
+                "0004 026b 00000001 0270 026d 0000000000000005 02 026d 00 0263 0268 00000009 00000009 0201 0202 00 00"
+                    .to_owned(),
+                group(Some(5)),
+            ),
+        ];
+        for (bytes, expected) in table {
+            let found = GroupMetadata::decode(&hex(&bytes.replace(' ', "")));
+            assert_eq!(found, Ok(expected), "{bytes}");
+        }
+        assert_eq!(Key::decode(&hex("0003000167")), Ok(Key::Other(3)));
+        let old = Key::Offset("g".into(), TopicPartition::new("t", 2));
+        assert_eq!(Key::decode(&hex("000000016700017400000002")), Ok(old));
+    }
+
+    #[test]
+    fn damaged_records_are_refused_whatever_is_wrong() {
+        for whole in [STABLE, EMPTY, OFFSET] {
+            let whole = hex(whole);
+            for end in 0..whole.len() {
+                let part = &whole[..end];
+                if whole.len() == hex(OFFSET).len() {
+                    assert!(CommittedOffset::decode(part).is_err());
+                } else {
+                    assert!(GroupMetadata::decode(part).is_err(), "{end}");
+                }
+            }
+        }
+        let rng = crate::common::rng::Rng::from_seed(7);
+        for _ in 0..20_000 {
+            let mut bytes = hex(STABLE).to_vec();
+            for _ in 0..=rng.below(4) {
+                let at = rng.below(bytes.len() as u64) as usize;
+                bytes[at] = rng.next_u64() as u8;
+            }
+            bytes[1] = rng.below(6) as u8;
+            let _ = GroupMetadata::decode(&bytes);
+            let _ = CommittedOffset::decode(&bytes);
+            let _ = Key::decode(&bytes);
+        }
+        assert_eq!(Key::decode(&hex("ffff")), Err(Malformed::Version(-1)));
+        assert_eq!(
+            CommittedOffset::decode(&hex("0005")),
+            Err(Malformed::Version(5))
+        );
+        assert!(
+            Key::Group("x".repeat(40_000).as_str().into())
+                .encode()
+                .is_err()
+        );
+    }
+}
