@@ -370,7 +370,11 @@ const TOMBSTONES_PER_BATCH: usize = 1_000;
 
 impl Shared {
     /// Finds a group that this broker coordinates. `NOT_COORDINATOR` if it is another broker's.
-    fn find(&self, group_id: &str, create: bool) -> Result<Option<Arc<Cell>>, ResponseError> {
+    pub(super) fn find(
+        &self,
+        group_id: &str,
+        create: bool,
+    ) -> Result<Option<Arc<Cell>>, ResponseError> {
         let image = self.image.load();
         let topic = image
             .topic(OFFSETS_TOPIC)
