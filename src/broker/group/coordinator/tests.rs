@@ -14,6 +14,8 @@ use crate::config::Config;
 use crate::kafka::batch::Batch;
 
 const PARTITIONS: i32 = 2;
+/// A consumer's assignment of both partitions of "t".
+const ASSIGNMENT: &[u8] = b"\0\x01\0\0\0\x01\0\x01t\0\0\0\x02\0\0\0\0\0\0\0\x01\xff\xff\xff\xff";
 
 struct Fixture {
     groups: Groups,
@@ -68,9 +70,11 @@ fn image(epoch: i32) -> Image {
 impl Fixture {
     /// A broker over `dir` that leads everything under `epoch` and has loaded nothing.
     fn open(dir: &Path, epoch: i32, clock: Clock) -> Fixture {
-        let mut config = Config::default();
-        config.broker_id = BrokerId(0);
-        config.log_dirs = vec![dir.to_owned()];
+        let config = Config {
+            broker_id: BrokerId(0),
+            log_dirs: vec![dir.to_owned()],
+            ..Config::default()
+        };
         let cell = Arc::new(ImageCell::default());
         let disk = Arc::new(RealDisk);
         let opened = Replicas::open(
@@ -139,7 +143,7 @@ impl Fixture {
         };
         let joined = tokio::join!(waiting, joined).0.expect("it joins");
         assert_eq!(joined.generation, 1);
-        let assignment = Bytes::from_static(b"mine");
+        let assignment = Bytes::from_static(ASSIGNMENT);
         let sync = SyncRequest {
             identity: who(&joined.member_id, 1),
             assignments: BTreeMap::from([(joined.member_id.clone(), assignment.clone())]),
