@@ -10,7 +10,9 @@ use crate::client::World;
 use crate::client::admin::Admin;
 use crate::client::cluster::Cluster;
 use crate::client::connection::Settings as ConnectionSettings;
-use crate::client::producer;
+use crate::client::consumer::{self, Reset};
+use crate::client::group::assignor::Assignor;
+use crate::client::{group, producer};
 use crate::common::net::HostPort;
 use crate::kafka::batch::Compression;
 
@@ -287,6 +289,95 @@ impl Properties {
             retries: u32::try_from(retries).unwrap_or(u32::MAX),
             retry_backoff: self.millis("retry.backoff.ms", 100)?,
         })
+    }
+
+    /// A consumer's settings.
+    pub fn consumer(&self) -> Result<consumer::Settings, String> {
+        self.check(&[
+            "allow.auto.create.topics",
+            "auto.commit.interval.ms",
+            "auto.offset.reset",
+            "enable.auto.commit",
+            "exclude.internal.topics",
+            "fetch.max.bytes",
+            "fetch.max.wait.ms",
+            "fetch.min.bytes",
+            "group.id",
+            "group.instance.id",
+            "heartbeat.interval.ms",
+            "isolation.level",
+            "max.partition.fetch.bytes",
+            "max.poll.interval.ms",
+            "max.poll.records",
+            "partition.assignment.strategy",
+            "session.timeout.ms",
+        ])?;
+        let default = consumer::Settings::default();
+        let one_of = |key: &str, text: &str, choices: &str| {
+            format!(
+                "Invalid value {text} for configuration {key}: String must be one of: {choices}"
+            )
+        };
+        let reset = match self.get("auto.offset.reset") {
+            None | Some("latest") => Reset::Latest,
+            Some("earliest") => Reset::Earliest,
+            Some("none") => Reset::None,
+            Some(text) => {
+                return Err(one_of("auto.offset.reset", text, "latest, earliest, none"));
+            }
+        };
+        let read_committed = match self
+            .get("isolation.level")
+            .map(str::to_lowercase)
+            .as_deref()
+        {
+            None | Some("read_uncommitted") => false,
+            Some("read_committed") => true,
+            Some(text) => {
+                let choices = "read_committed, read_uncommitted";
+                return Err(one_of("isolation.level", text, choices));
+            }
+        };
+        let bytes = |key: &str, default: i32| {
+            let number = self.number(key, i64::from(default), 0)?;
+            Ok::<i32, String>(i32::try_from(number).unwrap_or(i32::MAX))
+        };
+        Ok(consumer::Settings {
+            reset,
+            read_committed,
+            auto_commit: self.boolean("enable.auto.commit", self.get("group.id").is_some())?,
+            auto_commit_interval: self.millis("auto.commit.interval.ms", 5_000)?,
+            bytes_min: bytes("fetch.min.bytes", default.bytes_min)?,
+            bytes_max: bytes("fetch.max.bytes", default.bytes_max)?,
+            partition_bytes_max: bytes("max.partition.fetch.bytes", default.partition_bytes_max)?,
+            max_wait: self.millis("fetch.max.wait.ms", 500)?,
+            request_timeout: self.millis("request.timeout.ms", 30_000)?,
+            auto_create: self.boolean("allow.auto.create.topics", true)?,
+        })
+    }
+
+    /// The membership in `group.id`, if there is one.
+    pub fn group(&self) -> Result<Option<group::Settings>, String> {
+        let Some(group_id) = self.get("group.id") else {
+            return Ok(None);
+        };
+        let mut settings = group::Settings::new(group_id);
+        settings.instance_id = self.get("group.instance.id").map(str::to_owned);
+        settings.session_timeout = self.millis("session.timeout.ms", 10_000)?;
+        settings.rebalance_timeout = self.millis("max.poll.interval.ms", 300_000)?;
+        settings.heartbeat_interval = self.millis("heartbeat.interval.ms", 3_000)?;
+        let names = self.list("partition.assignment.strategy");
+        if !names.is_empty() {
+            settings.assignors = names
+                .iter()
+                .map(|name| {
+                    Assignor::from_name(name).ok_or_else(|| {
+                        format!("the assignor {name} in partition.assignment.strategy is not known")
+                    })
+                })
+                .collect::<Result<_, _>>()?;
+        }
+        Ok(Some(settings))
     }
 
     /// A property as a size, or its default.

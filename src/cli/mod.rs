@@ -4,7 +4,9 @@
 //! row in [`COMMANDS`]. Only this folder may print, and only it knows exit codes.
 
 pub mod client_props;
+pub mod console_consumer;
 pub mod console_producer;
+pub mod consumer_perf;
 pub mod daemon;
 pub mod dev;
 pub mod halves;
@@ -120,10 +122,22 @@ pub const COMMANDS: &[Command] = &[
         run: console_producer::run,
     },
     Command {
+        name: "console-consumer",
+        aliases: &["kafka-console-consumer"],
+        about: "Print records as lines",
+        run: console_consumer::run,
+    },
+    Command {
         name: "producer-perf-test",
         aliases: &["kafka-producer-perf-test"],
         about: "Measure how fast records can be written",
         run: producer_perf::run,
+    },
+    Command {
+        name: "consumer-perf-test",
+        aliases: &["kafka-consumer-perf-test"],
+        about: "Measure how fast records can be read",
+        run: consumer_perf::run,
     },
     Command {
         name: "leader-election",

@@ -105,6 +105,18 @@ pub enum Wanted<'a> {
     Named(&'a [String], bool),
 }
 
+/// What a connection is for. Brokers answer one request per connection at a time, so a long poll, a
+/// rebalance that waits for others and everything else must not stand behind one another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Purpose {
+    /// Short requests.
+    General,
+    /// Fetches that wait for records.
+    Fetch,
+    /// A group's coordinator.
+    Group,
+}
+
 /// A cluster to talk to. Cheap to clone; clones share connections and metadata.
 #[derive(Clone, Debug)]
 pub struct Cluster {
@@ -126,7 +138,7 @@ struct State {
     metadata: Arc<Metadata>,
     /// Monotonic time of the last answer for all known topics; `None` before the first.
     refreshed_ms: Option<i64>,
-    connections: BTreeMap<HostPort, Slot>,
+    connections: BTreeMap<(Purpose, HostPort), Slot>,
     coordinators: BTreeMap<String, HostPort>,
 }
 
@@ -158,12 +170,21 @@ impl Cluster {
         self.state().metadata.clone()
     }
 
-    /// A connection to that address, opened if need be.
+    /// A connection for short requests to that address, opened if need be.
     pub async fn connect(&self, address: &HostPort) -> Result<Connection, ClientError> {
+        self.connect_for(Purpose::General, address).await
+    }
+
+    /// A connection for that purpose to that address, opened if need be.
+    pub async fn connect_for(
+        &self,
+        purpose: Purpose,
+        address: &HostPort,
+    ) -> Result<Connection, ClientError> {
         let slot = self
             .state()
             .connections
-            .entry(address.clone())
+            .entry((purpose, address.clone()))
             .or_default()
             .clone();
         let mut slot = slot.lock().await;
@@ -233,7 +254,7 @@ impl Cluster {
     pub async fn coordinator(&self, group: &str) -> Result<Connection, ClientError> {
         let known = self.state().coordinators.get(group).cloned();
         if let Some(address) = known {
-            return self.connect(&address).await;
+            return self.connect_for(Purpose::Group, &address).await;
         }
         let connection = self.any().await?;
         let version = connection.version::<FindCoordinatorRequest>(5)?;
@@ -263,7 +284,7 @@ impl Cluster {
         self.state()
             .coordinators
             .insert(group.to_owned(), address.clone());
-        self.connect(&address).await
+        self.connect_for(Purpose::Group, &address).await
     }
 
     /// Forgets who coordinates `group`, after it said that it does not.

@@ -7,6 +7,8 @@
 pub mod admin;
 pub mod cluster;
 pub mod connection;
+pub mod consumer;
+pub mod group;
 pub mod producer;
 pub mod zookeeper;
 

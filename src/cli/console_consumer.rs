@@ -1,0 +1,674 @@
+//! `kafka-console-consumer`: records become lines of standard output.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::time::Duration;
+
+use super::block_on;
+use super::client_props::Properties;
+use super::java_args::{ArgError, Options, Spec, Usage, flag, key_values, option};
+use super::print::{err, exception, log_error};
+use crate::client::World;
+use crate::client::consumer::{Chunk, Consumer, Start};
+use crate::common::ids::TopicPartition;
+use crate::kafka::record::Record;
+
+const SPECS: &[Spec] = &[
+    option("topic", "String: topic", "The topic id to consume on."),
+    option("whitelist", "String: whitelist", "Regular expression specifying whitelist of topics to include for consumption."),
+    option("include", "String: Java regex (String)", "Regular expression specifying list of topics to include for consumption."),
+    option("partition", "Integer: partition", "The partition to consume from. Consumption starts from the end of the partition unless '--offset' is specified."),
+    option("offset", "String: consume offset", "The offset id to consume from (a non-negative number), or 'earliest' which means from beginning, or 'latest' which means from end (default: latest)"),
+    option("consumer-property", "String: consumer_prop", "A mechanism to pass user-defined properties in the form key=value to the consumer."),
+    option("command-property", "String: consumer_prop", "The same as --consumer-property."),
+    option("consumer.config", "String: config file", "Consumer config properties file. Note that [consumer-property] takes precedence over this config."),
+    option("command-config", "String: config file", "The same as --consumer.config."),
+    option("formatter", "String: class", "The name of a class to use for formatting kafka messages for display. (default: kafka.tools.DefaultMessageFormatter)"),
+    option("property", "String: prop", "The properties to initialize the message formatter. Properties: print.timestamp=true|false print.key=true|false print.offset=true|false print.partition=true|false print.headers=true|false print.value=true|false key.separator=<key.separator> line.separator=<line.separator> headers.separator=<line.separator> null.literal=<null.literal> key.deserializer=<key.deserializer> value.deserializer=<value.deserializer> header.deserializer=<header.deserializer>"),
+    option("formatter-property", "String: prop", "The same as --property."),
+    flag("from-beginning", "If the consumer does not already have an established offset to consume from, start with the earliest message present in the log rather than the latest message."),
+    option("max-messages", "Integer: num_messages", "The maximum number of messages to consume before exiting. If not set, consumption is continual."),
+    option("timeout-ms", "Integer: timeout_ms", "If specified, exit if no message is available for consumption for the specified interval."),
+    flag("skip-message-on-error", "If there is an error when processing a message, skip it instead of halt."),
+    option("bootstrap-server", "String: server to connect to", "REQUIRED: The server(s) to connect to."),
+    option("key-deserializer", "String: deserializer for key", ""),
+    option("value-deserializer", "String: deserializer for values", ""),
+    flag("enable-systest-events", "Log lifecycle events of the consumer in addition to logging consumed messages. (This is specific for system tests.)").unsupported(),
+    option("isolation-level", "String", "Set to read_committed in order to filter out transactional messages which are not committed. Set to read_uncommitted to read all messages. (default: read_uncommitted)"),
+    option("group", "String: consumer group id", "The consumer group id of the consumer."),
+    option("formatter-config", "String: config file", "Config properties file to initialize the message formatter.").unsupported(),
+];
+
+const USAGE: Usage = Usage {
+    specs: SPECS,
+    about: "This tool helps to read data from Kafka topics and outputs it to standard output.",
+};
+
+const LOGGER: &str = "kafka.tools.ConsoleConsumer$";
+
+/// What is read, from where.
+#[derive(Debug)]
+enum Source {
+    Topic(String),
+    Pattern(regex_lite::Regex),
+    Partition(TopicPartition, Start),
+}
+
+#[derive(Debug)]
+struct Plan {
+    source: Source,
+    limit: Option<u64>,
+    timeout: Duration,
+    skip_on_error: bool,
+    formatter: Formatter,
+    properties: Properties,
+}
+
+/// Runs the tool.
+pub fn run(_program: &str, arguments: Vec<String>) -> u8 {
+    let result = prepare(&arguments).map(|plan| block_on(|world| consume(world, plan)));
+    match result {
+        Ok(Ok(code)) | Err(code) => code,
+        Ok(Err(error)) => {
+            err!("{error}");
+            1
+        }
+    }
+}
+
+fn prepare(arguments: &[String]) -> Result<Plan, u8> {
+    let options = USAGE.parse(arguments)?;
+    let wrong = |error: ArgError| USAGE.die(&error.to_string());
+    let formatter = formatter(&options)?;
+    let topic = options.value("topic").map_err(wrong)?;
+    let pattern = ["whitelist", "include"]
+        .iter()
+        .find_map(|name| options.values(name).last());
+    if topic.is_some() == pattern.is_some() {
+        return Err(USAGE.die("Exactly one of whitelist/topic is required."));
+    }
+    let partition = options.parsed::<i32>("partition").map_err(wrong)?;
+    let from_beginning = options.has("from-beginning");
+    if partition.is_some() {
+        if topic.is_none() {
+            return Err(USAGE.die("The topic is required when partition is specified."));
+        }
+        if from_beginning && options.has("offset") {
+            return Err(
+                USAGE.die("Options from-beginning and offset cannot be specified together.")
+            );
+        }
+    } else if options.has("offset") {
+        return Err(USAGE.die("The partition is required when offset is specified."));
+    }
+    let start = match options.value("offset").map_err(wrong)? {
+        None if from_beginning => Start::Earliest,
+        None => Start::Latest,
+        Some(text) => start(text)?,
+    };
+    USAGE.require(&options, &["bootstrap-server"])?;
+    let properties = properties(&options, from_beginning)?;
+    let source = match (topic, partition, pattern) {
+        (Some(topic), Some(partition), _) => {
+            Source::Partition(TopicPartition::new(topic, partition), start)
+        }
+        (Some(topic), None, _) => Source::Topic(topic.to_owned()),
+        (None, _, pattern) => {
+            let text = pattern.map(String::as_str).unwrap_or_default();
+            let pattern = regex_lite::Regex::new(&format!("^(?:{text})$")).map_err(|error| {
+                err!("java.util.regex.PatternSyntaxException: {error}");
+                1
+            })?;
+            Source::Pattern(pattern)
+        }
+    };
+    let limit = options.parsed::<i64>("max-messages").map_err(wrong)?;
+    let timeout = options.parsed::<i64>("timeout-ms").map_err(wrong)?;
+    Ok(Plan {
+        source,
+        limit: limit.and_then(|limit| u64::try_from(limit).ok()),
+        timeout: timeout
+            .and_then(|ms| u64::try_from(ms).ok())
+            .map_or(Duration::from_secs(86_400 * 365), Duration::from_millis),
+        skip_on_error: options.has("skip-message-on-error"),
+        formatter,
+        properties,
+    })
+}
+
+fn start(text: &str) -> Result<Start, u8> {
+    match text.to_lowercase().as_str() {
+        "earliest" => Ok(Start::Earliest),
+        "latest" => Ok(Start::Latest),
+        number => match number.parse::<i64>() {
+            Ok(offset) if offset >= 0 => Ok(Start::Offset(offset)),
+            _ => Err(USAGE.die(&format!(
+                "The provided offset value '{number}' is incorrect. Valid values are 'earliest', 'latest', or a non-negative long."
+            ))),
+        },
+    }
+}
+
+fn properties(options: &Options, from_beginning: bool) -> Result<Properties, u8> {
+    let fail = |message: String| {
+        err!("{message}");
+        1
+    };
+    let file = ["consumer.config", "command-config"]
+        .iter()
+        .find_map(|name| options.values(name).first());
+    let mut properties = match file {
+        Some(path) => Properties::load(path).map_err(fail)?,
+        None => Properties::default(),
+    };
+    let extra = [
+        options.values("consumer-property"),
+        options.values("command-property"),
+    ];
+    let extra = key_values(&extra.concat());
+    let given = |key: &str| extra.iter().find(|(name, _)| name == key).map(|(_, v)| v);
+    let mut groups: Vec<String> = Vec::new();
+    let ids = [
+        options.values("group").first(),
+        properties.get("group.id").map(str::to_owned).as_ref(),
+        given("group.id"),
+    ]
+    .map(|id| id.cloned());
+    for id in ids.into_iter().flatten() {
+        if !groups.contains(&id) {
+            groups.push(id);
+        }
+    }
+    for (key, value) in &extra {
+        properties.set(key, value);
+    }
+    match groups.as_slice() {
+        [] => {
+            let number = crate::common::rng::Rng::from_os().below(100_000);
+            properties.set("group.id", &format!("console-consumer-{number}"));
+            // Nobody could go on from there: nothing is committed.
+            properties.set_default("enable.auto.commit", "false");
+        }
+        [group] => properties.set("group.id", group),
+        many => {
+            let list: Vec<String> = many.iter().map(|id| format!("'{id}'")).collect();
+            return Err(USAGE.die(&format!(
+                "The group ids provided in different places (directly using '--group', via '--consumer-property', or via '--consumer.config') do not match. Detected group ids: {}",
+                list.join(", ")
+            )));
+        }
+    }
+    match properties.get("auto.offset.reset") {
+        Some(reset) if from_beginning && reset != "earliest" => {
+            err!(
+                "Can't simultaneously specify --from-beginning and 'auto.offset.reset={reset}', please remove one option"
+            );
+            return Err(1);
+        }
+        Some(_) => {}
+        None if from_beginning => properties.set("auto.offset.reset", "earliest"),
+        None => properties.set("auto.offset.reset", "latest"),
+    }
+    if let Some(servers) = options.values("bootstrap-server").last() {
+        properties.set("bootstrap.servers", servers);
+    }
+    match options.values("isolation-level").last() {
+        Some(level) => properties.set("isolation.level", level),
+        None => properties.set_default("isolation.level", "read_uncommitted"),
+    }
+    properties.set_default("client.id", "console-consumer");
+    Ok(properties)
+}
+
+async fn consume(world: World, plan: Plan) -> u8 {
+    let fail = |message: &str| {
+        log_error(
+            &world,
+            &format!(
+                "Unknown error when running consumer: \norg.apache.kafka.common.config.ConfigException: {message}"
+            ),
+            LOGGER,
+        );
+        1
+    };
+    let (settings, group, cluster) = match (
+        plan.properties.consumer(),
+        plan.properties.group(),
+        plan.properties.cluster(world.clone(), "console-consumer"),
+    ) {
+        (Ok(settings), Ok(group), Ok(cluster)) => (settings, group, cluster),
+        (Err(message), _, _) | (_, Err(message), _) | (_, _, Err(message)) => {
+            return fail(&message);
+        }
+    };
+    let mut consumer = Consumer::new(cluster, settings, group);
+    match &plan.source {
+        Source::Topic(topic) => consumer.subscribe(vec![topic.clone()]),
+        Source::Pattern(pattern) => consumer.subscribe_pattern(pattern.clone()),
+        Source::Partition(partition, start) => {
+            consumer.assign(vec![(partition.clone(), *start)]);
+        }
+    }
+    let mut printer = Printer {
+        output: std::io::BufWriter::with_capacity(64 * 1024, std::io::stdout()),
+        formatter: &plan.formatter,
+        printed: 0,
+        limit: plan.limit,
+        skip_on_error: plan.skip_on_error,
+    };
+    let stopped = stop_signal();
+    tokio::pin!(stopped);
+    let mut code = 0;
+    loop {
+        if printer.limit == Some(printer.printed) {
+            break;
+        }
+        let polled = tokio::select! {
+            polled = consumer.poll(plan.timeout) => polled,
+            signal_code = &mut stopped => {
+                code = signal_code;
+                break;
+            }
+        };
+        match polled {
+            Ok(Some(chunk)) => match printer.print(&world, &chunk) {
+                Done::All => {}
+                Done::Until(offset) => {
+                    consumer.seek(&chunk.partition, offset);
+                    break;
+                }
+                Done::NoReader => {
+                    err!("Unable to write to standard out, closing consumer.");
+                    break;
+                }
+            },
+            Ok(None) => {
+                let text = "Error processing message, terminating consumer process: \norg.apache.kafka.common.errors.TimeoutException";
+                log_error(&world, text, LOGGER);
+                break;
+            }
+            Err(error) => {
+                let text = exception(&error);
+                let text =
+                    format!("Error processing message, terminating consumer process: \n{text}");
+                log_error(&world, &text, LOGGER);
+                break;
+            }
+        }
+    }
+    let printed = printer.printed;
+    let _ = printer.output.flush();
+    if let Err(error) = consumer.close().await {
+        tracing::debug!(%error, "the last commit failed");
+    }
+    err!("Processed a total of {printed} messages");
+    code
+}
+
+/// Waits for Ctrl-C or SIGTERM; gives the exit code that belongs to it.
+async fn stop_signal() -> u8 {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => 130,
+        _ = terminate.recv() => 143,
+    }
+}
+
+struct Printer<'a> {
+    output: std::io::BufWriter<std::io::Stdout>,
+    formatter: &'a Formatter,
+    printed: u64,
+    limit: Option<u64>,
+    skip_on_error: bool,
+}
+
+/// How far a chunk was printed.
+enum Done {
+    All,
+    Until(i64),
+    NoReader,
+}
+
+impl Printer<'_> {
+    fn print(&mut self, world: &World, chunk: &Chunk) -> Done {
+        for record in chunk.records(true) {
+            let (record, log_append_time) = match record {
+                Ok(record) => record,
+                Err(error) => {
+                    let text = exception(&error);
+                    log_error(
+                        world,
+                        &format!("Error processing message: \n{text}"),
+                        LOGGER,
+                    );
+                    if self.skip_on_error {
+                        continue;
+                    }
+                    return Done::Until(chunk.next_offset);
+                }
+            };
+            if self.limit == Some(self.printed) {
+                return Done::Until(record.offset.0);
+            }
+            self.printed += 1;
+            let partition = &chunk.partition;
+            let written =
+                self.formatter
+                    .write(partition, &record, log_append_time, &mut self.output);
+            if written.is_err() {
+                return Done::NoReader;
+            }
+        }
+        match self.output.flush() {
+            Ok(()) => Done::All,
+            Err(_) => Done::NoReader,
+        }
+    }
+}
+
+/// How a field's bytes are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shown {
+    /// As they are.
+    Bytes,
+    /// As text, with replacement characters.
+    Text,
+    Integer,
+    Long,
+    Short,
+    Double,
+    Float,
+}
+
+/// `DefaultMessageFormatter`.
+#[derive(Clone, Debug)]
+struct Formatter {
+    silent: bool,
+    timestamp: bool,
+    key: bool,
+    value: bool,
+    partition: bool,
+    offset: bool,
+    headers: bool,
+    key_separator: String,
+    line_separator: String,
+    headers_separator: String,
+    null_literal: String,
+    key_shown: Shown,
+    value_shown: Shown,
+    headers_shown: Shown,
+}
+
+fn formatter(options: &Options) -> Result<Formatter, u8> {
+    let fail = |message: String| {
+        err!("{message}");
+        1
+    };
+    let mut formatter = Formatter {
+        silent: false,
+        timestamp: false,
+        key: false,
+        value: true,
+        partition: false,
+        offset: false,
+        headers: false,
+        key_separator: "\t".to_owned(),
+        line_separator: "\n".to_owned(),
+        headers_separator: ",".to_owned(),
+        null_literal: "null".to_owned(),
+        key_shown: Shown::Bytes,
+        value_shown: Shown::Bytes,
+        headers_shown: Shown::Bytes,
+    };
+    match options.values("formatter").last().map(String::as_str) {
+        None
+        | Some(
+            "kafka.tools.DefaultMessageFormatter"
+            | "org.apache.kafka.tools.consumer.DefaultMessageFormatter",
+        ) => {}
+        Some(
+            "kafka.tools.NoOpMessageFormatter"
+            | "org.apache.kafka.tools.consumer.NoOpMessageFormatter",
+        ) => formatter.silent = true,
+        Some(other) => {
+            return Err(fail(format!(
+                "the formatter {other} is not supported by this tool yet"
+            )));
+        }
+    }
+    let given = [
+        options.values("property"),
+        options.values("formatter-property"),
+    ];
+    let mut properties: BTreeMap<String, String> =
+        key_values(&given.concat()).into_iter().collect();
+    for field in ["key", "value"] {
+        if let Some(class) = options.values(&format!("{field}-deserializer")).last() {
+            properties.insert(format!("{field}.deserializer"), class.clone());
+        }
+    }
+    for (key, value) in properties {
+        let truth = value.trim().eq_ignore_ascii_case("true");
+        match key.as_str() {
+            "print.timestamp" => formatter.timestamp = truth,
+            "print.key" => formatter.key = truth,
+            "print.value" => formatter.value = truth,
+            "print.partition" => formatter.partition = truth,
+            "print.offset" => formatter.offset = truth,
+            "print.headers" => formatter.headers = truth,
+            "key.separator" => formatter.key_separator = value,
+            "line.separator" => formatter.line_separator = value,
+            "headers.separator" => formatter.headers_separator = value,
+            "null.literal" => formatter.null_literal = value,
+            "key.deserializer" => formatter.key_shown = shown(&value).map_err(fail)?,
+            "value.deserializer" => formatter.value_shown = shown(&value).map_err(fail)?,
+            "headers.deserializer" => formatter.headers_shown = shown(&value).map_err(fail)?,
+            other => {
+                return Err(fail(format!(
+                    "the formatter property {other} is not supported by this tool yet"
+                )));
+            }
+        }
+    }
+    Ok(formatter)
+}
+
+/// By the class of one of Kafka's own deserializers.
+fn shown(class: &str) -> Result<Shown, String> {
+    let name = class
+        .strip_prefix("org.apache.kafka.common.serialization.")
+        .unwrap_or(class);
+    Ok(match name {
+        "ByteArrayDeserializer" | "BytesDeserializer" => Shown::Bytes,
+        "StringDeserializer" => Shown::Text,
+        "IntegerDeserializer" => Shown::Integer,
+        "LongDeserializer" => Shown::Long,
+        "ShortDeserializer" => Shown::Short,
+        "DoubleDeserializer" => Shown::Double,
+        "FloatDeserializer" => Shown::Float,
+        _ => {
+            return Err(format!(
+                "the deserializer {class} is not supported by this tool yet"
+            ));
+        }
+    })
+}
+
+impl Shown {
+    fn write(self, bytes: &[u8], output: &mut impl Write) -> std::io::Result<()> {
+        let wrong = |wanted: usize| {
+            std::io::Error::other(format!("{} bytes instead of {wanted}", bytes.len()))
+        };
+        match self {
+            Shown::Bytes => output.write_all(bytes),
+            Shown::Text => output.write_all(String::from_utf8_lossy(bytes).as_bytes()),
+            Shown::Integer => {
+                let value = bytes.try_into().map_err(|_| wrong(4))?;
+                write!(output, "{}", i32::from_be_bytes(value))
+            }
+            Shown::Long => {
+                let value = bytes.try_into().map_err(|_| wrong(8))?;
+                write!(output, "{}", i64::from_be_bytes(value))
+            }
+            Shown::Short => {
+                let value = bytes.try_into().map_err(|_| wrong(2))?;
+                write!(output, "{}", i16::from_be_bytes(value))
+            }
+            Shown::Double => {
+                let value = bytes.try_into().map_err(|_| wrong(8))?;
+                write!(output, "{:?}", f64::from_be_bytes(value))
+            }
+            Shown::Float => {
+                let value = bytes.try_into().map_err(|_| wrong(4))?;
+                write!(output, "{:?}", f32::from_be_bytes(value))
+            }
+        }
+    }
+}
+
+impl Formatter {
+    fn write(
+        &self,
+        partition: &TopicPartition,
+        record: &Record,
+        log_append_time: bool,
+        output: &mut impl Write,
+    ) -> std::io::Result<()> {
+        if self.silent {
+            return Ok(());
+        }
+        let separator = |more: bool| {
+            let text = if more {
+                &self.key_separator
+            } else {
+                &self.line_separator
+            };
+            text.as_bytes()
+        };
+        let null = self.null_literal.as_bytes();
+        if self.timestamp {
+            match (record.timestamp, log_append_time) {
+                (..=-1, _) => output.write_all(b"NO_TIMESTAMP")?,
+                (at, true) => write!(output, "LogAppendTime:{at}")?,
+                (at, false) => write!(output, "CreateTime:{at}")?,
+            }
+            let more = self.offset || self.partition || self.headers || self.key || self.value;
+            output.write_all(separator(more))?;
+        }
+        if self.partition {
+            write!(output, "Partition:{}", partition.partition)?;
+            let more = self.offset || self.headers || self.key || self.value;
+            output.write_all(separator(more))?;
+        }
+        if self.offset {
+            write!(output, "Offset:{}", record.offset)?;
+            output.write_all(separator(self.headers || self.key || self.value))?;
+        }
+        if self.headers {
+            if record.headers.is_empty() {
+                output.write_all(b"NO_HEADERS")?;
+            }
+            for (place, (key, value)) in record.headers.iter().enumerate() {
+                if place > 0 {
+                    output.write_all(self.headers_separator.as_bytes())?;
+                }
+                output.write_all(key)?;
+                output.write_all(b":")?;
+                self.headers_shown
+                    .write(value.as_deref().unwrap_or(null), output)?;
+            }
+            output.write_all(separator(self.key || self.value))?;
+        }
+        if self.key {
+            self.key_shown
+                .write(record.key.as_deref().unwrap_or(null), output)?;
+            output.write_all(separator(self.value))?;
+        }
+        if self.value {
+            self.value_shown
+                .write(record.value.as_deref().unwrap_or(null), output)?;
+            output.write_all(self.line_separator.as_bytes())?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::common::ids::Offset;
+
+    fn words(text: &str) -> Vec<String> {
+        text.split(' ').map(str::to_owned).collect()
+    }
+
+    fn line(text: &str) -> String {
+        let plan = prepare(&words(&format!("--bootstrap-server a:1 --topic t {text}")))
+            .expect("well formed");
+        let record = Record {
+            offset: Offset(5),
+            timestamp: 1_620_000_000_000,
+            sequence: -1,
+            key: None,
+            value: Some("你好".into()),
+            headers: vec![("h".into(), Some("1".into())), ("i".into(), None)],
+        };
+        let mut output = Vec::new();
+        plan.formatter
+            .write(&TopicPartition::new("t", 3), &record, false, &mut output)
+            .expect("memory");
+        String::from_utf8(output).expect("text")
+    }
+
+    #[test]
+    fn lines_look_as_the_original_prints_them() {
+        assert_eq!(line("--from-beginning"), "你好\n");
+        assert_eq!(
+            line("--property print.key=true --property key.separator=::"),
+            "null::你好\n"
+        );
+        assert_eq!(
+            line(
+                "--property print.timestamp=true --property print.partition=true --property print.offset=true --property print.headers=true --property print.key=true"
+            ),
+            "CreateTime:1620000000000\tPartition:3\tOffset:5\th:1,i:null\tnull\t你好\n"
+        );
+        assert_eq!(
+            line("--property print.offset=true --property print.value=false"),
+            "Offset:5\n"
+        );
+    }
+
+    #[test]
+    fn groups_and_positions_come_from_the_options() {
+        let plan = prepare(&words("--bootstrap-server a:1 --topic t")).expect("well formed");
+        assert_eq!(plan.properties.get("enable.auto.commit"), Some("false"));
+        assert_eq!(plan.properties.get("auto.offset.reset"), Some("latest"));
+        let plan = prepare(&words(
+            "--bootstrap-server a:1 --topic t --group g --from-beginning",
+        ))
+        .expect("well formed");
+        assert_eq!(plan.properties.get("group.id"), Some("g"));
+        assert_eq!(plan.properties.get("enable.auto.commit"), None);
+        assert_eq!(plan.properties.get("auto.offset.reset"), Some("earliest"));
+        let plan = prepare(&words(
+            "--bootstrap-server a:1 --topic t --partition 0 --offset 7",
+        ))
+        .expect("well formed");
+        assert!(matches!(
+            plan.source,
+            Source::Partition(_, Start::Offset(7))
+        ));
+        for bad in [
+            "--bootstrap-server a:1",
+            "--bootstrap-server a:1 --topic t --offset 7",
+            "--bootstrap-server a:1 --topic t --partition 0 --offset -7",
+            "--topic t",
+        ] {
+            assert_eq!(prepare(&words(bad)).err(), Some(1), "{bad}");
+        }
+    }
+}
