@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use kafka_protocol::error::ResponseError;
+use kafka_protocol::protocol::StrBytes;
 use tracing::{debug, warn};
 use uuid::Uuid;
 
@@ -49,6 +50,11 @@ pub struct Refusal {
 }
 
 impl Refusal {
+    /// The reason, for a response.
+    pub fn text(&self) -> Option<StrBytes> {
+        self.message.clone().map(StrBytes::from_string)
+    }
+
     /// A code with a reason.
     pub fn because(error: ResponseError, message: impl Into<String>) -> Refusal {
         Refusal {
@@ -144,6 +150,13 @@ impl Cluster {
         }
     }
 
+    /// Without ZooKeeper, for tests of what needs none: every change is refused.
+    #[cfg(test)]
+    pub fn detached(image: Arc<ImageCell>, config: Arc<Config>) -> Cluster {
+        let zookeeper = ZooKeeper::closed(crate::common::clock::Clock::real());
+        Cluster::new(zookeeper, image, config, Rng::from_seed(1))
+    }
+
     /// The session.
     pub fn zookeeper(&self) -> &Arc<ZooKeeper> {
         &self.zookeeper
@@ -186,6 +199,9 @@ impl Cluster {
             .iter()
             .filter_map(|result| result.as_ref().ok().map(|created| created.id))
             .collect();
+        if ids.is_empty() {
+            return results;
+        }
         let ready = self.when_led(|image| {
             ids.iter().filter_map(|id| image.topic_by_id(*id)).count() == ids.len()
                 && ids

@@ -30,7 +30,7 @@ use crate::common::ids::BrokerId;
 use crate::common::net::HostPort;
 use crate::common::rng::Rng;
 use crate::common::tasks::{self, Kind, Tasks};
-use crate::config::Config;
+use crate::config::{Config, DynamicConfig};
 use crate::log::dir::{DirError, Dirs};
 
 pub mod api;
@@ -146,6 +146,18 @@ impl Broker {
     }
 }
 
+impl Broker {
+    /// What was said about this broker's settings while the cluster runs.
+    pub fn dynamic_config(&self) -> DynamicConfig {
+        let image = self.image.load();
+        let of = |id| image.broker_configs.get(&id).cloned().unwrap_or_default();
+        DynamicConfig {
+            broker: of(Some(self.id)),
+            cluster: of(None),
+        }
+    }
+}
+
 async fn start(deps: BrokerDeps) -> Result<Running, StartError> {
     let config = deps.config.clone();
     let tasks = deps.tasks.child();
@@ -194,7 +206,7 @@ async fn start(deps: BrokerDeps) -> Result<Running, StartError> {
     tasks.spawn("image feed", Kind::Essential, feed.run());
 
     let groups = Arc::new(Groups::new(
-        group_options(&config),
+        group::Options::from(&config.broker),
         deps.clock.clone(),
         deps.rng.fork("groups"),
         tasks.clone(),
@@ -346,20 +358,5 @@ fn listener_options(config: &Config) -> listener::Options {
             u64::try_from(broker.connections_max_idle_ms).unwrap_or(u64::MAX),
         ),
         frame_bytes_max: unsigned(broker.socket_request_max_bytes),
-    }
-}
-
-fn group_options(config: &Config) -> group::Options {
-    let broker = &config.broker;
-    group::Options {
-        session_timeout_min_ms: broker.group_min_session_timeout_ms,
-        session_timeout_max_ms: broker.group_max_session_timeout_ms,
-        size_max: broker.group_max_size,
-        initial_rebalance_delay_ms: broker.group_initial_rebalance_delay_ms,
-        offset_metadata_bytes_max: broker.offset_metadata_max_bytes,
-        offsets_retention_ms: i64::from(broker.offsets_retention_minutes) * 60_000,
-        offsets_retention_check_interval_ms: broker.offsets_retention_check_interval_ms,
-        offsets_commit_timeout_ms: broker.offsets_commit_timeout_ms,
-        ..group::Options::default()
     }
 }

@@ -19,8 +19,6 @@ use crate::broker::image::{
 };
 use crate::broker::listener;
 use crate::broker::replicas::Replicas;
-use crate::client::World;
-use crate::client::zookeeper::{self, ZooKeeper};
 use crate::common::clock::Clock;
 use crate::common::disk::real::RealDisk;
 use crate::common::frame;
@@ -107,22 +105,7 @@ pub fn broker(dir: &Path, topics: Vec<TopicImage>) -> Arc<Broker> {
         cell.clone(),
         replicas.clone(),
     );
-    let cluster = {
-        // Nobody answers there: what wants to change the cluster has to fail.
-        let options = zookeeper::Options {
-            servers: vec![HostPort::new("127.0.0.1", 1)],
-            chroot: String::new(),
-            session_timeout: Duration::from_secs(1),
-            connection_timeout: None,
-        };
-        let world = World {
-            clock: clock.clone(),
-            rng: rng.clone(),
-            tasks: tasks.clone(),
-        };
-        let (zookeeper, _) = ZooKeeper::start(options, &world);
-        Cluster::new(zookeeper, cell.clone(), config.clone(), rng.clone())
-    };
+    let cluster = Arc::new(Cluster::detached(cell.clone(), config.clone()));
     let broker = Arc::new(Broker {
         id: BrokerId(1),
         cluster_id: "test-cluster".to_owned(),
@@ -133,7 +116,7 @@ pub fn broker(dir: &Path, topics: Vec<TopicImage>) -> Arc<Broker> {
         image: cell,
         replicas,
         groups: Arc::new(groups),
-        cluster: Arc::new(cluster),
+        cluster,
         metrics: Arc::default(),
     });
     apply(&broker, topics);

@@ -216,6 +216,13 @@ struct Shared {
     closing: Shutdown,
 }
 
+/// The far ends of a handle's channels.
+struct Ends {
+    incoming: mpsc::Receiver<Pending>,
+    tell: mpsc::Sender<Event>,
+    queue: mpsc::Receiver<Event>,
+}
+
 type Answer = Result<Response, Error>;
 
 /// A request on its way.
@@ -238,43 +245,64 @@ impl ZooKeeper {
 
     /// Starts a session without waiting for it; requests wait instead.
     pub fn start(options: Options, world: &World) -> (Arc<ZooKeeper>, Events) {
-        let (requests, incoming) = mpsc::channel(REQUESTS_MAX);
-        let (tell, queue) = mpsc::channel(EVENTS_MAX);
-        let events = tell.downgrade();
-        let lost = Arc::new(AtomicBool::new(false));
-        let shared = Arc::new(Shared {
-            state: watch::Sender::new(State::Disconnected {
-                since_ms: world.clock.monotonic_ms(),
-            }),
-            negotiated_ms: AtomicI64::new(
-                i64::try_from(options.session_timeout.as_millis()).unwrap_or(i64::MAX),
-            ),
-            confirmed_ms: AtomicI64::new(world.clock.monotonic_ms()),
-            last_problem: Mutex::new("nothing was tried yet".to_owned()),
-            options,
-            clock: world.clock.clone(),
-            closing: world.tasks.shutdown().child(),
-        });
+        let closing = world.tasks.shutdown().child();
+        let (zookeeper, ends) = ZooKeeper::new(options, world.clock.clone(), closing);
+        let events = Events {
+            queue: ends.queue,
+            lost: zookeeper.lost.clone(),
+        };
         let task = session::Task {
-            shared: shared.clone(),
-            incoming,
-            events: tell,
-            lost: lost.clone(),
+            shared: zookeeper.shared.clone(),
+            incoming: ends.incoming,
+            events: ends.tell,
+            lost: zookeeper.lost.clone(),
             rng: world.rng.fork("zookeeper"),
         };
         world
             .tasks
             .spawn("zookeeper-session", Kind::Essential, task.run());
-        (
-            Arc::new(ZooKeeper {
-                shared,
-                requests,
-                events,
-                lost: lost.clone(),
-                marks: AtomicU64::new(0),
-            }),
-            Events { queue, lost },
-        )
+        (Arc::new(zookeeper), events)
+    }
+
+    /// A handle without a session, for tests of what needs none: every request is answered `Closed`.
+    #[cfg(test)]
+    pub fn closed(clock: Clock) -> Arc<ZooKeeper> {
+        let options = Options {
+            servers: Vec::new(),
+            chroot: String::new(),
+            session_timeout: Duration::ZERO,
+            connection_timeout: None,
+        };
+        Arc::new(ZooKeeper::new(options, clock, Shutdown::new()).0)
+    }
+
+    fn new(options: Options, clock: Clock, closing: Shutdown) -> (ZooKeeper, Ends) {
+        let (requests, incoming) = mpsc::channel(REQUESTS_MAX);
+        let (tell, queue) = mpsc::channel(EVENTS_MAX);
+        let timeout = i64::try_from(options.session_timeout.as_millis()).unwrap_or(i64::MAX);
+        let now_ms = clock.monotonic_ms();
+        let shared = Arc::new(Shared {
+            state: watch::Sender::new(State::Disconnected { since_ms: now_ms }),
+            negotiated_ms: AtomicI64::new(timeout),
+            confirmed_ms: AtomicI64::new(now_ms),
+            last_problem: Mutex::new("nothing was tried yet".to_owned()),
+            closing,
+            options,
+            clock,
+        });
+        let zookeeper = ZooKeeper {
+            shared,
+            requests,
+            events: tell.downgrade(),
+            lost: Arc::default(),
+            marks: AtomicU64::new(0),
+        };
+        let ends = Ends {
+            incoming,
+            tell,
+            queue,
+        };
+        (zookeeper, ends)
     }
 
     /// Waits for a connection, as long as the options say.

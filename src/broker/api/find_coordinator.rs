@@ -25,6 +25,10 @@ async fn handle(
     context: &Context,
     request: FindCoordinatorRequest,
 ) -> FindCoordinatorResponse {
+    if request.key_type == GROUP && !broker.image.load().topics.contains_key(OFFSETS_TOPIC) {
+        // A refusal shows below: there is no coordinator yet.
+        let _ = broker.cluster.ensure_internal_topic(OFFSETS_TOPIC).await;
+    }
     let image = broker.image.load();
     let one = |key: StrBytes| {
         let mut answer = find(&image, context, request.key_type, &key);

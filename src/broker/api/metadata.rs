@@ -64,20 +64,28 @@ async fn handle(broker: &Broker, context: &Context, request: MetadataRequest) ->
         let topic = match view.find(&wanted) {
             Ok(topic) => view.topic(topic),
             Err((ResponseError::UnknownTopicOrPartition, Some(name))) if create => {
-                let error = create_missing(broker, &name).await;
-                view.missing(error, Some(name), Uuid::nil())
+                match broker.cluster.auto_create(&name).await {
+                    // Kafka lets clients ask again; here the topic can be used at once.
+                    Ok(()) => {
+                        let image = broker.image.load();
+                        let view = View {
+                            image: &image,
+                            context,
+                            operations: request.include_topic_authorized_operations,
+                        };
+                        match view.find(&wanted) {
+                            Ok(topic) => view.topic(topic),
+                            Err((error, name)) => view.missing(error, name, Uuid::nil()),
+                        }
+                    }
+                    Err(refusal) => view.missing(refusal.error, Some(name), Uuid::nil()),
+                }
             }
             Err((error, name)) => view.missing(error, name, wanted.topic_id),
         };
         response.topics.push(topic);
     }
     response
-}
-
-/// Has a topic created. The first answer is that it is not available yet: clients ask again.
-async fn create_missing(broker: &Broker, name: &str) -> ResponseError {
-    let _ = (broker, name);
-    ResponseError::UnknownTopicOrPartition
 }
 
 /// An image as one client sees it.

@@ -8,7 +8,7 @@ use kafka_protocol::error::ResponseError;
 use super::{ATTEMPTS_MAX, Cluster, Refusal};
 use crate::broker::image::znode;
 use crate::client::zookeeper::{Error, Mode, Op};
-use crate::common::ids::BrokerId;
+use crate::common::ids::{BrokerId, valid_topic_name};
 use crate::config::keys::{self, Dynamic, Key};
 use crate::config::value::Kind;
 use crate::config::{TopicConfig, raw, topic};
@@ -36,7 +36,40 @@ pub enum Alteration {
     Subtract(String),
 }
 
+/// Resource types of the Kafka protocol.
+const TOPIC: i8 = 2;
+const BROKER: i8 = 4;
+const BROKER_LOGGER: i8 = 8;
+
 impl Entity {
+    /// Reads a resource of a request to the broker `own`. Brokers answer for themselves alone; the empty
+    /// name is all of them.
+    pub fn of(kind: i8, name: &str, own: BrokerId) -> Result<Entity, Refusal> {
+        let refuse =
+            |message: String| Err(Refusal::because(ResponseError::InvalidRequest, message));
+        match kind {
+            TOPIC => match valid_topic_name(name) {
+                Ok(()) => Ok(Entity::Topic(name.to_owned())),
+                Err(reason) => {
+                    let error = ResponseError::InvalidTopicException;
+                    Err(Refusal::because(error, reason))
+                }
+            },
+            BROKER if name.is_empty() => Ok(Entity::Broker(None)),
+            BROKER => match name.parse::<i32>() {
+                Ok(id) if id == own.0 => Ok(Entity::Broker(Some(own))),
+                Ok(_) => refuse(format!(
+                    "Unexpected broker id, expected {own} or empty string, but received {name}"
+                )),
+                Err(_) => refuse(format!("Broker id must be an integer, but it is: {name}")),
+            },
+            BROKER_LOGGER => refuse(
+                "Log levels of a running broker are not offered; say them at the start.".to_owned(),
+            ),
+            other => refuse(format!("Unsupported resource type: {other}")),
+        }
+    }
+
     fn path(&self) -> String {
         match self {
             Entity::Topic(name) => znode::topic_config_path(name),

@@ -1,0 +1,73 @@
+//! IncrementalAlterConfigs (44): settings one by one; lists grow and shrink.
+//!
+//! Versions 0-1, v1 is flexible. A resource is altered as a whole or not at all.
+
+use std::collections::BTreeMap;
+
+use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::incremental_alter_configs_request::AlterConfigsResource;
+use kafka_protocol::messages::incremental_alter_configs_response::AlterConfigsResourceResponse;
+use kafka_protocol::messages::{IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse};
+
+use super::{Context, Route};
+use crate::broker::Broker;
+use crate::broker::cluster::{Alteration, Entity, Refusal};
+
+/// The route.
+pub const ROUTE: Route = crate::route!(
+    IncrementalAlterConfigs,
+    IncrementalAlterConfigsRequest,
+    0..=1,
+    handle
+);
+
+async fn handle(
+    broker: &Broker,
+    _context: &Context,
+    request: IncrementalAlterConfigsRequest,
+) -> IncrementalAlterConfigsResponse {
+    let mut response = IncrementalAlterConfigsResponse::default();
+    for resource in request.resources {
+        let mut answer = AlterConfigsResourceResponse::default()
+            .with_resource_type(resource.resource_type)
+            .with_resource_name(resource.resource_name.clone());
+        if let Err(refusal) = alter(broker, resource, request.validate_only).await {
+            answer.error_code = refusal.error.code();
+            answer.error_message = refusal.text();
+        }
+        response.responses.push(answer);
+    }
+    response
+}
+
+async fn alter(
+    broker: &Broker,
+    resource: AlterConfigsResource,
+    validate_only: bool,
+) -> Result<(), Refusal> {
+    let entity = Entity::of(resource.resource_type, &resource.resource_name, broker.id)?;
+    let invalid = |message: String| Refusal::because(ResponseError::InvalidRequest, message);
+    let mut alterations = BTreeMap::new();
+    for config in resource.configs {
+        let name = config.name.to_string();
+        let value = config.value.map(|value| value.to_string());
+        let given = |value: Option<String>| {
+            value.ok_or_else(|| invalid(format!("Null value not supported for : {name}")))
+        };
+        let alteration = match config.config_operation {
+            0 => Alteration::Set(given(value)?),
+            1 => Alteration::Delete,
+            2 => Alteration::Append(given(value)?),
+            3 => Alteration::Subtract(given(value)?),
+            other => return Err(invalid(format!("Unknown operation type {other}"))),
+        };
+        if alterations.insert(name.clone(), alteration).is_some() {
+            let message = format!("Error due to duplicate config keys : {name}");
+            return Err(invalid(message));
+        }
+    }
+    let cluster = &broker.cluster;
+    cluster
+        .alter_config(&entity, &alterations, false, validate_only)
+        .await
+}
