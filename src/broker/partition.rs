@@ -111,8 +111,8 @@ pub struct PartitionRead {
     pub last_stable_offset: Offset,
     /// The first offset that the log still has.
     pub log_start_offset: Offset,
-    /// Filled for [`Isolation::LastStable`].
-    pub aborted: Vec<Aborted>,
+    /// For [`Isolation::LastStable`]; there it may be empty.
+    pub aborted: Option<Vec<Aborted>>,
 }
 
 /// What the image says about this partition, as far as its replica cares.
@@ -198,7 +198,7 @@ impl Partition {
         let moved = (before.leading, before.leader_epoch) != (role.leading, role.leader_epoch);
         let role = Arc::new(role);
         *self.role.write().unwrap_or_else(PoisonError::into_inner) = role.clone();
-        self.advance_high_watermark(&role, 0);
+        self.advance_high_watermark(&role, u64::MAX);
         if moved {
             self.watchers.interrupt(self.high_watermark());
         }
@@ -242,7 +242,8 @@ impl Partition {
         })
     }
 
-    /// Moves the high watermark to where all in-sync replicas are. Called with `appending` held.
+    /// Moves the high watermark to where all in-sync replicas are, and credits waiters with `bytes`.
+    /// Called with `appending` held.
     fn advance_high_watermark(&self, role: &Role, bytes: u64) {
         // One replica: what this log has, all in-sync replicas have. Followers' ends come in here.
         if !role.leading {
@@ -296,7 +297,7 @@ impl Partition {
             high_watermark,
             last_stable_offset: self.last_stable_offset(),
             log_start_offset,
-            aborted: Vec::new(),
+            aborted: (isolation == Isolation::LastStable).then(Vec::new),
         })
     }
 

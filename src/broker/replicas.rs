@@ -457,3 +457,149 @@ pub fn log_options(broker: &BrokerConfig, topic: &TopicConfig) -> log::Options {
         compact: topic.compacts(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::partition::{Isolation, Origin};
+    use crate::broker::testing::{apply, batch, broker, topic};
+
+    fn ids(ids: &[TopicPartition]) -> Vec<String> {
+        ids.iter().map(ToString::to_string).collect()
+    }
+
+    fn led_by(mut topic: TopicImage, leader: i32) -> TopicImage {
+        for placed in topic.partitions.values_mut() {
+            placed.replicas.push(BrokerId(2));
+            if let Some(state) = &mut placed.state {
+                state.leader = Some(BrokerId(leader));
+            }
+        }
+        topic
+    }
+
+    #[tokio::test]
+    async fn an_image_makes_leaders_and_unmakes_them() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let broker = broker(dir.path(), vec![]);
+        let changes = apply(&broker, vec![topic("a", 2, 0), topic("b", 1, 5)]);
+        let elected: Vec<_> = changes
+            .elected
+            .iter()
+            .map(|(id, epoch)| (id.to_string(), epoch.0))
+            .collect();
+        let expected = [("a-0", 0), ("a-1", 0), ("b-0", 5)];
+        assert_eq!(elected, expected.map(|(id, epoch)| (id.to_owned(), epoch)));
+        assert_eq!(
+            apply(&broker, vec![topic("a", 2, 0), topic("b", 1, 5)]),
+            Changes::default(),
+            "the same again changes nothing"
+        );
+        let changes = apply(&broker, vec![led_by(topic("a", 2, 1), 2), topic("b", 1, 6)]);
+        assert_eq!(ids(&changes.resigned), ["a-0", "a-1"]);
+        assert_eq!(changes.elected.len(), 1, "b under a new epoch");
+        let refused = broker.replicas.leader("a", 0).map(|_| ());
+        assert_eq!(refused, Err(ResponseError::NotLeaderOrFollower));
+        let changes = apply(&broker, vec![topic("b", 1, 6)]);
+        assert_eq!(ids(&changes.deleted), ["a-0", "a-1"]);
+        assert_eq!(changes.resigned, vec![]);
+        let refused = broker.replicas.leader("a", 0).map(|_| ());
+        assert_eq!(refused, Err(ResponseError::UnknownTopicOrPartition));
+        let changes = broker.replicas.resign_all();
+        assert_eq!(ids(&changes.resigned), ["b-0"]);
+        assert_eq!(apply(&broker, vec![topic("b", 1, 6)]).elected.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn an_image_without_brokers_gives_up_nothing() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let broker = broker(dir.path(), vec![topic("a", 1, 0)]);
+        assert_eq!(broker.replicas.apply(&Image::default()), Changes::default());
+        assert!(broker.replicas.leader("a", 0).is_ok());
+    }
+
+    #[tokio::test]
+    async fn records_outlive_a_restart_and_not_a_topic_of_the_same_name() {
+        let dir = tempfile::tempdir().expect("a directory");
+        {
+            let broker = broker(dir.path(), vec![topic("a", 1, 0)]);
+            let partition = broker.replicas.leader("a", 0).expect("leads");
+            let appended = partition.append(batch(&[b"x", b"y"]), Origin::Client, None);
+            assert_eq!(appended.map(|appended| appended.last_offset), Ok(Offset(1)));
+            broker.replicas.close().expect("closes");
+            let refused = partition.append(batch(&[b"z"]), Origin::Client, None);
+            assert!(refused.is_err(), "closed");
+        }
+        {
+            let broker = broker(dir.path(), vec![topic("a", 1, 1)]);
+            let partition = broker.replicas.leader("a", 0).expect("leads");
+            assert_eq!(partition.high_watermark(), Offset(2));
+            let read = partition.read(Offset(0), 1 << 20, Isolation::HighWatermark, true);
+            assert!(read.is_ok_and(|read| read.region.is_some()));
+            broker.replicas.close().expect("closes");
+        }
+        let mut other = topic("a", 1, 0);
+        other.id = uuid::Uuid::from_u128(12345);
+        let broker = broker(dir.path(), vec![other]);
+        let partition = broker.replicas.leader("a", 0).expect("leads");
+        assert_eq!(partition.log_end_offset(), Offset(0));
+    }
+
+    #[tokio::test]
+    async fn a_topics_settings_reach_its_running_log() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let broker = broker(dir.path(), vec![topic("a", 1, 0)]);
+        let log = broker.replicas.get("a", 0).expect("here").log().clone();
+        assert_eq!(log.options().max_message_bytes, 1_048_588);
+        let mut changed = topic("a", 1, 0);
+        let settings = [
+            ("max.message.bytes", "1000"),
+            ("retention.ms", "5"),
+            ("compression.type", "zstd"),
+            ("min.insync.replicas", "2"),
+        ];
+        changed.config = settings
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into();
+        assert_eq!(apply(&broker, vec![changed]), Changes::default());
+        let options = log.options();
+        assert_eq!(options.max_message_bytes, 1_000);
+        assert_eq!(options.retention_ms, 5);
+        assert_eq!(options.compression, Some(Compression::Zstd));
+        let partition = broker.replicas.get("a", 0).expect("here");
+        assert!(!partition.enough_in_sync());
+    }
+
+    #[tokio::test]
+    async fn only_the_elected_epoch_appends_and_waiters_learn_of_its_end() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let broker = broker(dir.path(), vec![topic("a", 1, 3)]);
+        let partition = broker.replicas.leader("a", 0).expect("leads");
+        let append = |epoch| {
+            let appended = partition.append(batch(&[b"x"]), Origin::Coordinator, epoch);
+            appended.map_err(ResponseError::from)
+        };
+        let stale = append(Some(LeaderEpoch(2)));
+        assert_eq!(stale, Err(ResponseError::NotLeaderOrFollower));
+        let appended = append(Some(LeaderEpoch(3))).expect("appends");
+        let limit = Duration::from_secs(10);
+        assert_eq!(
+            partition.replicated(appended.last_offset, limit).await,
+            Ok(())
+        );
+        let beyond = partition
+            .replicated(Offset(9), Duration::from_millis(10))
+            .await;
+        assert_eq!(beyond, Err(ResponseError::RequestTimedOut));
+        let waiting = partition.replicated(Offset(9), limit);
+        let losing = async {
+            while partition.waiting() == 0 {
+                tokio::task::yield_now().await;
+            }
+            apply(&broker, vec![led_by(topic("a", 1, 4), 2)])
+        };
+        let (waited, changes) = tokio::join!(waiting, losing);
+        assert_eq!(waited, Err(ResponseError::NotLeaderOrFollower));
+        assert_eq!(ids(&changes.resigned), ["a-0"]);
+    }
+}

@@ -12,7 +12,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::fetch_response::{
-    EpochEndOffset, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint, PartitionData,
+    AbortedTransaction, EpochEndOffset, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint,
+    PartitionData,
 };
 use kafka_protocol::messages::{BrokerId, FetchRequest, FetchResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
@@ -429,7 +430,15 @@ fn partition_response(
             let data = data
                 .with_high_watermark(read.high_watermark.0)
                 .with_last_stable_offset(read.last_stable_offset.0)
-                .with_log_start_offset(read.log_start_offset.0);
+                .with_log_start_offset(read.log_start_offset.0)
+                .with_aborted_transactions(read.aborted.map(|aborted| {
+                    let aborted = aborted.into_iter().map(|one| {
+                        AbortedTransaction::default()
+                            .with_producer_id(one.producer_id.0.into())
+                            .with_first_offset(one.first_offset.0)
+                    });
+                    aborted.collect()
+                }));
             (data, records)
         }
         Ok(Found::Diverging(epoch, end)) => {

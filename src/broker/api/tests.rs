@@ -122,8 +122,18 @@ async fn what_is_produced_is_fetched_in_every_version() {
         let bytes = records(&response);
         assert_eq!(bytes.len(), small.len() + big.len());
         assert_eq!(bytes[..8], (end - 3).to_be_bytes(), "offsets are stamped");
-        let response = client.call(version, &fetch(version, id, 0, end)).await;
+        let mut request = fetch(version, id, 0, end);
+        let response = client.call(version, &request).await;
         assert!(records(&response).is_empty());
+        assert_eq!(
+            response.responses[0].partitions[0].aborted_transactions,
+            None
+        );
+        request.isolation_level = 1;
+        let response = client.call(version, &request).await;
+        let data = &response.responses[0].partitions[0];
+        assert_eq!(data.aborted_transactions, Some(vec![]));
+        assert_eq!(data.last_stable_offset, end);
         let response = client.call(version, &fetch(version, id, 0, end + 1)).await;
         assert_eq!(response.responses[0].partitions[0].error_code, 1);
     }
