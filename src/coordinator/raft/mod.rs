@@ -14,4 +14,4 @@ pub mod peer;
 pub mod state_machine;
 pub mod types;
 
-pub use node::{ProposeError, RaftNode, RaftOptions, RaftStatus, Role, StartError};
+pub use node::{ProposeError, RaftNode, RaftOptions, RaftStatus, Role, StartError, StoreKind};

@@ -35,7 +35,7 @@ use crate::common::tasks::{self, Kind, Tasks};
 use crate::coordinator::identity::{IdentityError, IdentityFile, Opened};
 use crate::coordinator::replica::Replica;
 use crate::coordinator::snapshot_file::{SnapshotDir, SnapshotFileError};
-use crate::coordinator::store::{Store, StoreError, sled::SledStore};
+use crate::coordinator::store::{Store, StoreError, plain::PlainStore, sled::SledStore};
 use crate::coordinator::tree::op::{Outcome, Request};
 
 /// A leader's calls time out after this, so it is above what a slow disk takes for one sync.
@@ -58,6 +58,15 @@ const FORWARD_PAUSE: Duration = Duration::from_millis(20);
 /// Sessions that a member reports at most at once; more wait for the next report.
 const TOUCHES_MAX: usize = 100_000;
 
+/// What the log is kept in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreKind {
+    /// sled, on the real disk.
+    Sled,
+    /// One file over the disk seam, for simulation.
+    Plain,
+}
+
 /// What a member needs to know.
 #[derive(Clone, Debug)]
 pub struct RaftOptions {
@@ -71,6 +80,8 @@ pub struct RaftOptions {
     pub secret: Option<Vec<u8>>,
     /// Where the data lives.
     pub dir: PathBuf,
+    /// What the log is kept in.
+    pub store: StoreKind,
     /// Entries between two snapshots.
     pub snapshot_entries: u64,
     /// How long a request may wait for its outcome.
@@ -91,6 +102,7 @@ impl RaftOptions {
             members,
             secret: None,
             dir: dir.into(),
+            store: StoreKind::Sled,
             snapshot_entries: 10_000,
             propose_limit: Duration::from_secs(10),
         }
@@ -692,13 +704,15 @@ fn open(
     let store_dir = dir.join("raft");
     let identity = match open_identity()? {
         Opened::Existing(identity) => identity,
-        Opened::Fresh(_) if disk.exists(&store_dir.join("db")) => {
+        Opened::Fresh(_)
+            if disk.exists(&store_dir.join("db")) || disk.exists(&store_dir.join("plain")) =>
+        {
             return Err(StartError::NoIdentity { dir });
         }
         Opened::Fresh(fresh) => fresh.create()?,
     };
     let identity = Arc::new(identity);
-    let store = open_store(&*disk, &dir, &store_dir)?;
+    let store = open_store(&disk, options.store, &dir)?;
     let log = LogStore::open(store, identity.clone(), clock).map_err(|source| StartError::Log {
         dir: dir.clone(),
         source,
@@ -729,8 +743,17 @@ fn open(
     }
 }
 
-fn open_store(disk: &dyn Disk, dir: &Path, store_dir: &Path) -> Result<Arc<dyn Store>, StartError> {
-    let opened = SledStore::open(disk, store_dir).map_err(|source| StartError::Store {
+fn open_store(
+    disk: &Arc<dyn Disk>,
+    kind: StoreKind,
+    dir: &Path,
+) -> Result<Arc<dyn Store>, StartError> {
+    let path = dir.join("raft");
+    let opened: Result<Arc<dyn Store>, StoreError> = match kind {
+        StoreKind::Sled => SledStore::open(&**disk, &path).map(|store| Arc::new(store) as _),
+        StoreKind::Plain => PlainStore::open(disk.clone(), &path).map(|store| Arc::new(store) as _),
+    };
+    let store = opened.map_err(|source| StartError::Store {
         dir: dir.to_owned(),
         source,
     })?;
@@ -738,7 +761,7 @@ fn open_store(disk: &dyn Disk, dir: &Path, store_dir: &Path) -> Result<Arc<dyn S
         dir: dir.to_owned(),
         source,
     })?;
-    Ok(Arc::new(opened))
+    Ok(store)
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ use crate::coordinator::raft::state_machine::StateMachine;
 use crate::coordinator::raft::types::{Batch, LeaderKey, Part};
 use crate::coordinator::replica::Replica;
 use crate::coordinator::snapshot_file::SnapshotDir;
+use crate::coordinator::store::plain::PlainStore;
 use crate::coordinator::store::sled::SledStore;
 
 const ME: MemberId = MemberId(1);
@@ -36,12 +37,14 @@ fn open(dir: &Path) -> Result<LogStore, LogError> {
     LogStore::open(Arc::new(store), identity(dir), Clock::real())
 }
 
-struct Builder;
+/// Builds a log over one of the two stores.
+struct Builder(fn(&Path) -> Arc<dyn Store>);
 
 impl StoreBuilder<TypeConfig, LogStore, StateMachine, tempfile::TempDir> for Builder {
     async fn build(&self) -> Result<(tempfile::TempDir, LogStore, StateMachine), StorageError> {
         let dir = tempfile::tempdir().expect("a directory");
-        let log = open(dir.path()).expect("a new store");
+        let store = self.0(&dir.path().join("raft"));
+        let log = LogStore::open(store, identity(dir.path()), Clock::real()).expect("a new log");
         let proposals = Arc::new(Proposals::new(ME, 1));
         let files = dir.path().join("snapshots");
         let files = SnapshotDir::open(Arc::new(RealDisk), &files).expect("opens");
@@ -52,7 +55,18 @@ impl StoreBuilder<TypeConfig, LogStore, StateMachine, tempfile::TempDir> for Bui
 
 #[test]
 fn openrafts_suite_holds_over_sled() {
-    Suite::test_all(Builder).expect("every case");
+    let sled = |dir: &Path| -> Arc<dyn Store> {
+        Arc::new(SledStore::open(&RealDisk, dir).expect("a new store"))
+    };
+    Suite::test_all(Builder(sled)).expect("every case");
+}
+
+#[test]
+fn openrafts_suite_holds_over_the_plain_store() {
+    let plain = |dir: &Path| -> Arc<dyn Store> {
+        Arc::new(PlainStore::open(Arc::new(RealDisk), dir).expect("a new store"))
+    };
+    Suite::test_all(Builder(plain)).expect("every case");
 }
 
 /// An entry whose content follows from its index.
