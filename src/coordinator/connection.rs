@@ -444,8 +444,9 @@ impl Connection {
         } = front;
         match what {
             What::Read(request) => {
-                self.server.replica.read(self.id, xid, &request);
-                self.answered(since_ms, self.server.replica.last_zxid().0);
+                let (zxid, bytes) = self.server.replica.read(self.id, xid, &request);
+                self.server.stats.response_bytes.note(bytes);
+                self.answered(since_ms, zxid);
             }
             What::Answer(result) => {
                 let zxid = match xid {

@@ -14,6 +14,7 @@ use tracing::{debug, info};
 
 use crate::common::ids::SessionId;
 use crate::common::tasks::{Kind, Tasks};
+use crate::coordinator::Options;
 use crate::coordinator::raft::Role;
 use crate::coordinator::server::Server;
 use crate::coordinator::session::Expiry;
@@ -32,20 +33,23 @@ pub async fn run(server: Arc<Server>, tasks: Tasks) {
     let step_ms = (i64::from(server.options.tick_time_ms) / 4).clamp(20, 500);
     let mut reign: Option<Reign> = None;
     let mut roles = server.raft.role_changes();
-    let mut was_serving = false;
+    let silence_ms = silence_max_ms(&server.options);
+    let mut served_ms = server.clock.monotonic_ms();
+    let mut are_gone = true;
     loop {
         tokio::select! {
             () = tokio::time::sleep(Duration::from_millis(step_ms.cast_unsigned())) => {}
             Ok(()) = roles.changed() => {}
             () = shutdown.stopped() => return,
         }
-        let serving = server.raft.serving();
-        if was_serving && !serving {
-            info!("no leader: clients are let go");
-            server.replica.close_connections();
-        }
-        was_serving = serving;
         let now_ms = server.clock.monotonic_ms();
+        if server.raft.serving() {
+            (served_ms, are_gone) = (now_ms, false);
+        } else if !are_gone && now_ms - served_ms > silence_ms {
+            info!(silence_ms, "no leader for too long: clients are let go");
+            server.replica.close_connections();
+            are_gone = true;
+        }
         let (role, term) = *roles.borrow_and_update();
         let leads = matches!(role, Role::Leader | Role::Standalone);
         // A new term is a new reign, also if the same member won again: everybody gets a full timeout.
@@ -62,6 +66,14 @@ pub async fn run(server: Arc<Server>, tasks: Tasks) {
             }
         }
     }
+}
+
+/// How long clients are kept without a leader: an election passes, and they need not move. At most
+/// `syncLimit`, as a follower of ZooKeeper, and less than any session lives, so that nobody is told
+/// "connected" by a member that is cut off when its session has already ended elsewhere.
+fn silence_max_ms(options: &Options) -> i64 {
+    let sync_ms = i64::from(options.sync_limit) * i64::from(options.tick_time_ms);
+    sync_ms.min(i64::from(options.min_session_timeout_ms) * 2 / 3)
 }
 
 /// One term as a leader.

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use crate::common::ids::{SessionId, Zxid};
 use crate::coordinator::outbox::Outbox;
@@ -17,7 +17,7 @@ use crate::coordinator::tree::{Event, Session, SnapshotError, Tree, check};
 use crate::coordinator::watch::Watches;
 use crate::zookeeper::acl::{self, Id};
 use crate::zookeeper::error::ErrorCode;
-use crate::zookeeper::message::{self, Response};
+use crate::zookeeper::message;
 
 /// The applied state of this member.
 #[derive(Debug, Default)]
@@ -189,12 +189,17 @@ impl Replica {
     }
 
     /// Answers a request that changes nothing but watches, and puts the reply into the connection's
-    /// outbox behind every event that it may show.
-    pub fn read(&self, connection: ConnectionId, xid: i32, request: &message::Request) {
+    /// outbox behind every event that it may show. Returns the reply's zxid and its bytes.
+    pub fn read(
+        &self,
+        connection: ConnectionId,
+        xid: i32,
+        request: &message::Request,
+    ) -> (i64, usize) {
         let mut guard = self.lock();
         let state = &mut *guard;
         let Some(waiting) = state.connections.get(&connection) else {
-            return;
+            return (-1, 0);
         };
         let reader = request::Reader {
             connection,
@@ -217,18 +222,18 @@ impl Replica {
             Err(ErrorCode::Unimplemented) => -1,
             _ => state.tree.last_zxid().0,
         };
-        waiting
-            .outbox
-            .put(|out: &mut BytesMut| put_result(out, xid, zxid, &result));
+        let mut bytes = 0;
+        waiting.outbox.put(|out| {
+            let before = out.len();
+            message::put_reply(out, xid, zxid, &result);
+            bytes = out.len() - before;
+        });
+        (zxid, bytes)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn put_result(out: &mut BytesMut, xid: i32, zxid: i64, result: &Result<Response, ErrorCode>) {
-    message::put_reply(out, xid, zxid, result);
 }
 
 impl State {

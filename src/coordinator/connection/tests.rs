@@ -1,5 +1,6 @@
 //! A single member on a port of its own, spoken to with raw frames.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -8,11 +9,13 @@ use bytes::BufMut;
 use super::*;
 use crate::common::clock::Clock;
 use crate::common::disk::real::RealDisk;
+use crate::common::ids::MemberId;
 use crate::common::net::{self, HostPort};
 use crate::common::rng::Rng;
 use crate::common::shutdown::Shutdown;
 use crate::common::tasks::Tasks;
-use crate::coordinator::{Coordinator, Options, World};
+use crate::coordinator::status::Mode;
+use crate::coordinator::{Coordinator, Member, Options, World};
 use crate::zookeeper::acl::Acl;
 use crate::zookeeper::message::EventType::{self, *};
 use crate::zookeeper::message::{
@@ -28,10 +31,7 @@ struct Fixture {
     _dir: tempfile::TempDir,
 }
 
-async fn start_with(change: impl FnOnce(&mut Options)) -> Fixture {
-    let dir = tempfile::tempdir().unwrap();
-    let mut options = Options::standalone(dir.path().to_owned(), HostPort::new("127.0.0.1", 0));
-    change(&mut options);
+async fn launch(dir: tempfile::TempDir, options: Options) -> Fixture {
     let world = World {
         disk: Arc::new(RealDisk),
         clock: Clock::real(),
@@ -39,16 +39,55 @@ async fn start_with(change: impl FnOnce(&mut Options)) -> Fixture {
         tasks: Tasks::new(Shutdown::new()),
     };
     let coordinator = Coordinator::start(options, world).await.unwrap();
-    let fixture = Fixture {
+    Fixture {
         coordinator,
         _dir: dir,
-    };
-    let deadline = tokio::time::Instant::now() + LIMIT;
-    while !fixture.coordinator.status().is_serving {
-        assert!(tokio::time::Instant::now() < deadline, "it never serves");
-        tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+async fn start_with(change: impl FnOnce(&mut Options)) -> Fixture {
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = Options::standalone(dir.path().to_owned(), HostPort::new("127.0.0.1", 0));
+    change(&mut options);
+    let fixture = launch(dir, options).await;
+    fixture.serving().await;
     fixture
+}
+
+/// An ensemble with short sessions, on ports that were free a moment ago.
+async fn start_three() -> Vec<Fixture> {
+    let mut held = Vec::new();
+    for _ in 0..3 {
+        held.push(net::bind(&HostPort::new("127.0.0.1", 0)).await.unwrap());
+    }
+    let members: BTreeMap<MemberId, Member> = (1..)
+        .map(MemberId)
+        .zip(&held)
+        .map(|(id, listener)| {
+            let port = net::local_address(listener).unwrap().port();
+            let quorum = HostPort::new("127.0.0.1", port);
+            let election = HostPort::new("127.0.0.1", 3888);
+            (id, Member { quorum, election })
+        })
+        .collect();
+    drop(held);
+    let mut fixtures = Vec::new();
+    for (id, member) in &members {
+        let dir = tempfile::tempdir().unwrap();
+        let client = HostPort::new("127.0.0.1", 0);
+        let mut options = Options::standalone(dir.path().to_owned(), client);
+        options.member = *id;
+        options.members = members.clone();
+        options.quorum_listen = member.quorum.clone();
+        options.tick_time_ms = 500;
+        options.min_session_timeout_ms = 4000;
+        options.max_session_timeout_ms = 4000;
+        fixtures.push(launch(dir, options).await);
+    }
+    for fixture in &fixtures {
+        fixture.serving().await;
+    }
+    fixtures
 }
 
 async fn start() -> Fixture {
@@ -65,6 +104,18 @@ struct Client {
 }
 
 impl Fixture {
+    async fn serving(&self) {
+        let deadline = tokio::time::Instant::now() + LIMIT;
+        while !self.coordinator.status().is_serving {
+            assert!(tokio::time::Instant::now() < deadline, "it never serves");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    fn leads(&self) -> bool {
+        self.coordinator.status().mode == Mode::Leader
+    }
+
     async fn dial(&self) -> TcpStream {
         let address = self.coordinator.client_address();
         let address = HostPort::new(address.ip().to_string(), address.port());
@@ -690,5 +741,78 @@ async fn a_read_does_not_see_later_writes_of_its_connection() {
                 Ok(_) => {}
             }
         }
+    }
+}
+
+/// Sessions, watches and order across members; then the leader goes.
+#[tokio::test]
+async fn three_members_are_one_server() {
+    let mut members = start_three().await;
+    let leader = members
+        .iter()
+        .position(Fixture::leads)
+        .expect("somebody leads");
+    let gone = members.remove(leader);
+    let [one, two] = &members[..] else { panic!() };
+    let (mut a, mut b) = (one.connect().await, two.connect().await);
+    assert_eq!(a.call(Ask::Exists(watched("/e"))).await, Err(-101));
+    b.create("/e", flags::EPHEMERAL).await.unwrap();
+    a.call(Ask::Sync("/".into())).await.unwrap();
+    let Ok(Response::Data(reply)) = a.call(Ask::GetData(watched("/e"))).await else {
+        panic!()
+    };
+    assert_eq!(a.events, [(NodeCreated, "/e".to_owned())]);
+    assert_eq!(reply.stat.ephemeral_owner.0, b.session.session_id);
+    let config = a.call(Ask::GetData(watched("/zookeeper/config"))).await;
+    let Ok(Response::Data(config)) = config else {
+        panic!()
+    };
+    assert!(
+        config
+            .data
+            .unwrap()
+            .ends_with(b":3888:participant\nversion=0")
+    );
+
+    // The session moves to another member; its former connection may no longer write.
+    let (id, password) = (b.session.session_id, b.session.password);
+    let mut moved = one.resume(id, &password, b.zxid).await.unwrap();
+    assert_eq!(moved.session.session_id, id);
+    b.send(&Ask::SetData(set("/e", -1))).await;
+    assert!(b.ended().await, "a refused write ends the connection");
+    moved.call(Ask::SetData(set("/e", 0))).await.unwrap();
+
+    assert!(gone.word("mntr").await.contains("zk_quorum_size\t3\n"));
+    assert!(gone.coordinator.shutdown().await);
+    // An election is short: whoever is connected stays so, and the write waits for the new leader.
+    moved.call(Ask::SetData(set("/e", 1))).await.unwrap();
+    let deadline = tokio::time::Instant::now() + LIMIT;
+    let mut again = loop {
+        if let Some(client) = two.resume(id, &password, moved.zxid).await {
+            break client;
+        }
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "a member without a leader refuses"
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    assert_eq!(
+        again.session.session_id, id,
+        "the session outlives the leader"
+    );
+    again.call(Ask::SetData(set("/e", 2))).await.unwrap();
+
+    // Nobody hears from it any more; a pinged session lives on.
+    let mut lively = one.connect().await;
+    let deadline = tokio::time::Instant::now() + LIMIT;
+    while lively.call(Ask::Exists(watched("/e"))).await.is_ok() {
+        assert!(tokio::time::Instant::now() < deadline, "it never expires");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(again.ended().await);
+    lively.call(Ask::Sync("/".into())).await.unwrap();
+    for member in members {
+        assert!(member.coordinator.shutdown().await);
     }
 }
