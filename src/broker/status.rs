@@ -5,8 +5,12 @@
 
 use std::sync::Arc;
 
+use crate::broker::Broker;
+use crate::broker::image::{Image, PartitionImage};
 use crate::broker::metrics::BrokerMetrics;
+use crate::broker::partition::Partition;
 use crate::common::ids::{BrokerId, TopicPartition};
+use crate::config::TopicConfig;
 
 /// A broker at one moment.
 #[derive(Clone, Debug, Default)]
@@ -37,8 +41,8 @@ pub struct BrokerStatus {
     pub isr_expands: u64,
     /// Unclean elections that this broker made as the controller.
     pub unclean_elections: u64,
-    /// Syncs of log files: how many, all together and the longest, in microseconds.
-    pub log_syncs: SyncFigures,
+    /// Syncs of log files, where they are counted.
+    pub log_syncs: Option<SyncFigures>,
 }
 
 impl BrokerStatus {
@@ -98,4 +102,95 @@ pub struct GroupLag {
     pub members: usize,
     /// Per partition: the committed offset, and the end of the log where it is known.
     pub offsets: Vec<(TopicPartition, i64, Option<i64>)>,
+}
+
+/// Takes a snapshot of a running broker.
+pub fn of(broker: &Broker) -> BrokerStatus {
+    let image = broker.image.load();
+    let listener = &broker.config.listeners.inter_broker;
+    let brokers = image.brokers.values().map(|live| {
+        let address = live
+            .endpoints
+            .get(listener)
+            .or(live.endpoints.values().next());
+        (live.id, address.map_or(String::new(), ToString::to_string))
+    });
+    let partitions = partitions(broker, &image);
+    let pending = partitions
+        .iter()
+        .filter(|status| status.replicas.contains(&broker.id) && status.local.is_none())
+        .map(|status| status.partition.clone())
+        .collect();
+    BrokerStatus {
+        id: broker.id,
+        connected: broker.cluster.zookeeper().session().is_some(),
+        registered: image.brokers.contains_key(&broker.id),
+        controller: image.controller,
+        brokers: brokers.collect(),
+        pending,
+        groups: groups(broker, &partitions),
+        partitions,
+        metrics: broker.metrics.clone(),
+        ..BrokerStatus::default()
+    }
+}
+
+fn partitions(broker: &Broker, image: &Image) -> Vec<PartitionStatus> {
+    let mut partitions = Vec::new();
+    for topic in image.topics.values() {
+        let config = TopicConfig::resolve(&broker.config.broker, &topic.config);
+        for (index, partition) in &topic.partitions {
+            let local = broker.replicas.get(&topic.name, *index);
+            partitions.push(PartitionStatus {
+                partition: TopicPartition::new(topic.name.clone(), *index),
+                leader: partition.leader(),
+                replicas: partition.replicas.clone(),
+                isr: isr(partition),
+                min_isr: config.min_insync_replicas,
+                local: local.map(|replica| local_replica(&replica)),
+            });
+        }
+    }
+    partitions
+}
+
+fn isr(partition: &PartitionImage) -> Vec<BrokerId> {
+    let state = partition.state.as_ref();
+    state.map_or(Vec::new(), |state| state.isr.clone())
+}
+
+fn local_replica(replica: &Partition) -> LocalReplica {
+    LocalReplica {
+        log_start_offset: replica.log_start_offset().0,
+        log_end_offset: replica.log_end_offset().0,
+        high_watermark: replica.high_watermark().0,
+        size_bytes: replica.log().status().size_bytes,
+    }
+}
+
+fn groups(broker: &Broker, partitions: &[PartitionStatus]) -> Vec<GroupLag> {
+    // Sorted by topic and index, as the image is.
+    let end_of = |wanted: &TopicPartition| {
+        let at = partitions
+            .binary_search_by(|status| status.partition.cmp(wanted))
+            .ok()?;
+        let led = partitions[at].leader == Some(broker.id);
+        partitions[at]
+            .local
+            .filter(|_| led)
+            .map(|local| local.high_watermark)
+    };
+    let groups = broker.groups.status().into_iter().map(|group| GroupLag {
+        offsets: group
+            .offsets
+            .into_iter()
+            .map(|(partition, committed)| {
+                let end = end_of(&partition);
+                (partition, committed, end)
+            })
+            .collect(),
+        group_id: group.group_id,
+        members: group.members,
+    });
+    groups.collect()
 }

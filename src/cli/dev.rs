@@ -150,6 +150,10 @@ fn configure(arguments: &Arguments, node: u16, dir: &Path) -> Result<Config, Str
             "coordinator.clientPort".to_owned(),
             port(arguments.zookeeper_port, node)?.to_string(),
         ),
+        (
+            "coordinator.clientPortAddress".to_owned(),
+            "localhost".to_owned(),
+        ),
         ("coordinator.maxClientCnxns".to_owned(), "0".to_owned()),
         (
             "broker.broker.id".to_owned(),

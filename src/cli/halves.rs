@@ -4,15 +4,21 @@
 //! The halves do not know each other. A broker reaches its coordinator as it would reach any ZooKeeper:
 //! over TCP, by `zookeeper.connect`.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use crate::broker::status::BrokerStatus;
+use tracing::info;
+
+use crate::broker::status::{self, BrokerStatus, SyncFigures};
+use crate::broker::{Broker, BrokerDeps, Running};
 use crate::common::clock::Clock;
 use crate::common::disk::Disk;
 use crate::common::disk::real::RealDisk;
+use crate::common::net::{self, HostPort};
 use crate::common::rng::Rng;
 use crate::common::tasks::Tasks;
 use crate::config::Config;
+use crate::coordinator::server::Server;
+use crate::coordinator::{self, Coordinator, four_letter};
 use crate::http::{CoordinatorView, Sources};
 
 use super::process;
@@ -42,19 +48,15 @@ impl World {
     }
 }
 
-/// A coordinator that runs here; what is read of it is read through these.
-#[derive(Default)]
-struct CoordinatorCell {
-    view: OnceLock<Arc<dyn Fn() -> CoordinatorView + Send + Sync>>,
-    word: OnceLock<Arc<crate::http::Word>>,
-}
-
 /// One node.
+#[derive(Debug)]
 pub struct Halves {
     /// Its configuration.
     pub config: Arc<Config>,
-    coordinator: Arc<CoordinatorCell>,
-    broker: Arc<OnceLock<Arc<dyn Fn() -> BrokerStatus + Send + Sync>>>,
+    /// What the pages read, from the moment that the coordinator serves.
+    server: Arc<OnceLock<Arc<Server>>>,
+    coordinator: Mutex<Option<Coordinator>>,
+    broker: Arc<OnceLock<Running>>,
 }
 
 impl Halves {
@@ -62,7 +64,8 @@ impl Halves {
     pub fn new(config: Arc<Config>) -> Halves {
         Halves {
             config,
-            coordinator: Arc::default(),
+            server: Arc::default(),
+            coordinator: Mutex::default(),
             broker: Arc::default(),
         }
     }
@@ -75,21 +78,22 @@ impl Halves {
             ..Sources::default()
         };
         if self.config.roles.coordinator {
-            let (cell, members) = (self.coordinator.clone(), self.config.members.len().max(1));
-            sources.coordinator = Some(Arc::new(move || match cell.view.get() {
-                Some(view) => view(),
+            let (server, config) = (self.server.clone(), self.config.clone());
+            sources.coordinator = Some(Arc::new(move || match server.get() {
+                Some(server) => coordinator_view(server),
                 None => CoordinatorView {
-                    members,
+                    id: config.myid.0,
+                    members: config.members.len().max(1),
                     ..CoordinatorView::default()
                 },
             }));
-            let cell = self.coordinator.clone();
-            sources.word = Some(Arc::new(move |word| cell.word.get()?(word)));
+            let server = self.server.clone();
+            sources.word = Some(Arc::new(move |word| four_letter::text(server.get()?, word)));
         }
         if self.config.roles.broker {
-            let (cell, id) = (self.broker.clone(), self.config.broker_id);
-            sources.broker = Some(Arc::new(move || match cell.get() {
-                Some(status) => status(),
+            let (running, id) = (self.broker.clone(), self.config.broker_id);
+            sources.broker = Some(Arc::new(move || match running.get() {
+                Some(running) => status::of(&running.broker),
                 None => BrokerStatus {
                     id,
                     ..BrokerStatus::default()
@@ -100,26 +104,168 @@ impl Halves {
     }
 
     /// Starts the coordinator, if this node has one.
-    pub async fn start_coordinator(&self, _world: &World) -> Result<(), String> {
-        if self.config.roles.coordinator {
-            return Err("the coordinator is not part of this build yet".to_owned());
+    pub async fn start_coordinator(&self, world: &World) -> Result<(), String> {
+        if !self.config.roles.coordinator {
+            return Ok(());
         }
+        let world = coordinator::World {
+            disk: world.disk.clone(),
+            clock: world.clock.clone(),
+            rng: world.rng.fork("coordinator"),
+            tasks: world.tasks.clone(),
+        };
+        let options = coordinator_options(&self.config, quorum_host(&self.config).await);
+        let coordinator = Coordinator::start(options, world)
+            .await
+            .map_err(|error| chain(&error))?;
+        let _ = self.server.set(coordinator.server());
+        *self.held() = Some(coordinator);
         Ok(())
     }
 
     /// Starts the broker, if this node has one, and says whether it does.
-    pub async fn start_broker(&self, _world: &World) -> Result<bool, String> {
-        if self.config.roles.broker {
-            return Err("the broker is not part of this build yet".to_owned());
+    pub async fn start_broker(&self, world: &World) -> Result<bool, String> {
+        if !self.config.roles.broker {
+            return Ok(false);
         }
-        Ok(false)
+        let deps = BrokerDeps {
+            config: self.config.clone(),
+            disk: world.disk.clone(),
+            clock: world.clock.clone(),
+            rng: world.rng.fork("broker"),
+            tasks: world.tasks.clone(),
+        };
+        let running = Broker::start(deps).await.map_err(|error| chain(&error))?;
+        let _ = self.broker.set(running);
+        Ok(true)
     }
 
     /// Stops the broker, leaderships first.
-    pub async fn stop_broker(&self) {}
+    pub async fn stop_broker(&self) {
+        if let Some(running) = self.broker.get() {
+            running.shutdown().await;
+        }
+    }
 
     /// Stops the coordinator.
-    pub async fn stop_coordinator(&self) {}
+    pub async fn stop_coordinator(&self) {
+        let coordinator = self.held().take();
+        if let Some(coordinator) = coordinator {
+            coordinator.shutdown().await;
+        }
+    }
+
+    fn held(&self) -> MutexGuard<'_, Option<Coordinator>> {
+        self.coordinator
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An error with all its causes in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        // Some errors already say what their cause says.
+        if !text.ends_with(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}
+
+/// Where to listen for the other members: on the address of our own line, as ZooKeeper does, so that
+/// several members fit on one machine; on every interface where that name is not one of this machine's,
+/// as behind a Kubernetes Service.
+async fn quorum_host(config: &Config) -> String {
+    let own = config
+        .members
+        .iter()
+        .find(|member| member.id == config.myid);
+    let Some(own) = own.filter(|_| !config.coordinator.quorum_listen_on_all_ips) else {
+        return String::new();
+    };
+    match net::bind(&HostPort::new(own.host.clone(), 0)).await {
+        Ok(_) => own.host.clone(),
+        Err(error) => {
+            info!(host = own.host, %error, "not an address of this machine; listening for members on all");
+            String::new()
+        }
+    }
+}
+
+fn coordinator_options(config: &Config, quorum_host: String) -> coordinator::Options {
+    let settings = &config.coordinator;
+    let port = |port: i32| u16::try_from(port).unwrap_or(0);
+    let unsigned = |value: i32| u32::try_from(value).unwrap_or(0);
+    let client_host = settings.client_port_address.clone().unwrap_or_default();
+    let own = config
+        .members
+        .iter()
+        .find(|member| member.id == config.myid);
+    let ticks = |said: i32, ticks: i32| {
+        if said > 0 {
+            said
+        } else {
+            settings.tick_time.saturating_mul(ticks)
+        }
+    };
+    let members = config.members.iter().map(|member| {
+        let at = |port| HostPort::new(member.host.clone(), port);
+        let addresses = coordinator::Member {
+            quorum: at(member.quorum_port),
+            election: at(member.election_port),
+        };
+        (member.id, addresses)
+    });
+    coordinator::Options {
+        member: config.myid,
+        members: members.collect(),
+        data_dir: config.coordinator_dir.clone(),
+        client_address: HostPort::new(client_host, port(settings.client_port)),
+        tick_time_ms: unsigned(settings.tick_time),
+        init_limit: unsigned(settings.init_limit),
+        sync_limit: unsigned(settings.sync_limit),
+        min_session_timeout_ms: ticks(settings.min_session_timeout, 2),
+        max_session_timeout_ms: ticks(settings.max_session_timeout, 20),
+        max_client_cnxns: usize::try_from(settings.max_client_cnxns).unwrap_or(0),
+        jute_max_buffer: usize::try_from(settings.jute_maxbuffer).unwrap_or(0),
+        four_letter_words: settings.four_letter_words.clone(),
+        super_digest: settings.super_digest.expose().map(str::to_owned),
+        cluster: config
+            .node
+            .cluster_id
+            .clone()
+            .unwrap_or_else(|| "tripod".to_owned()),
+        secret: None,
+        quorum_listen: HostPort::new(quorum_host, own.map_or(2888, |own| own.quorum_port)),
+        snapshot_count: u64::from(unsigned(settings.snap_count)),
+    }
+}
+
+fn coordinator_view(server: &Server) -> CoordinatorView {
+    let (status, raft) = (server.status(), server.raft.status());
+    let syncs = server.raft.sync_us();
+    CoordinatorView {
+        serving: status.is_serving,
+        members: status.members,
+        leader: status.leader.map(|leader| leader.0),
+        id: status.member.0,
+        term: raft.term,
+        last_log_index: raft.last_log_index.unwrap_or(0),
+        applied_index: raft.applied_index.unwrap_or(0),
+        sessions: status.counts.sessions,
+        waiting: raft.waiting,
+        syncs: SyncFigures {
+            count: syncs.count(),
+            sum_us: syncs.sum_us(),
+            max_us: syncs.max_us(),
+        },
+    }
 }
 
 /// What the world waits for on standard output when a broker can be used: test libraries search for

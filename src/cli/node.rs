@@ -36,8 +36,9 @@ pub async fn run(
     http: HttpPolicy,
     banner: Option<String>,
 ) -> Result<(), String> {
+    // The signal only ends the waiting: the halves stop in order, each by its own means.
     let shutdown = Shutdown::new();
-    let tasks = Tasks::new(shutdown.clone());
+    let tasks = Tasks::new(Shutdown::new());
     let at_once = Shutdown::new();
     let signals = listen_for_signals(&shutdown, &at_once)?;
     let limit = configs
@@ -45,7 +46,7 @@ pub async fn run(
         .map(|config| config.node.stop_timeout_ms)
         .max()
         .unwrap_or(0);
-    let world = World::real(tasks.child());
+    let world = World::real(tasks.clone());
     let nodes: Vec<Halves> = configs
         .into_iter()
         .map(|config| Halves::new(Arc::new(config)))

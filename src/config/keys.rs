@@ -212,6 +212,10 @@ settings! {
         "The four-letter words that are answered; * is all";
     admin_enable_server: bool = "admin.enableServer", Some("true"), Any, Medium, ReadOnly,
         "Whether /commands is served over HTTP";
+    quorum_listen_on_all_ips: bool = "quorumListenOnAllIPs", Some("false"), Any, Low, ReadOnly,
+        "Listen for the other members on every interface, not only on the address of the own server line";
+    snap_count: i32 = "snapCount", Some("100000"), AtLeast(2), Low, ReadOnly,
+        "Entries in the log between two snapshots";
     super_digest: Password = "DigestAuthenticationProvider.superDigest", None, Any, Low, ReadOnly,
         "The super user, as super:hash";
     jute_maxbuffer: i32 = "jute.maxbuffer", Some("1048575"), AtLeast(1024), Medium, ReadOnly,

@@ -19,16 +19,11 @@ const WITHOUT_EFFECT: &[(&str, &str)] = &[
         "autopurge.*",
         "old snapshots are removed without being asked",
     ),
-    ("snapCount", "snapshots are taken as the state grows"),
     ("preAllocSize", "the log is not preallocated"),
     ("electionAlg", "members elect by Raft"),
     ("peerType", "every member votes"),
     ("group.*", "every member has one vote"),
     ("weight.*", "every member has one vote"),
-    (
-        "quorumListenOnAllIPs",
-        "the peer port listens on every interface",
-    ),
     (
         "cnxTimeout",
         "connections between members have limits of their own",

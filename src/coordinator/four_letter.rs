@@ -80,6 +80,12 @@ pub fn is_known(name: &str) -> bool {
     name == "*" || WORDS.iter().any(|word| word.name == name)
 }
 
+/// The text of a word for HTTP, which has a switch of its own instead of the list.
+pub fn text(server: &Server, name: &str) -> Option<String> {
+    let word = WORDS.iter().find(|word| word.name == name)?;
+    Some((word.answer)(server))
+}
+
 /// The whole answer.
 pub fn answer(server: &Server, word: &Word) -> String {
     let allowed = &server.options.four_letter_words;

@@ -23,7 +23,9 @@ pub fn page(sources: &Sources) -> String {
         }
         offsets(&mut page, &status);
         groups(&mut page, &status);
-        syncs(&mut page, "log", &status.log_syncs);
+        if let Some(figures) = &status.log_syncs {
+            syncs(&mut page, "log", figures);
+        }
     }
     if let Some(coordinator) = &sources.coordinator {
         raft(&mut page, &coordinator());
@@ -444,19 +446,14 @@ fn raft(page: &mut Page, view: &CoordinatorView) {
             view.last_log_index,
         ),
         (
-            "committed_index",
-            "The last entry on a quorum",
-            view.committed_index,
-        ),
-        (
             "applied_index",
             "The last entry in the tree",
             view.applied_index,
         ),
         (
             "apply_lag",
-            "Entries that are committed and not applied",
-            view.committed_index.saturating_sub(view.applied_index),
+            "Entries in the log that are not applied here",
+            view.last_log_index.saturating_sub(view.applied_index),
         ),
         ("members", "Members of the ensemble", view.members as u64),
     ];
@@ -586,7 +583,7 @@ mod tests {
             coordinator: Some(Arc::new(|| CoordinatorView {
                 leader: Some(1),
                 id: 1,
-                committed_index: 7,
+                last_log_index: 7,
                 applied_index: 5,
                 ..CoordinatorView::default()
             })),

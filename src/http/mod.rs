@@ -54,10 +54,10 @@ pub struct CoordinatorView {
     pub term: u64,
     /// The last entry in its log.
     pub last_log_index: u64,
-    /// The last entry known to be on a quorum.
-    pub committed_index: u64,
     /// The last entry applied to the tree.
     pub applied_index: u64,
+    /// Requests of clients here that wait for their outcome.
+    pub waiting: usize,
     /// Sessions of the ensemble.
     pub sessions: usize,
     /// Syncs of its log.
