@@ -14,11 +14,12 @@ use bytes::Bytes;
 use kafka_protocol::error::ResponseError;
 use tokio::sync::{Notify, oneshot};
 use tracing::{info, warn};
+use uuid::Uuid;
 
 use crate::broker::group::classic::{self, Answer, Effect, Event, Group, Limits, Now, Waiter};
 use crate::broker::group::offsets::Offsets;
 use crate::broker::group::record::{Key, TooLong};
-use crate::broker::image::ImageCell;
+use crate::broker::image::{Image, ImageCell};
 use crate::broker::partition::{Appended, Origin, Partition};
 use crate::broker::replicas::Replicas;
 use crate::common::clock::Clock;
@@ -277,16 +278,6 @@ impl Groups {
         }
     }
 
-    /// A topic was deleted: what was committed for it goes, too.
-    pub async fn topic_deleted(&self, topic: &str) {
-        for cell in self.0.cells() {
-            let gone = cell.lock().offsets.of_topics(|name| name == topic);
-            if let Err(error) = self.0.remove_offsets(&cell, gone).await {
-                warn!(group = ?cell.id, ?error, "offsets of a deleted topic stay in the log");
-            }
-        }
-    }
-
     /// Every group here, for metrics.
     pub fn status(&self) -> Vec<GroupStatus> {
         let one = |cell: &Arc<Cell>| {
@@ -540,6 +531,8 @@ impl Shared {
         let stopped = self.tasks.shutdown().clone();
         let check_ms = self.options.offsets_retention_check_interval_ms.max(1);
         let mut next_check = self.clock.monotonic_ms().saturating_add(check_ms);
+        let mut images = self.image.changes();
+        let mut doomed = Doomed::default();
         while !stopped.is_stopping() {
             let next = self.fire();
             let now = self.clock.monotonic_ms();
@@ -553,6 +546,13 @@ impl Shared {
             tokio::select! {
                 () = stopped.stopped() => {}
                 () = self.earlier.notified() => {}
+                changed = images.changed() => {
+                    if changed.is_ok() {
+                        for topic in doomed.gone(&self.image.load()) {
+                            self.forget_topic(&topic).await;
+                        }
+                    }
+                }
                 () = tokio::time::sleep(pause) => {}
             }
         }
@@ -576,6 +576,16 @@ impl Shared {
                 Ok(()) if count > 0 => info!(group = ?cell.id, count, "committed offsets lapsed"),
                 Ok(()) => {}
                 Err(error) => warn!(group = ?cell.id, ?error, "expiry cannot be written down"),
+            }
+        }
+    }
+
+    /// A topic was deleted: what was committed for it goes, too.
+    async fn forget_topic(self: &Arc<Self>, topic: &str) {
+        for cell in self.cells() {
+            let gone = cell.lock().offsets.of_topics(|name| name == topic);
+            if let Err(error) = self.remove_offsets(&cell, gone).await {
+                warn!(group = ?cell.id, ?error, "offsets of a deleted topic stay in the log");
             }
         }
     }
@@ -632,6 +642,32 @@ impl Shared {
 
     fn next_waiter(&self) -> Waiter {
         self.waiters.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+/// Topics that wait for their deletion, by the id that they had. Only a topic that was marked for deletion
+/// counts as deleted when it is missed: an image may lack one for other reasons.
+#[derive(Debug, Default)]
+struct Doomed(BTreeMap<Arc<str>, Uuid>);
+
+impl Doomed {
+    /// Names of the topics that are gone now.
+    fn gone(&mut self, image: &Image) -> Vec<Arc<str>> {
+        let id = |name: &Arc<str>| image.topic(name).map(|topic| topic.id);
+        let mut gone = Vec::new();
+        self.0.retain(|name, doomed| {
+            let stays = id(name) == Some(*doomed);
+            if !stays {
+                gone.push(name.clone());
+            }
+            stays
+        });
+        for name in &image.deleting {
+            if let Some(id) = id(name) {
+                self.0.insert(name.clone(), id);
+            }
+        }
+        gone
     }
 }
 

@@ -9,4 +9,7 @@ pub mod coordinator;
 pub mod offsets;
 pub mod record;
 
+#[cfg(test)]
+mod tests;
+
 pub use coordinator::{GroupStatus, Groups, Options};

@@ -219,6 +219,32 @@ fn groups_live_where_kafka_puts_them() {
     assert_eq!(partition_for("", 50), 0);
 }
 
+#[test]
+fn a_topic_is_gone_when_it_was_to_be_deleted_and_is_missed() {
+    let mut doomed = Doomed::default();
+    let whole = image(0);
+    assert_eq!(doomed.gone(&whole), vec![]);
+    assert_eq!(
+        doomed.gone(&Image::default()),
+        vec![],
+        "nobody asked for it"
+    );
+    let mut marked = whole.clone();
+    marked.deleting.insert("t".into());
+    assert_eq!(doomed.gone(&marked), vec![]);
+    assert_eq!(doomed.gone(&marked), vec![]);
+    let mut again = whole.clone();
+    let mut other = TopicImage::clone(&whole.topics["t"]);
+    other.id = Uuid::from_u128(1);
+    again.topics.insert("t".into(), Arc::new(other));
+    assert_eq!(
+        doomed.gone(&again),
+        vec![Arc::from("t")],
+        "another one of that name"
+    );
+    assert_eq!(doomed.gone(&Image::default()), vec![]);
+}
+
 #[tokio::test]
 async fn a_group_and_its_offsets_survive_a_restart() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -454,7 +480,7 @@ async fn offsets_are_deleted_unless_members_read_the_topic() {
     assert_eq!(left, Ok(BTreeMap::from([(tp(0), at(1))])));
     let unknown = fixture.groups.delete_offsets("none", vec![tp(0)]).await;
     assert_eq!(unknown, Err(ResponseError::GroupIdNotFound));
-    fixture.groups.topic_deleted("t").await;
+    fixture.groups.0.forget_topic("t").await;
     assert_eq!(fixture.groups.fetch_offsets("g", None), Ok(BTreeMap::new()));
     fixture.close();
 }
