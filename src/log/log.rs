@@ -435,6 +435,16 @@ impl Log {
         Ok(())
     }
 
+    /// Writes the file for good: after a truncation its old entries may not come back.
+    fn sync_epochs(&self, epochs: &mut Epochs) -> Result<(), LogError> {
+        let path = self.dir.join(leader_epoch::FILE);
+        self.disk
+            .replace(&path, epochs.list.encode().as_bytes())
+            .at(&path, "writing epochs")?;
+        epochs.unsynced = false;
+        Ok(())
+    }
+
     fn write_small(&self, path: &Path, bytes: &[u8]) -> std::io::Result<()> {
         let temporary = path.with_extension("tmp");
         let file = self.disk.open(&temporary, Open::Create)?;
@@ -509,8 +519,43 @@ impl Log {
         &self,
         timestamp: i64,
     ) -> Result<Option<TimestampOffset>, ReadError> {
-        let start = self.log_start_offset();
-        for segment in self.segments().iter() {
+        self.first_from(&self.segments(), self.log_start_offset(), timestamp)
+    }
+
+    /// The first record with the largest timestamp (ListOffsets -3).
+    pub fn max_timestamp(&self) -> Result<Option<TimestampOffset>, ReadError> {
+        let segments = self.segments();
+        let max = segments.iter().map(|segment| segment.max_timestamp()).max();
+        let Some(max) = max.filter(|max| *max >= 0) else {
+            return Ok(None);
+        };
+        if let Some(found) = self.offset_for_timestamp(max)? {
+            return Ok(Some(found));
+        }
+        // That record was deleted from the front of its segment: look at what is left.
+        let (start, end) = (self.log_start_offset(), self.log_end_offset());
+        let mut best: Option<TimestampOffset> = None;
+        let mut from = start;
+        let mut least = 0;
+        while from < end {
+            let Some(found) = self.first_from(&segments, from, least)? else {
+                break;
+            };
+            from = found.offset + 1;
+            least = found.timestamp.saturating_add(1);
+            best = Some(found);
+        }
+        Ok(best)
+    }
+
+    /// The first record at `from` or behind whose timestamp is `timestamp` or later.
+    fn first_from(
+        &self,
+        segments: &[Arc<Segment>],
+        start: Offset,
+        timestamp: i64,
+    ) -> Result<Option<TimestampOffset>, ReadError> {
+        for segment in segments {
             if segment.max_timestamp() < timestamp {
                 continue;
             }
@@ -524,16 +569,6 @@ impl Log {
             }
         }
         Ok(None)
-    }
-
-    /// The first record with the largest timestamp (ListOffsets -3).
-    pub fn max_timestamp(&self) -> Result<Option<TimestampOffset>, ReadError> {
-        let segments = self.segments();
-        let max = segments.iter().map(|segment| segment.max_timestamp()).max();
-        match max {
-            Some(max) if max >= 0 => self.offset_for_timestamp(max),
-            _ => Ok(None),
-        }
     }
 
     /// The first record of a batch at `from` or behind with a timestamp of `timestamp` or later.

@@ -98,7 +98,11 @@ pub(super) fn recover(
     }
     let epochs = recovery.epochs(&segments, log_start_offset, log_end_offset)?;
     let producers = recovery.producers(&found, &segments, log_start_offset, log_end_offset)?;
-    // Recovery has read everything, but it has synced nothing.
+    if !start.clean {
+        // What was removed must stay away, before anything new is written beside it.
+        disk.sync_dir(dir).at(dir, "syncing")?;
+    }
+    // Recovery has read everything, but it has not synced it.
     let recovery_point = if start.clean {
         log_end_offset
     } else {
@@ -187,7 +191,9 @@ impl Recovery<'_> {
             let size = segment.size();
             // The end of the log may be cut even after a clean stop; what was synced may not.
             let end = self.read_again(&segment, next, suspect || next.is_none())?;
-            let cut = segment.size() < size;
+            // A power cut may take the unsynced end of a rolled segment and leave its successor.
+            let hole = suspect && !self.options.compact && next.is_some_and(|next| end < next);
+            let cut = segment.size() < size || hole;
             if next.is_some() && !cut {
                 segment.become_inactive()?;
             }

@@ -418,9 +418,13 @@ impl Segment {
         Ok(())
     }
 
-    /// Cuts the data file at a batch's beginning.
+    /// Cuts the data file at a batch's beginning. Synced: else a power cut could bring the old tail
+    /// back behind what is written next, and it would read as part of the log.
     pub(super) fn cut(&self, position: u64) -> Result<(), LogError> {
-        self.file.truncate(position).at(&self.path(), "cutting")?;
+        let truncated = self.file.truncate(position);
+        truncated
+            .and_then(|()| self.file.sync())
+            .at(&self.path(), "cutting")?;
         self.size.store(position, Ordering::Release);
         Ok(())
     }

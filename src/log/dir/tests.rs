@@ -1,1 +1,227 @@
-//! placeholder
+use super::*;
+use crate::common::disk::sim::SimDisk;
+use crate::common::ids::LeaderEpoch;
+use crate::kafka::batch::Compression;
+use crate::kafka::record::BatchBuilder;
+use crate::log::Origin;
+
+const NOW: i64 = 1_700_000_000_000;
+
+struct World {
+    disk: SimDisk,
+    clock: Clock,
+}
+
+fn identity(broker_id: i32) -> Identity {
+    Identity {
+        broker_id: BrokerId(broker_id),
+        cluster_id: "oLG0M4tcQ0u5Wn6KEHbvZg".into(),
+    }
+}
+
+impl World {
+    fn new() -> World {
+        let clock = Clock::manual(NOW);
+        let disk = SimDisk::new(Rng::from_seed(1), clock.clone());
+        disk.create_dir_all(Path::new("/")).expect("made");
+        World { disk, clock }
+    }
+
+    fn open_as(&self, dirs: &[&str], identity: Identity) -> Result<Dirs, DirError> {
+        let dirs: Vec<PathBuf> = dirs.iter().map(PathBuf::from).collect();
+        let options = |_: &str| options();
+        let disk = Arc::new(self.disk.clone());
+        Dirs::open(disk, &dirs, identity, &options, self.clock.clone())
+    }
+
+    fn open(&self, dirs: &[&str]) -> Dirs {
+        self.open_as(dirs, identity(2)).expect("opens")
+    }
+
+    fn text(&self, path: &str) -> String {
+        let bytes = self.disk.read(Path::new(path), 1 << 20).expect("reads");
+        String::from_utf8(bytes).expect("text")
+    }
+}
+
+fn options() -> Options {
+    Options {
+        segment_index_bytes: 4_096,
+        ..Options::default()
+    }
+}
+
+fn put(log: &Log) {
+    let mut builder = BatchBuilder::new(Compression::None);
+    builder.append(NOW, None, Some(b"value"), &[]);
+    let bytes = builder.build().expect("small").bytes().clone();
+    log.append_as_leader(bytes, LeaderEpoch(0), Origin::Client)
+        .expect("appends");
+}
+
+fn id(topic: &str, partition: i32) -> TopicPartition {
+    TopicPartition::new(topic, partition)
+}
+
+#[test]
+fn logs_survive_clean_and_unclean_stops() {
+    let world = World::new();
+    let topic_id = uuid::Uuid::from_u128(7);
+    let dirs = world.open(&["/a", "/b"]);
+    for partition in 0..4 {
+        let log = dirs
+            .create(&id("t", partition), Some(topic_id), options())
+            .expect("made");
+        put(&log);
+    }
+    assert!(matches!(
+        dirs.create(&id("t", 0), None, options()),
+        Err(DirError::Exists(_))
+    ));
+    assert!(matches!(
+        dirs.create(&id("../t", 0), None, options()),
+        Err(DirError::TopicName(_))
+    ));
+    assert!(world.disk.is_dir(Path::new("/a/t-0")) && world.disk.is_dir(Path::new("/b/t-1")));
+    dirs.close(&|_| Some(Offset(1))).expect("closes");
+    drop(dirs);
+    assert!(world.disk.exists(Path::new("/a/.kafka_cleanshutdown")));
+    assert_eq!(
+        world.text("/a/recovery-point-offset-checkpoint"),
+        "0\n2\nt 0 1\nt 2 1\n"
+    );
+    assert_eq!(world.text("/b/log-start-offset-checkpoint"), "0\n0\n");
+    assert_eq!(world.text("/a/cleaner-offset-checkpoint"), "");
+    assert_eq!(
+        world.text("/a/t-0/partition.metadata"),
+        "version: 0\ntopic_id: AAAAAAAAAAAAAAAAAAAABw"
+    );
+    for _ in 0..2 {
+        let dirs = world.open(&["/a", "/b"]);
+        assert!(!world.disk.exists(Path::new("/a/.kafka_cleanshutdown")));
+        assert_eq!(dirs.logs().len(), 4);
+        assert_eq!(dirs.high_watermark(&id("t", 3)), Some(Offset(1)));
+        assert_eq!(dirs.topic_id(&id("t", 3)), Some(topic_id));
+        let log = dirs.get(&id("t", 3)).expect("there");
+        assert_eq!(log.log_end_offset(), Offset(1));
+        drop(dirs);
+        world.disk.kill();
+    }
+}
+
+#[test]
+fn anothers_directory_is_refused_and_nothing_is_written() {
+    let world = World::new();
+    world.open(&["/a"]).close(&|_| None).expect("closes");
+    let listing = |dir: &str| world.disk.list(Path::new(dir)).unwrap_or_default();
+    let before = listing("/a");
+    let error = world
+        .open_as(&["/new", "/a"], identity(1))
+        .expect_err("foreign");
+    let text = error.to_string();
+    assert!(
+        text.contains("broker 2") && text.contains("broker 1"),
+        "{text}"
+    );
+    assert_eq!(listing("/a"), before);
+    assert!(!world.disk.exists(Path::new("/new")));
+    assert_eq!(
+        Dirs::identity(&world.disk, &["/new".into(), "/a".into()]).expect("reads"),
+        Some(identity(2))
+    );
+    let dirs = world.open(&["/a"]);
+    let error = world.open_as(&["/a"], identity(2)).expect_err("locked");
+    assert!(matches!(error, DirError::Locked { .. }), "{error}");
+    drop(dirs);
+}
+
+#[test]
+fn a_deleted_log_is_renamed_now_and_removed_later() {
+    let world = World::new();
+    let dirs = world.open(&["/a"]);
+    let log = dirs.create(&id("t", 0), None, options()).expect("made");
+    put(&log);
+    let region = log
+        .read(Offset(0), 100, Offset(1), true)
+        .expect("reads")
+        .expect("some");
+    dirs.delete(&id("t", 0)).expect("deletes");
+    assert!(dirs.get(&id("t", 0)).is_none());
+    assert!(region.read().is_ok(), "a fetch under way ends well");
+    let waiting: Vec<String> = {
+        let names = world.disk.list(Path::new("/a")).expect("lists");
+        names
+            .iter()
+            .filter_map(|path| Some(path.file_name()?.to_str()?.to_owned()))
+            .filter(|name| name.ends_with("-delete"))
+            .collect()
+    };
+    assert_eq!(waiting.len(), 1);
+    assert!(waiting[0].starts_with("t-0.") && waiting[0].len() == "t-0.".len() + 32 + 7);
+    let again = dirs
+        .create(&id("t", 0), None, options())
+        .expect("made again");
+    assert_eq!(again.log_end_offset(), Offset(0));
+    world.clock.advance_ms(60_000);
+    dirs.maintain();
+    assert!(!world.disk.exists(&Path::new("/a").join(&waiting[0])));
+}
+
+#[test]
+fn a_bad_directory_fails_alone_and_garbage_checkpoints_are_done_without() {
+    let world = World::new();
+    let dirs = world.open(&["/a", "/b"]);
+    for partition in 0..2 {
+        put(&dirs
+            .create(&id("t", partition), None, options())
+            .expect("made"));
+    }
+    dirs.close(&|_| Some(Offset(1))).expect("closes");
+    drop(dirs);
+    world
+        .disk
+        .replace(Path::new("/a/t-0/00000000000000000000.log.swap"), b"x")
+        .expect("put");
+    for name in [
+        "recovery-point-offset-checkpoint",
+        "replication-offset-checkpoint",
+    ] {
+        let path = Path::new("/b").join(name);
+        world.disk.replace(&path, &[0xff, 0, 7]).expect("put");
+    }
+    let dirs = world.open(&["/a", "/b"]);
+    assert_eq!(dirs.failed().len(), 1);
+    assert!(dirs.get(&id("t", 0)).is_none());
+    assert_eq!(
+        dirs.get(&id("t", 1)).expect("there").log_end_offset(),
+        Offset(1)
+    );
+    assert_eq!(dirs.high_watermark(&id("t", 1)), None);
+    drop(dirs);
+    world
+        .disk
+        .replace(Path::new("/b/meta.properties"), b"version=7\n")
+        .expect("put");
+    let error = world
+        .open_as(&["/a", "/b"], identity(2))
+        .expect_err("malformed");
+    assert!(error.to_string().contains("meta.properties"), "{error}");
+}
+
+#[test]
+fn only_partition_names_are_taken_for_partitions() {
+    for (name, parsed) in [
+        ("t-0", Some(id("t", 0))),
+        ("a-b-12", Some(id("a-b", 12))),
+        ("t-00", None),
+        ("t-+1", None),
+        ("t--1", Some(id("t-", 1))),
+        ("t", None),
+        ("-0", None),
+        ("..-0", None),
+        ("lost+found", None),
+        ("t-0.0123-future", None),
+    ] {
+        assert_eq!(partition_of(name), parsed, "{name}");
+    }
+}

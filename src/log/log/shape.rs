@@ -10,7 +10,6 @@ use super::{Log, Writer, locked};
 use crate::common::ids::Offset;
 use crate::log::error::{IoContext, LogError};
 use crate::log::index_file::segment_path;
-use crate::log::leader_epoch;
 use crate::log::options::Options;
 use crate::log::producer_state::{ProducerState, SNAPSHOT_SUFFIX};
 use crate::log::recovery::replay;
@@ -109,14 +108,9 @@ impl Log {
             }
             segment.sync(next.is_some())?;
         }
-        let path = self.dir.join(leader_epoch::FILE);
         let mut epochs = locked(&self.epochs);
         if epochs.unsynced {
-            let text = epochs.list.encode();
-            self.disk
-                .replace(&path, text.as_bytes())
-                .at(&path, "writing epochs")?;
-            epochs.unsynced = false;
+            self.sync_epochs(&mut epochs)?;
         }
         drop(epochs);
         self.disk.sync_dir(&self.dir).at(&self.dir, "syncing")
@@ -151,9 +145,10 @@ impl Log {
         {
             let mut epochs = locked(&self.epochs);
             if epochs.list.truncate_end(offset) {
-                self.write_epochs(&mut epochs)?;
+                self.sync_epochs(&mut epochs)?;
             }
         }
+        self.disk.sync_dir(&self.dir).at(&self.dir, "syncing")?;
         self.reload_producers(&mut writer, offset)
     }
 
@@ -234,7 +229,7 @@ impl Log {
         self.recovery_point.store(offset.0, Ordering::Release);
         let mut epochs = locked(&self.epochs);
         epochs.list.clear();
-        self.write_epochs(&mut epochs)
+        self.sync_epochs(&mut epochs)
     }
 
     fn bad_offset(&self, offset: Offset) -> LogError {

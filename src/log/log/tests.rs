@@ -9,6 +9,7 @@ use crate::common::disk::real::RealDisk;
 use crate::common::ids::{ProducerEpoch, ProducerId};
 use crate::kafka::batch::Compression;
 use crate::kafka::record::{BatchBuilder, Record};
+use crate::log::options::TimestampType;
 
 const CLEAN: Start = Start {
     recovery_point: Offset(0),
@@ -506,3 +507,340 @@ fn recovery_cuts_at_a_flipped_bit_and_a_second_one_changes_nothing() {
         assert!(files(&world) == first, "the second recovery changed files");
     }
 }
+
+fn appended(log: &Log, bytes: Bytes) -> Result<Appended, AppendError> {
+    log.append_as_leader(bytes, EPOCH, Origin::Client)
+}
+
+/// A good batch with one change to its header; length and checksum are right again.
+fn changed(change: impl FnOnce(&mut BatchHeader)) -> Bytes {
+    let good = Batch::parse(&batch(&["a", "b"], NOW)).expect("whole");
+    let mut header = *good.header();
+    change(&mut header);
+    let batch = Batch::assemble(header, &good.payload()).expect("small");
+    batch.bytes().clone()
+}
+
+#[test]
+fn what_is_not_a_producers_batch_is_refused_and_leaves_nothing() {
+    let world = World::new();
+    let options = Options {
+        max_message_bytes: 1_000,
+        ..small()
+    };
+    let log = world.open(options, CLEAN);
+    let good = batch(&["a", "b"], NOW);
+    let with_byte = |at: usize, value: u8| {
+        let mut bytes = good.to_vec();
+        bytes[at] = value;
+        Bytes::from(bytes)
+    };
+    let twice = [&good[..], &good[..]].concat();
+    let big = "x".repeat(1_000);
+    type Refused = fn(&AppendError) -> bool;
+    let corrupt: Refused = |error| matches!(error, AppendError::Corrupt(_));
+    let invalid: Refused = |error| matches!(error, AppendError::InvalidRecord { .. });
+    let table: Vec<(&str, Bytes, Refused)> = vec![
+        ("empty", Bytes::new(), corrupt),
+        ("cut", good.slice(..good.len() - 1), corrupt),
+        ("two batches", twice.into(), invalid),
+        ("magic 1", with_byte(16, 1), corrupt),
+        ("checksum", with_byte(70, 0xee), corrupt),
+        ("base offset", with_byte(7, 1), invalid),
+        ("count", changed(|h| h.record_count = 3), invalid),
+        (
+            "no records",
+            changed(|h| {
+                h.record_count = 0;
+                h.last_offset_delta = 0
+            }),
+            invalid,
+        ),
+        ("control", changed(|h| h.attributes |= 0x20), invalid),
+        ("transactional", changed(|h| h.attributes |= 0x10), |e| {
+            matches!(e, AppendError::Transactional)
+        }),
+        ("codec 5", changed(|h| h.attributes |= 5), |e| {
+            matches!(e, AppendError::UnsupportedCompression(5))
+        }),
+        ("append time", changed(|h| h.attributes |= 8), |e| {
+            matches!(e, AppendError::InvalidTimestamp { .. })
+        }),
+        (
+            "producer without sequence",
+            changed(|h| h.producer_id = ProducerId(1)),
+            invalid,
+        ),
+        ("too large", batch(&[&big], NOW), |e| {
+            matches!(e, AppendError::TooLarge { limit: 1_000, .. })
+        }),
+    ];
+    for (name, bytes, wanted) in table {
+        let error = appended(&log, bytes).expect_err(name);
+        assert!(wanted(&error), "{name}: {error}");
+    }
+    log.set_options(Options {
+        segment_bytes: 1_000,
+        max_message_bytes: 5_000,
+        ..small()
+    });
+    assert!(matches!(
+        appended(&log, batch(&[&big], NOW)),
+        Err(AppendError::TooLargeForSegment { .. })
+    ));
+    assert_eq!(log.log_end_offset(), Offset(0));
+    assert_eq!(log.status().size_bytes, 0);
+}
+
+#[test]
+fn settings_may_ask_for_keys_times_and_codecs() {
+    let world = World::new();
+    let log = world.open(
+        Options {
+            compact: true,
+            ..small()
+        },
+        CLEAN,
+    );
+    assert!(matches!(
+        appended(&log, batch(&["no key"], NOW)),
+        Err(AppendError::InvalidRecord {
+            record: Some(0),
+            ..
+        })
+    ));
+    log.set_options(Options {
+        timestamp_difference_max_ms: 1_000,
+        ..small()
+    });
+    appended(&log, batch(&["a"], NOW - 1_000)).expect("in range");
+    assert!(matches!(
+        appended(&log, batch(&["a", "b"], NOW + 1_000)),
+        Err(AppendError::InvalidTimestamp {
+            record: Some(1),
+            ..
+        })
+    ));
+    log.set_options(Options {
+        timestamp_type: TimestampType::LogAppendTime,
+        ..small()
+    });
+    world.clock.advance_ms(77);
+    let stamped = appended(&log, batch(&["c", "d"], 5)).expect("any time is fine");
+    assert_eq!(stamped.log_append_time_ms, NOW + 77);
+    log.set_options(Options {
+        compression: Some(Compression::Zstd),
+        ..small()
+    });
+    appended(&log, batch(&["e"], NOW)).expect("appends");
+    let all = read_all(&log, Offset(0));
+    assert_eq!(values(&all), ["a", "c", "d", "e"]);
+    assert_eq!([all[1].timestamp, all[2].timestamp], [NOW + 77; 2]);
+    let last = log
+        .read(Offset(3), 1, Offset(9), true)
+        .expect("reads")
+        .expect("some");
+    let last = Batch::parse(&last.read().expect("bytes")).expect("whole");
+    assert_eq!(last.header().compression(), Some(Compression::Zstd));
+    let found = log
+        .offset_for_timestamp(NOW + 77)
+        .expect("reads")
+        .expect("some");
+    assert_eq!((found.offset, found.timestamp), (Offset(1), NOW + 77));
+}
+
+#[test]
+fn reads_are_bounded_by_bytes_and_by_offset() {
+    let world = World::new();
+    let log = world.open(small(), CLEAN);
+    for i in 0..60 {
+        put(&log, &["some value", "another"], NOW + i);
+    }
+    let size = log
+        .read(Offset(0), 1, Offset(120), true)
+        .expect("reads")
+        .expect("one")
+        .len;
+    let len = |offset, bytes, upper, min_one| {
+        let region = log
+            .read(Offset(offset), bytes, Offset(upper), min_one)
+            .expect("reads");
+        region.map_or(0, |region| region.len / size)
+    };
+    assert_eq!(len(0, size - 1, 120, false), 0);
+    assert_eq!(len(0, size * 3 + 1, 120, false), 3);
+    assert_eq!(len(0, size * 5, 120, false), 5);
+    assert_eq!(
+        len(7, size * 50, 120, false),
+        2_000 / size - 3,
+        "to the end of the segment"
+    );
+    for upper in 0..30 {
+        assert_eq!(len(0, 1 << 20, upper, true), upper as usize / 2, "{upper}");
+        assert_eq!(
+            len(4, 1 << 20, upper, true),
+            (upper as usize / 2).saturating_sub(2),
+            "{upper}"
+        );
+    }
+    assert_eq!(len(120, 1 << 20, 120, true), 0);
+    for offset in [-1, 121] {
+        assert!(matches!(
+            log.read(Offset(offset), 1, Offset(120), true),
+            Err(ReadError::OutOfRange {
+                log_end_offset: Offset(120),
+                ..
+            })
+        ));
+    }
+}
+
+#[test]
+fn segments_roll_by_time_and_go_by_retention() {
+    let world = World::new();
+    let options = Options {
+        segment_ms: 100,
+        file_delete_delay_ms: 500,
+        ..small()
+    };
+    let log = world.open(options.clone(), CLEAN);
+    put(&log, &["a"], NOW);
+    put(&log, &["b"], NOW + 100);
+    assert_eq!(log.status().segments, 1);
+    put(&log, &["c"], NOW + 101);
+    put(&log, &["d"], NOW + 300);
+    assert_eq!(log.status().segments, 3);
+    assert!(world.path().join("00000000000000000002.snapshot").exists());
+    log.set_options(Options {
+        retention_ms: 1_000,
+        ..options.clone()
+    });
+    assert_eq!(
+        log.apply_retention(NOW + 1_102, Offset(1)).expect("works"),
+        0,
+        "high watermark"
+    );
+    assert_eq!(
+        log.apply_retention(NOW + 1_101, Offset(4)).expect("works"),
+        1
+    );
+    assert_eq!(log.log_start_offset(), Offset(2));
+    let gone = world.path().join("00000000000000000000.log.deleted");
+    assert!(gone.exists());
+    world.clock.advance_ms(499);
+    log.maintain().expect("works");
+    assert!(gone.exists());
+    world.clock.advance_ms(1);
+    log.maintain().expect("works");
+    assert!(!gone.exists());
+    // All are old: a new segment takes over.
+    assert_eq!(
+        log.apply_retention(NOW + 9_999, Offset(4)).expect("works"),
+        2
+    );
+    assert_eq!(
+        (log.log_start_offset(), log.log_end_offset()),
+        (Offset(4), Offset(4))
+    );
+    assert_eq!(log.status().segments, 1);
+    assert_eq!(put(&log, &["e"], NOW).first_offset, Offset(4));
+    drop(log);
+    let start = Start {
+        log_start_offset: Offset(4),
+        ..CRASHED
+    };
+    let log = world.open(options, start);
+    assert_eq!(values(&read_all(&log, Offset(4))), ["e"]);
+    assert_eq!(log.epoch_for_offset(Offset(4)), Some(EPOCH));
+}
+
+#[test]
+fn records_are_deleted_from_the_front_and_cut_from_the_end() {
+    let world = World::new();
+    let log = world.open(small(), CLEAN);
+    for i in 0..60 {
+        put(&log, &["some value", "another"], NOW + i);
+    }
+    assert!(log.delete_records_before(Offset(50), Offset(49)).is_err());
+    assert_eq!(
+        log.delete_records_before(Offset(51), Offset(60))
+            .expect("works"),
+        Offset(51)
+    );
+    assert_eq!(
+        log.delete_records_before(Offset(20), Offset(60))
+            .expect("works"),
+        Offset(51)
+    );
+    assert!(matches!(
+        log.read(Offset(50), 1, Offset(120), true),
+        Err(ReadError::OutOfRange { .. })
+    ));
+    assert_eq!(read_all(&log, Offset(51)).len(), 69);
+    assert_eq!(
+        log.offset_for_timestamp(NOW)
+            .expect("reads")
+            .map(|f| f.offset),
+        Some(Offset(51))
+    );
+    assert!(log.apply_retention(NOW, Offset(120)).expect("works") > 0);
+    log.begin_epoch(LeaderEpoch(3)).expect("begins");
+    let newer =
+        |log: &Log| log.append_as_leader(batch(&["x"], NOW), LeaderEpoch(3), Origin::Client);
+    newer(&log).expect("appends");
+    assert_eq!(
+        log.end_offset_for_epoch(LeaderEpoch(2)),
+        (EPOCH, Offset(120))
+    );
+    assert!(matches!(
+        appended(&log, batch(&["x"], NOW)),
+        Err(AppendError::OldEpoch { .. })
+    ));
+    log.truncate_to(Offset(90)).expect("cuts");
+    assert_eq!(log.log_end_offset(), Offset(90));
+    assert_eq!(log.latest_epoch(), Some(EPOCH));
+    assert_eq!(newer(&log).expect("appends").first_offset, Offset(90));
+    assert_eq!(log.epoch_for_offset(Offset(90)), Some(LeaderEpoch(3)));
+    log.truncate_fully_and_start_at(Offset(500))
+        .expect("starts over");
+    assert_eq!(newer(&log).expect("appends").first_offset, Offset(500));
+    drop(log);
+    let log = world.open(small(), CRASHED);
+    assert_eq!(
+        (log.log_start_offset(), log.log_end_offset()),
+        (Offset(500), Offset(501))
+    );
+}
+
+#[test]
+fn a_follower_keeps_offsets_and_epochs() {
+    let (leader, follower) = (World::new(), World::new());
+    let from = leader.open(small(), CLEAN);
+    for i in 0..40 {
+        let bytes = batch(&["some value", "another"], NOW + i);
+        let epoch = LeaderEpoch((i / 7) as i32);
+        from.append_as_leader(bytes, epoch, Origin::Client)
+            .expect("appends");
+    }
+    let to = follower.open(small(), CLEAN);
+    while to.log_end_offset() < from.log_end_offset() {
+        let region = from.read(to.log_end_offset(), 700, from.log_end_offset(), true);
+        let bytes = region.expect("reads").expect("some").read().expect("bytes");
+        to.append_as_follower(bytes.clone()).expect("appends");
+        assert!(matches!(
+            to.append_as_follower(bytes),
+            Err(AppendError::NotNext { .. })
+        ));
+    }
+    assert!(read_all(&from, Offset(0)) == read_all(&to, Offset(0)));
+    for epoch in 0..8 {
+        let epoch = LeaderEpoch(epoch);
+        assert_eq!(
+            from.end_offset_for_epoch(epoch),
+            to.end_offset_for_epoch(epoch)
+        );
+    }
+}
+
+mod crash;
+mod model;
