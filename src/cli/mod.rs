@@ -6,6 +6,7 @@
 pub mod client_props;
 pub mod console_consumer;
 pub mod console_producer;
+pub mod consumer_groups;
 pub mod consumer_perf;
 pub mod daemon;
 pub mod dev;
@@ -138,6 +139,12 @@ pub const COMMANDS: &[Command] = &[
         aliases: &["kafka-consumer-perf-test"],
         about: "Measure how fast records can be read",
         run: consumer_perf::run,
+    },
+    Command {
+        name: "consumer-groups",
+        aliases: &["kafka-consumer-groups"],
+        about: "List and describe consumer groups",
+        run: consumer_groups::run,
     },
     Command {
         name: "leader-election",

@@ -120,6 +120,9 @@ impl Admin {
         let request = DescribeGroupsRequest::default()
             .with_groups(vec![GroupId(StrBytes::from_string(group.to_owned()))]);
         self.retrying("describeConsumerGroups", || async {
+            if self.cluster().known().brokers.is_empty() {
+                self.cluster().metadata(Wanted::Named(&[], false)).await?;
+            }
             let connection = coordinator(self.cluster(), group).await?;
             let version = connection.version::<DescribeGroupsRequest>(5)?;
             let answer = connection.send_as(&request, version).await?;
