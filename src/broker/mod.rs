@@ -203,7 +203,14 @@ async fn start(deps: BrokerDeps) -> Result<Running, StartError> {
     };
     let (feed, replicas) = tokio::join!(feed, replicas);
     let (feed, replicas) = (feed.map_err(failed)?, Arc::new(replicas?));
-    tasks.spawn("image feed", Kind::Essential, feed.run());
+    let stopping = tasks.shutdown().clone();
+    tasks.spawn("image feed", Kind::Essential, async move {
+        // Its events end only with the session, which outlives these tasks.
+        tokio::select! {
+            () = feed.run() => {}
+            () = stopping.stopped() => {}
+        }
+    });
 
     let groups = Arc::new(Groups::new(
         group::Options::from(&config.broker),

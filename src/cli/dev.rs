@@ -127,7 +127,8 @@ fn port(first: u16, node: u16) -> Result<u16, String> {
     }
 }
 
-fn configure(arguments: &Arguments, node: u16, dir: &Path) -> Result<Config, String> {
+/// What a node of such a cluster runs with, unless `--override` says otherwise.
+fn implied(arguments: &Arguments, node: u16, dir: &Path) -> Result<Vec<(String, String)>, String> {
     let three = arguments.nodes > 1;
     let member = |index: u16| -> Result<String, String> {
         let peer = port(arguments.peer_port, index)?;
@@ -191,6 +192,10 @@ fn configure(arguments: &Arguments, node: u16, dir: &Path) -> Result<Config, Str
             implied.push((format!("coordinator.server.{}", index + 1), member(index)?));
         }
     }
+    Ok(implied)
+}
+
+fn configure(arguments: &Arguments, node: u16, dir: &Path) -> Result<Config, String> {
     let flags: Result<Vec<Flag>, String> = arguments
         .overrides
         .iter()
@@ -198,7 +203,7 @@ fn configure(arguments: &Arguments, node: u16, dir: &Path) -> Result<Config, Str
         .collect();
     let sources = Sources {
         flags: flags?,
-        implied,
+        implied: implied(arguments, node, dir)?,
         hostname: serve::hostname(),
         ..Sources::default()
     };

@@ -119,6 +119,10 @@ fn replica_manager(page: &mut Page, status: &BrokerStatus) {
             value,
         );
     }
+    controller(page, status);
+}
+
+fn controller(page: &mut Page, status: &BrokerStatus) {
     let controller = status.is_controller();
     let offline = status
         .partitions
@@ -381,6 +385,11 @@ fn groups(page: &mut Page, status: &BrokerStatus) {
             }
         }
     }
+    group_sums(page, status);
+}
+
+/// The same per topic, and the members.
+fn group_sums(page: &mut Page, status: &BrokerStatus) {
     for lag in [false, true] {
         let (name, help) = if lag {
             (
