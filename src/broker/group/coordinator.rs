@@ -268,11 +268,10 @@ impl Groups {
             return;
         };
         let groups = shard.groups.unwrap_or_default();
-        info!(
-            partition,
-            groups = groups.len(),
-            "resigned as group coordinator"
-        );
+        if !groups.is_empty() {
+            let groups = groups.len();
+            info!(partition, groups, "resigned as group coordinator");
+        }
         for cell in groups.values() {
             self.0.step(cell, &mut cell.lock(), Event::Unload);
         }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::broker::group::classic::{Event, Group, Limits, Now};
 use crate::broker::group::coordinator::{Cell, OFFSETS_TOPIC, Shared};
@@ -173,7 +173,13 @@ pub(super) async fn run(shared: &Arc<Shared>, partition: i32, epoch: LeaderEpoch
                 let skipped = replay.skipped;
                 let cells = replay.finish(shared.limits, shared.now(), partition, epoch);
                 let (groups, ms) = (cells.len(), shared.clock.monotonic_ms() - started);
-                if shared.install(partition, epoch, cells) {
+                if !shared.install(partition, epoch, cells) {
+                    return;
+                }
+                // Fifty lines about nothing would hide the one that matters.
+                if groups == 0 && skipped == 0 {
+                    debug!(partition, %epoch, ms, "coordinates no groups yet");
+                } else {
                     info!(partition, %epoch, groups, skipped, ms, "coordinates groups");
                 }
                 return;
