@@ -216,7 +216,11 @@ fn properties(options: &Options, from_beginning: bool) -> Result<Properties, u8>
         Some(level) => properties.set("isolation.level", level),
         None => properties.set_default("isolation.level", "read_uncommitted"),
     }
-    properties.set_default("client.id", "console-consumer");
+    let client_id = format!(
+        "consumer-{}-1",
+        properties.get("group.id").unwrap_or("null")
+    );
+    properties.set_default("client.id", &client_id);
     Ok(properties)
 }
 

@@ -199,6 +199,7 @@ fn properties(options: &Options) -> Result<Properties, u8> {
     let group =
         last("group").unwrap_or_else(|| format!("perf-consumer-{}", Rng::from_os().below(100_000)));
     properties.set("group.id", &group);
+    properties.set_default("client.id", &format!("consumer-{group}-1"));
     let fetch_size = last("fetch-size").unwrap_or_else(|| "1048576".to_owned());
     properties.set("max.partition.fetch.bytes", &fetch_size);
     let reset = if options.has("from-latest") {
