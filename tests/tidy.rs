@@ -140,7 +140,7 @@ const LONG_FUNCTIONS: &[(&str, &str, &str)] = &[
     ),
     (
         "cli/console_consumer.rs",
-        "formatter",
+        "properties",
         "a list of properties, one after the other",
     ),
 ];
