@@ -37,6 +37,8 @@ const PRODUCER_ID_BLOCK: i64 = 1_000;
 const ATTEMPTS_MAX: usize = 10;
 /// How long a topic that a client needs at once is waited for.
 const AUTO_CREATE_LIMIT: Duration = Duration::from_secs(5);
+/// How long this broker's own partitions may take to follow the image, before the answer goes out.
+const APPLY_PATIENCE: Duration = Duration::from_millis(200);
 /// How long the image may take to show a write of ours.
 const CATCH_UP: Duration = Duration::from_secs(5);
 
@@ -499,8 +501,9 @@ impl Cluster {
             let topic = image.topics.get(name);
             topic.is_some_and(|topic| topic.id == id || topic.id.is_nil())
         };
-        let gone =
-            self.when_led(|image| !going.iter().any(|(name, id)| is_there(image, name, *id)));
+        let gone = self
+            .image
+            .wait_for(|image| !going.iter().any(|(name, id)| is_there(image, name, *id)));
         if tokio::time::timeout_at(deadline, gone).await.is_err() {
             let image = self.image.load();
             for (name, result) in names.iter().zip(&mut results) {
@@ -686,10 +689,11 @@ impl Cluster {
         let _ = tokio::time::timeout(CATCH_UP, self.image.seen(mark)).await;
     }
 
-    /// Waits for an image, and until this broker's partitions are what that image says.
+    /// Waits for an image, and a moment for this broker's partitions to follow it: a client that comes
+    /// back here then need not ask twice. Large changes are not waited for, as in Kafka.
     async fn when_led(&self, wanted: impl FnMut(&Image) -> bool) {
         self.image.wait_for(wanted).await;
-        self.image.applied().await;
+        let _ = tokio::time::timeout(APPLY_PATIENCE, self.image.applied()).await;
     }
 }
 

@@ -203,14 +203,8 @@ async fn start(deps: BrokerDeps) -> Result<Running, StartError> {
     };
     let (feed, replicas) = tokio::join!(feed, replicas);
     let (feed, replicas) = (feed.map_err(failed)?, Arc::new(replicas?));
-    let stopping = tasks.shutdown().clone();
-    tasks.spawn("image feed", Kind::Essential, async move {
-        // Its events end only with the session, which outlives these tasks.
-        tokio::select! {
-            () = feed.run() => {}
-            () = stopping.stopped() => {}
-        }
-    });
+    let feed = feed.run(tasks.shutdown().clone());
+    tasks.spawn("image feed", Kind::Essential, feed);
 
     let groups = Arc::new(Groups::new(
         group::Options::from(&config.broker),

@@ -298,3 +298,79 @@ fn check(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        let pairs = pairs.iter();
+        pairs
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect()
+    }
+
+    #[test]
+    fn lists_grow_and_shrink_and_nothing_else_does() {
+        let topic = Entity::Topic("t".to_owned());
+        let merged = |name: &str, alteration| {
+            let before = settings(&[("retention.ms", "1")]);
+            let alterations = [(name.to_owned(), alteration)].into();
+            merge(&topic, before, &alterations, |_| "delete".to_owned())
+        };
+        let appended = merged(
+            "cleanup.policy",
+            Alteration::Append("compact,delete".into()),
+        );
+        assert_eq!(
+            appended,
+            Ok(settings(&[
+                ("cleanup.policy", "delete,compact"),
+                ("retention.ms", "1")
+            ]))
+        );
+        let subtracted = merged("cleanup.policy", Alteration::Subtract("delete".into()));
+        assert_eq!(
+            subtracted,
+            Ok(settings(&[("cleanup.policy", ""), ("retention.ms", "1")]))
+        );
+        assert_eq!(
+            merged("retention.ms", Alteration::Delete),
+            Ok(settings(&[]))
+        );
+        let refusal = merged("retention.ms", Alteration::Append("2".into())).unwrap_err();
+        assert_eq!(
+            refusal.message.as_deref(),
+            Some("Config value append is not allowed for config key: retention.ms")
+        );
+    }
+
+    #[test]
+    fn brokers_take_only_what_may_change_while_they_run() {
+        let one = Entity::Broker(Some(BrokerId(1)));
+        let all = Entity::Broker(None);
+        let none = settings(&[]);
+        let refused = |entity: &Entity, name: &str, value: &str| {
+            let refusal = check(entity, &none, &settings(&[(name, value)])).err();
+            refusal.and_then(|refusal| refusal.message)
+        };
+        assert_eq!(refused(&all, "log.cleaner.threads", "2"), None);
+        assert_eq!(refused(&one, "message.max.bytes", "1048600"), None);
+        assert_eq!(
+            refused(&one, "num.partitions", "2").as_deref(),
+            Some("Cannot update these configs dynamically: Set(num.partitions)")
+        );
+        let rate = "leader.replication.throttled.rate";
+        assert_eq!(refused(&one, rate, "5"), None);
+        assert!(
+            refused(&all, rate, "5").is_some_and(|text| text.contains("default cluster level"))
+        );
+        assert_eq!(
+            refused(&one, "log.cleaner.threads", "x").as_deref(),
+            Some("Invalid value x for configuration log.cleaner.threads: Not a number of type INT")
+        );
+        // What was there before is not judged again.
+        let before = settings(&[("broker.id", "7")]);
+        assert_eq!(check(&one, &before, &before), Ok(()));
+    }
+}

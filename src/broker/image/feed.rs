@@ -18,6 +18,7 @@ use crate::broker::image::znode::{self, Malformed, Place, TopicZnode};
 use crate::broker::image::{Image, ImageCell, PartitionImage, TopicImage};
 use crate::client::zookeeper::{Error, Event, Events, ZooKeeper};
 use crate::common::ids::{BrokerId, ControllerEpoch, TopicPartition, Zxid, valid_topic_name};
+use crate::common::shutdown::Shutdown;
 use crate::zookeeper::error::ErrorCode;
 use crate::zookeeper::stat::Stat;
 
@@ -72,9 +73,14 @@ impl Feed {
         Ok(feed)
     }
 
-    /// Follows the changes until the session is closed.
-    pub async fn run(mut self) {
-        while let Some(first) = self.events.next().await {
+    /// Follows the changes until the shutdown.
+    pub async fn run(mut self, shutdown: Shutdown) {
+        loop {
+            let first = tokio::select! {
+                first = self.events.next() => first,
+                () = shutdown.stopped() => None,
+            };
+            let Some(first) = first else { return };
             // One transaction tells of many nodes: let the rest of its events arrive.
             tokio::task::yield_now().await;
             let mut all = false;
