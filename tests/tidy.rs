@@ -129,6 +129,11 @@ const LARGE_FILES: &[(&str, usize, &str)] = &[
 const FUNCTION_LINES_MAX: usize = 70;
 const LONG_FUNCTIONS: &[(&str, &str, &str)] = &[
     (
+        "cli/console_consumer.rs",
+        "formatter",
+        "a list of properties, one after the other",
+    ),
+    (
         "cli/consumer_groups.rs",
         "members",
         "the columns of one table",
