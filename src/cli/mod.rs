@@ -24,6 +24,7 @@ pub mod serve;
 pub mod server_scripts;
 pub mod topics;
 mod topics_zookeeper;
+pub mod zk_cli;
 pub mod zk_server;
 
 use std::ffi::OsString;
@@ -108,6 +109,12 @@ pub const COMMANDS: &[Command] = &[
         aliases: &["zk-server"],
         about: "Start, stop and ask a coordinator",
         run: zk_server::run,
+    },
+    Command {
+        name: "zk-cli",
+        aliases: &["zkCli", "zookeeper-shell"],
+        about: "Read, write and watch a coordinator's tree",
+        run: zk_cli::run,
     },
     // Kafka's tools.
     Command {
