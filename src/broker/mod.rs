@@ -135,8 +135,8 @@ const STOP_LIMIT: Duration = Duration::from_secs(10);
 impl Broker {
     /// Starts a broker; it serves when this returns. Waits for ZooKeeper as long as the settings say.
     ///
-    /// The order: ports (a busy one changes nothing on disk), ZooKeeper, the cluster's id against the
-    /// directories', logs, image, registration, election, partitions, clients.
+    /// The order: ports (a busy one changes nothing on disk), the directories' broker id, ZooKeeper, the
+    /// cluster's id against the directories', logs, image, registration, election, partitions, clients.
     pub async fn start(deps: BrokerDeps) -> Result<Running, StartError> {
         let stopping = deps.tasks.shutdown().clone();
         tokio::select! {
@@ -167,8 +167,8 @@ async fn start(deps: BrokerDeps) -> Result<Running, StartError> {
         .collect();
     let bound = listener::bind(&wanted).await?;
     let addresses = bound.addresses();
-    let (disk, dirs) = (deps.disk.clone(), config.log_dirs.clone());
-    let identity = tasks::blocking(move || Dirs::identity(disk.as_ref(), &dirs)).await?;
+    let (disk, dirs, id) = (deps.disk.clone(), config.log_dirs.clone(), config.broker_id);
+    let identity = tasks::blocking(move || Dirs::identity(disk.as_ref(), &dirs, id)).await?;
 
     let failed = |source| StartError::ZooKeeper {
         servers: zookeeper_options(&config).servers_text(),

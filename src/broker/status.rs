@@ -125,7 +125,7 @@ pub fn of(broker: &Broker) -> BrokerStatus {
         id: broker.id,
         connected: broker.cluster.zookeeper().session().is_some(),
         registered: image.brokers.contains_key(&broker.id),
-        controller: image.controller,
+        controller: image.controller.filter(|id| image.brokers.contains_key(id)),
         brokers: brokers.collect(),
         pending,
         groups: groups(broker, &partitions),

@@ -138,14 +138,31 @@ struct Checkpoints {
 }
 
 impl Dirs {
-    /// What the first `meta.properties` says; none in new directories.
-    pub fn identity(disk: &dyn Disk, dirs: &[PathBuf]) -> Result<Option<Identity>, DirError> {
+    /// What the first `meta.properties` says; none in new directories. All of them have to be the
+    /// broker's; of which cluster it is, it may not know yet.
+    pub fn identity(
+        disk: &dyn Disk,
+        dirs: &[PathBuf],
+        broker_id: BrokerId,
+    ) -> Result<Option<Identity>, DirError> {
+        let mut first = None;
         for dir in dirs {
-            if let Some(identity) = read_identity(disk, dir)? {
-                return Ok(Some(identity));
+            let Some(found) = read_identity(disk, dir)? else {
+                continue;
+            };
+            if found.broker_id != broker_id {
+                return Err(DirError::Foreign {
+                    path: dir.clone(),
+                    ours: Identity {
+                        broker_id,
+                        cluster_id: found.cluster_id.clone(),
+                    },
+                    found,
+                });
             }
+            first.get_or_insert(found);
         }
-        Ok(None)
+        Ok(first)
     }
 
     /// Locks the directories, checks whose they are and opens every log. `options` gives a topic's

@@ -1,7 +1,17 @@
-//! Both halves in one process, over their real protocols.
+//! Whole nodes in this process, or the real binary beside it, driven over real sockets.
 //!
-//! * `cluster` — the harness: a coordinator and brokers on ports that the system chooses.
-//! * `znodes` — what brokers make of znodes: their own, a tool's, a stranger's.
+//! What goes through a client's eyes belongs here; what one file decides alone is tested in that file.
+//! Nothing waits for luck: [`cluster::wait_until`] waits for a condition and says which one never came.
 
+mod bad_start;
 mod cluster;
+mod garbage;
+mod groups;
+mod http;
+mod images;
+mod malformed_znodes;
+mod produce_fetch;
+mod restart;
+mod three;
+mod topics;
 mod znodes;

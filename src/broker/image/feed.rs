@@ -51,6 +51,9 @@ pub struct Feed {
     mark: u64,
 }
 
+/// Who holds an office whose znode cannot be read. No broker has this id.
+const UNKNOWN_OWNER: BrokerId = BrokerId(-1);
+
 impl Feed {
     /// Sets the watches and reads the first image. The paths that Kafka expects have to exist.
     pub async fn load(
@@ -313,7 +316,9 @@ impl Feed {
                 }
             }
             Place::Controller => {
-                image.controller = self.sound(path, znode::decode_controller(&data));
+                // Taken all the same: the office is free when the node goes, and that must show.
+                let owner = self.sound(path, znode::decode_controller(&data));
+                image.controller = Some(owner.unwrap_or(UNKNOWN_OWNER));
             }
             Place::ControllerEpoch => {
                 let epoch = self.sound(path, znode::decode_controller_epoch(&data));

@@ -24,7 +24,7 @@ pub struct Image {
     pub topics: BTreeMap<Arc<str>, Arc<TopicImage>>,
     /// Names of the topics that have an id already.
     pub topic_names: BTreeMap<Uuid, Arc<str>>,
-    /// The owner of `/controller`.
+    /// The owner of `/controller`; -1 where the znode is there and cannot be read.
     pub controller: Option<BrokerId>,
     /// The content of `/controller_epoch`.
     pub controller_epoch: ControllerEpoch,

@@ -1,0 +1,334 @@
+//! A node that cannot start says why in one message, ends with a code that is not 0, and changes nothing.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Read;
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::cluster::{DEADLINE, free_port, http_get, wait_until};
+use tripod::common::net::HostPort;
+
+/// The real binary, without this environment's settings.
+pub fn tripod(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tripod"));
+    command
+        .args(arguments)
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+/// Runs to the end, which has to come by itself.
+async fn run(mut command: Command) -> Output {
+    let mut child = command.spawn().expect("the binary is there");
+    let deadline = Instant::now() + DEADLINE;
+    let status = loop {
+        if let Some(status) = child.try_wait().expect("our child") {
+            break status;
+        }
+        if Instant::now() > deadline {
+            child.kill().expect("our child");
+            panic!("it runs on: {command:?}");
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    let mut output = Output {
+        status,
+        stdout: Vec::new(),
+        stderr: Vec::new(),
+    };
+    let (mut out, mut err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+    out.read_to_end(&mut output.stdout).expect("a pipe");
+    err.read_to_end(&mut output.stderr).expect("a pipe");
+    output
+}
+
+/// Everything below a directory: paths and contents.
+fn contents(dir: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut all = BTreeMap::new();
+    let mut dirs = vec![dir.to_owned()];
+    while let Some(dir) = dirs.pop() {
+        for entry in fs::read_dir(&dir).expect("a directory") {
+            let path = entry.expect("an entry").path();
+            let name = path.display().to_string();
+            if path.is_dir() {
+                all.insert(name, Vec::new());
+                dirs.push(path);
+            } else {
+                all.insert(name, fs::read(&path).expect("a file"));
+            }
+        }
+    }
+    all
+}
+
+/// Must fail with a message that holds `said`, and leave `dir` as it was.
+async fn refused(dir: &Path, arguments: &[&str], said: &[&str]) {
+    let before = contents(dir);
+    let output = run(tripod(arguments)).await;
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.code().is_some_and(|code| code != 0),
+        "{arguments:?} ended with {:?}: {stderr}",
+        output.status
+    );
+    for text in said {
+        assert!(stderr.contains(text), "{text:?} is not in:\n{stderr}");
+    }
+    assert!(!stderr.contains("panicked"), "{stderr}");
+    let messages = stderr
+        .lines()
+        .filter(|line| line.starts_with("tripod: ") || line.starts_with("error: "));
+    assert_eq!(messages.count(), 1, "one message:\n{stderr}");
+    let after = contents(dir);
+    let changed: Vec<&String> = after
+        .iter()
+        .filter(|(path, bytes)| before.get(*path) != Some(bytes))
+        .map(|(path, _)| path)
+        .chain(before.keys().filter(|path| !after.contains_key(*path)))
+        .collect();
+    assert!(changed.is_empty(), "{arguments:?} changed {changed:?}");
+}
+
+/// A node with both halves on ports and a directory of its own.
+struct Setup {
+    broker_id: Option<i32>,
+    kafka: u16,
+    zookeeper: u16,
+    http: u16,
+    data: String,
+}
+
+impl Setup {
+    fn new(dir: &Path) -> Setup {
+        Setup {
+            broker_id: Some(1),
+            kafka: free_port(),
+            zookeeper: free_port(),
+            http: free_port(),
+            data: dir.join("data").display().to_string(),
+        }
+    }
+
+    /// The usual flags; those of `more` stand instead of the same ones.
+    fn arguments(&self, more: &[&str]) -> Vec<String> {
+        let usual = [
+            ("--roles", "coordinator,broker".to_owned()),
+            ("--data-dir", self.data.clone()),
+            (
+                "--listeners",
+                format!("PLAINTEXT://127.0.0.1:{}", self.kafka),
+            ),
+            ("--client-port", self.zookeeper.to_string()),
+            ("--http-port", self.http.to_string()),
+            ("--log-level", "warn".to_owned()),
+        ];
+        let mut arguments = vec!["serve".to_owned()];
+        if let Some(id) = self.broker_id.filter(|_| !more.contains(&"--broker-id")) {
+            arguments.extend(["--broker-id".to_owned(), id.to_string()]);
+        }
+        for (flag, value) in usual.iter().filter(|(flag, _)| !more.contains(flag)) {
+            arguments.extend([(*flag).to_owned(), value.clone()]);
+        }
+        arguments.extend(more.iter().map(|text| (*text).to_owned()));
+        arguments
+    }
+
+    async fn refused(&self, dir: &Path, more: &[&str], said: &[&str]) {
+        let arguments = self.arguments(more);
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        refused(dir, &arguments, said).await;
+    }
+
+    /// Runs the node until it is ready, and stops it as an operator does.
+    async fn run_once(&self) {
+        let arguments = self.arguments(&[]);
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let mut command = tripod(&arguments);
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        let mut node = Running(command.spawn().expect("the binary is there"));
+        let address = HostPort::new("127.0.0.1", self.http);
+        wait_until("the node is ready", || async {
+            let (status, _) = http_get(&address, "/readyz").await.ok()?;
+            (status == 200).then_some(())
+        })
+        .await;
+        let pid = i32::try_from(node.0.id()).expect("a pid");
+        let pid = rustix::process::Pid::from_raw(pid).expect("a pid");
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("our child");
+        let deadline = Instant::now() + DEADLINE;
+        let status = loop {
+            if let Some(status) = node.0.try_wait().expect("our child") {
+                break status;
+            }
+            assert!(Instant::now() < deadline, "it does not stop");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        };
+        assert_eq!(status.code(), Some(0), "a clean stop");
+    }
+}
+
+/// A child that goes with the test.
+pub struct Running(pub Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[tokio::test]
+async fn wrong_flags_and_settings_name_the_nearest_right_one() {
+    let dir = tempfile::tempdir().expect("a directory");
+    refused(
+        dir.path(),
+        &["serve", "--data-dri", "x"],
+        &["--data-dri", "--data-dir"],
+    )
+    .await;
+    refused(
+        dir.path(),
+        &["serve", "--override", "nonsense"],
+        &["NAME=VALUE", "nonsense"],
+    )
+    .await;
+    let setup = Setup::new(dir.path());
+    for (flags, said) in [
+        (
+            ["--override", "num.partition=3"],
+            ["num.partition", "num.partitions"],
+        ),
+        (["--override", "num.partitions=0"], ["num.partitions", "0"]),
+        (["--set", "http.prot=1"], ["http.prot", "http.port"]),
+        (["--listeners", "nonsense"], ["listeners", "nonsense"]),
+        (["--roles", "brocker"], ["brocker", "broker"]),
+        (["--config", "/no/such/file"], ["/no/such/file", "o"]),
+    ] {
+        setup.refused(dir.path(), &flags, &said).await;
+        let check = [&flags[..], &["--check-config"]].concat();
+        setup.refused(dir.path(), &check, &said).await;
+    }
+
+    // All problems at once, each with its place. A key of a file that Kafka would pass over is none.
+    let file = dir.path().join("server.properties");
+    fs::write(&file, "broker.id=x\nlog.dri=/x\nnum.network.threads=many\n").expect("written");
+    let file = file.display().to_string();
+    let mut setup = setup;
+    setup.broker_id = None;
+    let check = ["--server-properties", &file, "--check-config"];
+    let said = [":1", "broker.id", ":3", "num.network.threads"];
+    setup.refused(dir.path(), &check, &said).await;
+}
+
+#[tokio::test]
+async fn a_good_configuration_is_ok_and_changes_nothing() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let setup = Setup::new(dir.path());
+    let arguments = setup.arguments(&["--check-config"]);
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let output = run(tripod(&arguments)).await;
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert_eq!(output.stdout, b"OK\n");
+    assert_eq!(output.stderr, b"");
+    assert!(contents(dir.path()).is_empty());
+}
+
+#[tokio::test]
+async fn an_unknown_key_of_a_file_is_a_warning_with_the_nearest_name() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("server.properties");
+    fs::write(&file, "broker.id=1\nlog.dri=/x\n").expect("written");
+    let file = file.display().to_string();
+    let setup = Setup::new(dir.path());
+    let arguments = setup.arguments(&["--server-properties", &file, "--check-config"]);
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let output = run(tripod(&arguments)).await;
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{stderr}");
+    for text in ["warning: ", &format!("{file}:2"), "log.dri", "log.dir"] {
+        assert!(stderr.contains(text), "{text:?} is not in:\n{stderr}");
+    }
+}
+
+#[tokio::test]
+async fn a_busy_port_is_named() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let setup = Setup::new(dir.path());
+    for port in [setup.zookeeper, setup.http] {
+        let _busy = TcpListener::bind(("0.0.0.0", port)).expect("free");
+        setup.refused(dir.path(), &[], &[&port.to_string()]).await;
+    }
+    // A broker alone, as its coordinator is elsewhere.
+    let _busy = TcpListener::bind(("127.0.0.1", setup.kafka)).expect("free");
+    let connect = format!("127.0.0.1:{}", setup.zookeeper);
+    let broker = ["--roles", "broker", "--zookeeper-connect", &connect];
+    setup
+        .refused(dir.path(), &broker, &[&setup.kafka.to_string()])
+        .await;
+}
+
+#[tokio::test]
+async fn an_unusable_data_directory_is_named() {
+    let dir = tempfile::tempdir().expect("a directory");
+    // A file is in the way: that stops root too.
+    let mut setup = Setup::new(dir.path());
+    let file = dir.path().join("file");
+    fs::write(&file, "mine").expect("written");
+    setup.data = file.join("data").display().to_string();
+    setup.refused(dir.path(), &[], &[&setup.data]).await;
+    setup.data = "/proc/none/data".to_owned();
+    setup.refused(dir.path(), &[], &["/proc/none/data"]).await;
+}
+
+#[tokio::test]
+async fn a_directory_of_another_node_or_with_damage_is_left_alone() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let setup = Setup::new(dir.path());
+    setup.run_once().await;
+    let data = Path::new(&setup.data);
+    let properties = data.join("broker/meta.properties");
+    assert!(properties.exists(), "{:?}", contents(data).keys());
+
+    setup.refused(dir.path(), &["--myid", "7"], &["7"]).await;
+    let connect = format!("127.0.0.1:{}", setup.zookeeper);
+    let good = fs::read(&properties).expect("there");
+    // The broker alone reads its directory before it looks for a ZooKeeper.
+    let stranger = [
+        "--roles",
+        "broker",
+        "--zookeeper-connect",
+        &connect,
+        "--broker-id",
+        "9",
+    ];
+    setup
+        .refused(
+            dir.path(),
+            &stranger,
+            &["belongs to broker 1", "this is broker 9"],
+        )
+        .await;
+    for damaged in [
+        "",
+        "broker.id=x\n",
+        "version=99\nbroker.id=1\n",
+        "\u{0}\u{0}\u{0}\u{0}",
+    ] {
+        fs::write(&properties, damaged).expect("written");
+        let broker = ["--roles", "broker", "--zookeeper-connect", &connect];
+        setup
+            .refused(dir.path(), &broker, &["meta.properties"])
+            .await;
+    }
+    fs::write(&properties, good).expect("written");
+    setup.run_once().await;
+}
