@@ -45,7 +45,10 @@ async fn run(mut command: Command) -> Output {
         stdout: Vec::new(),
         stderr: Vec::new(),
     };
-    let (mut out, mut err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+    let (mut out, mut err) = (
+        child.stdout.take().expect("piped"),
+        child.stderr.take().expect("piped"),
+    );
     out.read_to_end(&mut output.stdout).expect("a pipe");
     err.read_to_end(&mut output.stderr).expect("a pipe");
     output

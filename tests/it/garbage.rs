@@ -120,7 +120,14 @@ impl Nodes {
             let session = ZooKeeper::connect(options, &self.world()).await;
             let (zookeeper, _events) = session.expect("a session");
             zookeeper.sync("/").await.expect("in touch");
-            assert_eq!(zookeeper.children("/brokers/ids").await.unwrap().len(), 3);
+            assert_eq!(
+                zookeeper
+                    .children("/brokers/ids")
+                    .await
+                    .expect("listed")
+                    .len(),
+                3
+            );
             zookeeper.close().await;
         }
     }

@@ -47,11 +47,12 @@ impl Bare {
         body.push(0);
         send(&mut stream, &body).await;
         let answer = receive(&mut stream).await;
-        let int = |at: usize| i32::from_be_bytes(answer[at..at + 4].try_into().unwrap());
+        let int =
+            |at: usize| i32::from_be_bytes(answer[at..at + 4].try_into().expect("as many bytes"));
         Bare {
             stream,
             timeout_ms: int(4),
-            id: i64::from_be_bytes(answer[8..16].try_into().unwrap()),
+            id: i64::from_be_bytes(answer[8..16].try_into().expect("as many bytes")),
             password: answer[20..20 + int(16) as usize].to_vec(),
         }
     }
@@ -74,7 +75,7 @@ impl Bare {
         body.extend(1i32.to_be_bytes());
         send(&mut self.stream, &body).await;
         let answer = receive(&mut self.stream).await;
-        i32::from_be_bytes(answer[12..16].try_into().unwrap())
+        i32::from_be_bytes(answer[12..16].try_into().expect("as many bytes"))
     }
 }
 
