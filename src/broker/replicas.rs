@@ -24,7 +24,7 @@ use crate::common::tasks::{self, Kind, Tasks};
 use crate::config::{BrokerConfig, Config, TopicConfig};
 use crate::kafka::batch::Compression;
 use crate::log;
-use crate::log::dir::{DirError, Dirs, Identity};
+use crate::log::dir::{DirError, Dirs, Identity, NewLog};
 
 /// How often due work on logs is looked for.
 const MAINTENANCE_PERIOD: Duration = Duration::from_secs(1);
@@ -48,6 +48,12 @@ struct Partitions {
     topics: BTreeMap<Arc<str>, BTreeMap<i32, Arc<Partition>>>,
     /// Given to this broker, and their logs cannot be used.
     offline: BTreeSet<TopicPartition>,
+}
+
+/// A replica that an image gives to this broker and that is not here yet.
+struct New {
+    wanted: NewLog,
+    role: Role,
 }
 
 /// What an image changed here.
@@ -172,11 +178,14 @@ impl Replicas {
         }
         let broker = self.effective(image);
         self.drop_gone(image, &mut changes);
+        let mut new = Vec::new();
         for (name, topic) in &image.topics {
             if !image.deleting.contains(name) {
-                self.apply_topic(topic, &broker, &mut changes);
+                self.apply_topic(topic, &broker, &mut new, &mut changes);
             }
         }
+        // What is here already does not wait for files to be made.
+        self.take_in(new, &mut changes);
         changes
     }
 
@@ -256,7 +265,14 @@ impl Replicas {
         changes.deleted.push(id.clone());
     }
 
-    fn apply_topic(&self, topic: &TopicImage, broker: &BrokerConfig, changes: &mut Changes) {
+    /// Roles for the replicas that are here; the others go to `new`.
+    fn apply_topic(
+        &self,
+        topic: &TopicImage,
+        broker: &BrokerConfig,
+        new: &mut Vec<New>,
+        changes: &mut Changes,
+    ) {
         let mut config = None;
         for (index, placed) in &topic.partitions {
             let Some(state) = &placed.state else {
@@ -265,24 +281,57 @@ impl Replicas {
             if !placed.replicas.contains(&self.id) {
                 continue;
             }
-            let config = config.get_or_insert_with(|| {
+            let (config, options) = config.get_or_insert_with(|| {
                 let config = TopicConfig::resolve(broker, &topic.config);
                 let options = log_options(broker, &config);
                 (config, options)
             });
-            let id = TopicPartition::new(topic.name.clone(), *index);
-            let Some(partition) = self.ensure(&id, topic.id, &config.1) else {
-                changes.failed.push(id);
-                continue;
-            };
             let role = Role {
                 leading: state.leader == Some(self.id),
                 leader: state.leader,
                 leader_epoch: state.leader_epoch,
                 isr: state.isr.clone(),
-                min_insync_replicas: usize::try_from(config.0.min_insync_replicas).unwrap_or(1),
+                min_insync_replicas: usize::try_from(config.min_insync_replicas).unwrap_or(1),
             };
-            self.take_role(&partition, role, changes);
+            if let Some(found) = self.get(&topic.name, *index) {
+                if *found.log().options() != *options {
+                    found.log().set_options(options.clone());
+                }
+                self.take_role(&found, role, changes);
+                continue;
+            }
+            let wanted = NewLog {
+                id: TopicPartition::new(topic.name.clone(), *index),
+                topic_id: Some(topic.id).filter(|id| !id.is_nil()),
+                options: options.clone(),
+            };
+            new.push(New { wanted, role });
+        }
+    }
+
+    /// Opens the logs of new replicas, or makes them, all at once; then their roles.
+    fn take_in(&self, new: Vec<New>, changes: &mut Changes) {
+        let mut opened = Vec::with_capacity(new.len());
+        let mut missing = Vec::new();
+        for New { wanted, role } in new {
+            let here = self.open_log(&wanted);
+            let (id, topic_id) = (wanted.id.clone(), wanted.topic_id.unwrap_or_default());
+            if let Ok(None) = &here {
+                missing.push(wanted);
+            }
+            opened.push((id, topic_id, role, here));
+        }
+        let mut created = self.dirs.create_all(missing).into_iter();
+        for (id, topic_id, role, here) in opened {
+            let log = match here {
+                Ok(Some(log)) => Ok(log),
+                Ok(None) => created.next().expect("a result for every log"),
+                Err(error) => Err(error),
+            };
+            match self.enter(&id, topic_id, log) {
+                Some(partition) => self.take_role(&partition, role, changes),
+                None => changes.failed.push(id),
+            }
         }
     }
 
@@ -303,25 +352,18 @@ impl Replicas {
         }
     }
 
-    /// The partition with its log, opened or created, and with these settings.
-    fn ensure(
+    /// Makes a partition of its log, where there is one.
+    fn enter(
         &self,
         id: &TopicPartition,
         topic_id: uuid::Uuid,
-        options: &log::Options,
+        log: Result<Arc<log::Log>, DirError>,
     ) -> Option<Arc<Partition>> {
-        if let Some(found) = self.get(&id.topic, id.partition) {
-            if *found.log().options() != *options {
-                found.log().set_options(options.clone());
-            }
-            return Some(found);
-        }
-        let opened = self.open_log(id, topic_id, options);
         let mut partitions = self
             .partitions
             .write()
             .unwrap_or_else(PoisonError::into_inner);
-        match opened {
+        match log {
             Ok(log) => {
                 let high_watermark = self.dirs.high_watermark(id);
                 let partition = Arc::new(Partition::new(log, topic_id, high_watermark));
@@ -339,24 +381,21 @@ impl Replicas {
         }
     }
 
-    fn open_log(
-        &self,
-        id: &TopicPartition,
-        topic_id: uuid::Uuid,
-        options: &log::Options,
-    ) -> Result<Arc<log::Log>, DirError> {
-        let wanted = Some(topic_id).filter(|topic_id| !topic_id.is_nil());
-        if let Some(log) = self.dirs.get(id) {
-            let found = self.dirs.topic_id(id);
-            if found.is_none() || wanted.is_none() || found == wanted {
-                log.set_options(options.clone());
-                return Ok(log);
-            }
-            // The topic was deleted and made again while this broker was away.
-            warn!(partition = %id, "the log is of a deleted topic of the same name");
-            self.dirs.delete(id)?;
+    /// The log that is on disk already, if it is of the same topic.
+    fn open_log(&self, wanted: &NewLog) -> Result<Option<Arc<log::Log>>, DirError> {
+        let id = &wanted.id;
+        let Some(log) = self.dirs.get(id) else {
+            return Ok(None);
+        };
+        let found = self.dirs.topic_id(id);
+        if found.is_none() || wanted.topic_id.is_none() || found == wanted.topic_id {
+            log.set_options(wanted.options.clone());
+            return Ok(Some(log));
         }
-        self.dirs.create(id, wanted, options.clone())
+        // The topic was deleted and made again while this broker was away.
+        warn!(partition = %id, "the log is of a deleted topic of the same name");
+        self.dirs.delete(id)?;
+        Ok(None)
     }
 
     /// Starts the task that looks after the logs: due syncs, retention, checkpoints.

@@ -6,7 +6,7 @@
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -113,6 +113,49 @@ pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stat
     }
 }
 
+/// Does blocking `work` for every item, on up to `threads` threads at once, and gives the results in
+/// the items' order. For work that mostly waits for the disk: syncs that run at once share their cost.
+///
+/// Blocks until all is done; a panic inside is passed on to the caller.
+pub fn side_by_side<T: Send, R: Send>(
+    items: Vec<T>,
+    threads: usize,
+    work: impl Fn(T) -> R + Sync,
+) -> Vec<R> {
+    let threads = threads.min(items.len());
+    if threads <= 1 {
+        return items.into_iter().map(work).collect();
+    }
+    let queue = Mutex::new(items.into_iter().enumerate());
+    let take = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let drain = || {
+        let mut done = Vec::new();
+        while let Some((index, item)) = take() {
+            done.push((index, work(item)));
+        }
+        done
+    };
+    let mut done = std::thread::scope(|scope| {
+        // Where the system has no thread left, the others do its share.
+        let others: Vec<_> = (1..threads)
+            .filter_map(|_| {
+                let builder = std::thread::Builder::new();
+                builder.spawn_scoped(scope, drain).ok()
+            })
+            .collect();
+        let mut done = drain();
+        for other in others {
+            match other.join() {
+                Ok(part) => done.extend(part),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        done
+    });
+    done.sort_by_key(|(index, _)| *index);
+    done.into_iter().map(|(_, result)| result).collect()
+}
+
 struct CatchUnwind<F>(std::pin::Pin<Box<F>>);
 
 impl<F: Future> Future for CatchUnwind<F> {
@@ -133,6 +176,16 @@ impl<F: Future> Future for CatchUnwind<F> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn work_side_by_side_keeps_the_order_of_its_items() {
+        for threads in [0, 1, 3, 50] {
+            let doubled = side_by_side((0..20).collect(), threads, |item: i32| item * 2);
+            let expected: Vec<i32> = (0..20).map(|item| item * 2).collect();
+            assert_eq!(doubled, expected, "{threads} threads");
+        }
+        assert!(side_by_side(Vec::new(), 4, |item: i32| item).is_empty());
+    }
 
     #[tokio::test]
     async fn a_panicking_connection_ends_alone_and_an_essential_task_is_reported() {

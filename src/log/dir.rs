@@ -4,7 +4,7 @@
 //! `meta.properties` says that it is ours. Knows nothing of leaders; high watermarks are lent to it
 //! for the checkpoint.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,6 +21,7 @@ use crate::common::clock::Clock;
 use crate::common::disk::{DirLock, Disk, Open};
 use crate::common::ids::{BrokerId, Offset, TopicPartition, valid_topic_name};
 use crate::common::rng::Rng;
+use crate::common::tasks;
 
 const LOCK_FILE: &str = ".lock";
 const CLEAN_SHUTDOWN_FILE: &str = ".kafka_cleanshutdown";
@@ -29,6 +30,8 @@ const DELETE_SUFFIX: &str = "-delete";
 /// A checkpoint of a million partitions with long names stays below this.
 const CHECKPOINT_BYTES_MAX: u64 = 512 << 20;
 const SMALL_FILE_MAX: u64 = 64 << 10;
+/// How many logs are made at once. They wait for syncs, not for the processor.
+const CREATING_THREADS: usize = 16;
 
 /// Who the directories belong to, as `meta.properties` says it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,9 +115,25 @@ struct Dir {
     _lock: Box<dyn DirLock>,
 }
 
+/// A log that is to be made.
+#[derive(Clone, Debug)]
+pub struct NewLog {
+    /// Its name.
+    pub id: TopicPartition,
+    /// Its topic's id, for `partition.metadata`.
+    pub topic_id: Option<uuid::Uuid>,
+    /// Its settings.
+    pub options: Options,
+}
+
+/// A new log's directory, and how making its files went.
+type Made = (Arc<Path>, NewLog, Result<Log, DirError>);
+
 #[derive(Debug, Default)]
 struct State {
     logs: BTreeMap<TopicPartition, Entry>,
+    /// Logs whose files are being made.
+    creating: BTreeSet<TopicPartition>,
     /// What the checkpoint said before the start, until a newer one is written.
     high_watermarks: Offsets,
     /// Directories that wait for their removal, and when it is due (monotonic).
@@ -419,25 +438,101 @@ impl Dirs {
         topic_id: Option<uuid::Uuid>,
         options: Options,
     ) -> Result<Arc<Log>, DirError> {
-        valid_topic_name(&id.topic).map_err(DirError::TopicName)?;
-        let mut state = locked(&self.state);
-        if state.logs.contains_key(id) {
-            return Err(DirError::Exists(id.clone()));
-        }
-        let failed = locked(&self.failed);
-        let usable = self
-            .dirs
+        let wanted = NewLog {
+            id: id.clone(),
+            topic_id,
+            options,
+        };
+        let mut created = self.create_all(vec![wanted]);
+        created.pop().expect("as many results as were asked for")
+    }
+
+    /// Makes empty logs, each in the directory that has the fewest; one result for each, in their
+    /// order. They survive a power cut when this returns. Many at once cost little more than one,
+    /// because their syncs share their waits; no lock is held meanwhile.
+    pub fn create_all(&self, wanted: Vec<NewLog>) -> Vec<Result<Arc<Log>, DirError>> {
+        let placed = self.place(wanted);
+        let made = tasks::side_by_side(placed, CREATING_THREADS, |placed| {
+            let (dir, wanted) = placed?;
+            let made = self.make_log(&dir, &wanted);
+            Ok((dir, wanted, made))
+        });
+        let used: BTreeSet<Arc<Path>> = made
             .iter()
-            .filter(|dir| !failed.contains_key(&*dir.path));
-        let dir = usable
-            .min_by_key(|dir| {
-                let here = state.logs.values().filter(|entry| entry.dir == dir.path);
-                here.count()
+            .filter_map(|one: &Result<_, DirError>| one.as_ref().ok())
+            .map(|(dir, ..)| dir.clone())
+            .collect();
+        let unsynced: BTreeSet<Arc<Path>> = used
+            .into_iter()
+            .filter(|dir| {
+                let synced = self.disk.sync_dir(dir);
+                if let Err(error) = &synced {
+                    self.fail(dir, error);
+                }
+                synced.is_err()
             })
-            .ok_or_else(|| DirError::NoneLeft {
-                reasons: failed.values().cloned().collect(),
-            })?;
-        let path = dir.path.join(id.to_string());
+            .collect();
+        let mut state = locked(&self.state);
+        let enter = |one: Result<Made, DirError>| {
+            let (dir, wanted, made) = one?;
+            state.creating.remove(&wanted.id);
+            if unsynced.contains(&dir) {
+                return Err(self.none_left());
+            }
+            let log = Arc::new(made?);
+            let entry = Entry {
+                log: log.clone(),
+                dir,
+                topic_id: wanted.topic_id,
+            };
+            state.high_watermarks.remove(&wanted.id);
+            state.logs.insert(wanted.id, entry);
+            Ok(log)
+        };
+        made.into_iter().map(enter).collect()
+    }
+
+    fn none_left(&self) -> DirError {
+        DirError::NoneLeft {
+            reasons: locked(&self.failed).values().cloned().collect(),
+        }
+    }
+
+    /// Chooses directories, and marks the logs as being made.
+    fn place(&self, wanted: Vec<NewLog>) -> Vec<Result<(Arc<Path>, NewLog), DirError>> {
+        let mut state = locked(&self.state);
+        let mut counts: Vec<(usize, Arc<Path>)> = {
+            let failed = locked(&self.failed);
+            let usable = self
+                .dirs
+                .iter()
+                .filter(|dir| !failed.contains_key(&*dir.path));
+            usable.map(|dir| (0, dir.path.clone())).collect()
+        };
+        for entry in state.logs.values() {
+            if let Some((count, _)) = counts.iter_mut().find(|(_, dir)| *dir == entry.dir) {
+                *count += 1;
+            }
+        }
+        let place = |wanted: NewLog| {
+            valid_topic_name(&wanted.id.topic).map_err(DirError::TopicName)?;
+            if state.logs.contains_key(&wanted.id) {
+                return Err(DirError::Exists(wanted.id));
+            }
+            let least = counts.iter_mut().min_by_key(|(count, _)| *count);
+            let (count, dir) = least.ok_or_else(|| self.none_left())?;
+            if !state.creating.insert(wanted.id.clone()) {
+                return Err(DirError::Exists(wanted.id));
+            }
+            *count += 1;
+            Ok((dir.clone(), wanted))
+        };
+        wanted.into_iter().map(place).collect()
+    }
+
+    /// The files of one new log.
+    fn make_log(&self, dir: &Path, wanted: &NewLog) -> Result<Log, DirError> {
+        let path = dir.join(wanted.id.to_string());
         let start = Start {
             recovery_point: Offset(0),
             log_start_offset: Offset(0),
@@ -446,26 +541,17 @@ impl Dirs {
         let log = Log::open(
             self.disk.clone(),
             path.clone(),
-            id.clone(),
-            options,
+            wanted.id.clone(),
+            wanted.options.clone(),
             start,
             self.clock.clone(),
         )?;
-        if let Some(topic_id) = topic_id {
+        if let Some(topic_id) = wanted.topic_id {
             let metadata = path.join(PARTITION_METADATA);
             self.disk
                 .replace(&metadata, encode_topic_id(topic_id).as_bytes())
                 .at(&metadata, "writing")?;
         }
-        self.disk.sync_dir(&dir.path).at(&dir.path, "syncing")?;
-        let entry = Entry {
-            log: Arc::new(log),
-            dir: dir.path.clone(),
-            topic_id,
-        };
-        let log = entry.log.clone();
-        state.high_watermarks.remove(id);
-        state.logs.insert(id.clone(), entry);
         Ok(log)
     }
 

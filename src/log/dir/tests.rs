@@ -170,6 +170,42 @@ fn a_deleted_log_is_renamed_now_and_removed_later() {
 }
 
 #[test]
+fn many_logs_made_at_once_survive_a_power_cut() {
+    let world = World::new();
+    let dirs = world.open(&["/a", "/b"]);
+    dirs.create(&id("t", 3), None, options()).expect("made");
+    let topic_id = Some(uuid::Uuid::from_u128(7));
+    let wanted = |partition| NewLog {
+        id: id("t", partition),
+        topic_id,
+        options: options(),
+    };
+    let mut wanted: Vec<NewLog> = (0..20).map(wanted).collect();
+    wanted.push(wanted[0].clone());
+    let made = dirs.create_all(wanted);
+    for (index, made) in made.iter().enumerate() {
+        match (index, made) {
+            (3 | 20, Err(DirError::Exists(_))) => {}
+            (_, Ok(log)) => assert_eq!(log.id(), &id("t", index as i32)),
+            (index, other) => panic!("{index}: {other:?}"),
+        }
+    }
+    let logs = dirs.logs();
+    let in_a = logs.iter().filter(|log| log.dir().starts_with("/a"));
+    assert_eq!((in_a.count(), logs.len()), (10, 20), "evenly spread");
+    drop((made, logs, dirs));
+    world.disk.crash();
+    let dirs = world.open(&["/a", "/b"]);
+    for partition in (0..20).filter(|partition| *partition != 3) {
+        let id = id("t", partition);
+        assert!(
+            dirs.get(&id).is_some() && dirs.topic_id(&id) == topic_id,
+            "{id}"
+        );
+    }
+}
+
+#[test]
 fn a_bad_directory_fails_alone_and_garbage_checkpoints_are_done_without() {
     let world = World::new();
     let dirs = world.open(&["/a", "/b"]);
