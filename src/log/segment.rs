@@ -317,7 +317,9 @@ impl Segment {
             tail_is_clean: true,
         })?;
         if let Err(source) = self.file.write_at(parts, position) {
-            let cut = self.file.truncate(position).is_ok();
+            // Synced, as in `cut`: once the segment is rolled nobody would do it any more.
+            let cut = self.file.truncate(position);
+            let cut = cut.and_then(|()| self.file.sync()).is_ok();
             return Err(failed(source, cut));
         }
         self.note_batch(position, header, index_interval_bytes);
