@@ -16,6 +16,7 @@ use tracing::{info, warn};
 
 use crate::broker::Broker;
 use crate::broker::connection::{self, Limits, MEMORY_UNIT, Peer};
+use crate::common::metrics::Gauge;
 use crate::common::net::{self, HostPort, TcpListener, TcpStream};
 use crate::common::tasks::Kind;
 
@@ -169,18 +170,19 @@ impl Drop for Entered {
     }
 }
 
-/// The gauge of open connections; falls when it is dropped.
-struct Open(Arc<crate::broker::metrics::BrokerMetrics>);
+/// A listener's gauge of open connections; falls when it is dropped.
+struct Open(Arc<Gauge>);
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.connections.add(-1);
+        self.0.add(-1);
     }
 }
 
 async fn accept(broker: &Arc<Broker>, gate: &Arc<Gate>, name: &Arc<str>, listener: TcpListener) {
     let shutdown = broker.tasks.shutdown().clone();
     let mut stopped = std::pin::pin!(shutdown.stopped());
+    let connected = broker.metrics.connections.of(name);
     loop {
         let next = async {
             let permit = gate.connections.clone().acquire_owned().await;
@@ -210,8 +212,8 @@ async fn accept(broker: &Arc<Broker>, gate: &Arc<Gate>, name: &Arc<str>, listene
             number: gate.next_number.fetch_add(1, Ordering::Relaxed),
         };
         let (broker, limits) = (broker.clone(), gate.limits.clone());
-        broker.metrics.connections.add(1);
-        let open = Open(broker.metrics.clone());
+        connected.add(1);
+        let open = Open(connected.clone());
         let tasks = broker.tasks.clone();
         tasks.spawn("connection", Kind::Connection, async move {
             let _counted = (permit, entered, open);

@@ -26,6 +26,7 @@ use crate::client::World;
 use crate::client::zookeeper::{self, ZooKeeper};
 use crate::common::clock::Clock;
 use crate::common::disk::Disk;
+use crate::common::disk::timed::TimedDisk;
 use crate::common::ids::BrokerId;
 use crate::common::net::HostPort;
 use crate::common::rng::Rng;
@@ -194,11 +195,14 @@ async fn start(deps: BrokerDeps) -> Result<Running, StartError> {
     )
     .await?;
 
+    let metrics = Arc::<BrokerMetrics>::default();
     let image = Arc::new(ImageCell::default());
     let feed = Feed::load(zookeeper.clone(), events, image.clone());
     let replicas = {
         let (config, cluster_id) = (config.clone(), cluster_id.clone());
         let (image, disk, clock) = (image.clone(), deps.disk.clone(), deps.clock.clone());
+        let disk = TimedDisk::new(disk, clock.clone(), metrics.log_syncs.clone());
+        let disk = Arc::new(disk);
         tasks::blocking(move || Replicas::open(config, &cluster_id, image, disk, clock))
     };
     let (feed, replicas) = tokio::join!(feed, replicas);
@@ -230,7 +234,7 @@ async fn start(deps: BrokerDeps) -> Result<Running, StartError> {
         replicas,
         groups,
         cluster,
-        metrics: Arc::default(),
+        metrics,
         config,
     });
     join_cluster(&broker, &addresses, identity.is_some()).await?;

@@ -15,6 +15,7 @@ use bytes::Bytes;
 use kafka_protocol::error::ResponseError;
 use tracing::error;
 
+use crate::broker::metrics::Traffic;
 use crate::broker::wait::{Waiter, Watchers, Watching};
 use crate::common::ids::{BrokerId, LeaderEpoch, Offset, ProducerId, TopicPartition};
 use crate::log::{self, AppendError, Log, ReadError};
@@ -141,11 +142,18 @@ pub struct Partition {
     appending: Mutex<()>,
     high_watermark: AtomicI64,
     watchers: Arc<Watchers>,
+    traffic: Arc<Traffic>,
 }
 
 impl Partition {
     /// A replica without a role. `high_watermark` is what was checkpointed before the start.
-    pub fn new(log: Arc<Log>, topic_id: uuid::Uuid, high_watermark: Option<Offset>) -> Partition {
+    /// `traffic` is its topic's, shared by all the topic's replicas here.
+    pub fn new(
+        log: Arc<Log>,
+        topic_id: uuid::Uuid,
+        high_watermark: Option<Offset>,
+        traffic: Arc<Traffic>,
+    ) -> Partition {
         let (start, end) = (log.log_start_offset(), log.log_end_offset());
         let high_watermark = high_watermark.unwrap_or(start).clamp(start, end.max(start));
         Partition {
@@ -156,6 +164,7 @@ impl Partition {
             appending: Mutex::default(),
             high_watermark: AtomicI64::new(high_watermark.0),
             watchers: Arc::default(),
+            traffic,
         }
     }
 
@@ -172,6 +181,11 @@ impl Partition {
     /// Its log, for what is about files: sizes, retention, settings.
     pub fn log(&self) -> &Arc<Log> {
         &self.log
+    }
+
+    /// What its topic's clients write to this broker and read from it.
+    pub fn traffic(&self) -> &Arc<Traffic> {
+        &self.traffic
     }
 
     /// Its role now.

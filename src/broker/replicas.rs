@@ -366,9 +366,12 @@ impl Replicas {
         match log {
             Ok(log) => {
                 let high_watermark = self.dirs.high_watermark(id);
-                let partition = Arc::new(Partition::new(log, topic_id, high_watermark));
                 partitions.offline.remove(id);
                 let topic = partitions.topics.entry(id.topic.clone()).or_default();
+                let other = topic.values().next();
+                let traffic = other.map_or_else(Arc::default, |other| other.traffic().clone());
+                let partition = Partition::new(log, topic_id, high_watermark, traffic);
+                let partition = Arc::new(partition);
                 topic.insert(id.partition, partition.clone());
                 Some(partition)
             }

@@ -3,13 +3,15 @@
 //! A snapshot: whoever reads it holds no lock and keeps nothing alive. Cluster-wide values are as this
 //! broker's image has them; offsets and sizes are of the replicas that live here.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::broker::Broker;
 use crate::broker::image::{Image, PartitionImage};
-use crate::broker::metrics::BrokerMetrics;
+pub use crate::broker::metrics::{BrokerMetrics, Traffic};
 use crate::broker::partition::Partition;
 use crate::common::ids::{BrokerId, TopicPartition};
+use crate::common::metrics::Histogram;
 use crate::config::TopicConfig;
 
 /// A broker at one moment.
@@ -35,14 +37,10 @@ pub struct BrokerStatus {
     pub connections: Vec<(String, i64)>,
     /// Totals since the start.
     pub metrics: Arc<BrokerMetrics>,
-    /// ISR shrinks and expansions that this broker wrote.
-    pub isr_shrinks: u64,
-    /// See above.
-    pub isr_expands: u64,
-    /// Unclean elections that this broker made as the controller.
-    pub unclean_elections: u64,
-    /// Syncs of log files, where they are counted.
-    pub log_syncs: Option<SyncFigures>,
+    /// What clients write and read, of every topic with a replica here.
+    pub topics: BTreeMap<Arc<str>, Arc<Traffic>>,
+    /// Syncs of files in the log directories.
+    pub log_syncs: SyncFigures,
 }
 
 impl BrokerStatus {
@@ -130,8 +128,26 @@ pub fn of(broker: &Broker) -> BrokerStatus {
         pending,
         groups: groups(broker, &partitions),
         partitions,
+        connections: broker.metrics.connections.by_listener(),
+        topics: topics(broker),
+        log_syncs: sync_figures(&broker.metrics.log_syncs),
         metrics: broker.metrics.clone(),
-        ..BrokerStatus::default()
+    }
+}
+
+fn topics(broker: &Broker) -> BTreeMap<Arc<str>, Arc<Traffic>> {
+    let all = broker.replicas.all();
+    let traffic = all
+        .iter()
+        .map(|replica| (replica.id().topic.clone(), replica.traffic().clone()));
+    traffic.collect()
+}
+
+fn sync_figures(syncs: &Histogram) -> SyncFigures {
+    SyncFigures {
+        count: syncs.count(),
+        sum_us: syncs.sum_us(),
+        max_us: syncs.max_us(),
     }
 }
 

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 pub mod real;
 pub mod sim;
+pub mod timed;
 
 /// How a file is opened. Files are always readable; there is one writer by convention.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,8 +5,8 @@
 //! alone, and what describes a partition's or a group's offsets from the one broker that leads it, so
 //! that a sum over all nodes counts nothing twice.
 
-use crate::broker::status::{BrokerStatus, PartitionStatus};
-use crate::common::metrics::{Histogram, Page};
+use crate::broker::status::{BrokerStatus, PartitionStatus, Traffic};
+use crate::common::metrics::Page;
 use crate::http::{CoordinatorView, ProcessFigures, Sources};
 
 /// The whole page.
@@ -23,9 +23,7 @@ pub fn page(sources: &Sources) -> String {
         }
         offsets(&mut page, &status);
         groups(&mut page, &status);
-        if let Some(figures) = &status.log_syncs {
-            syncs(&mut page, "log", figures);
-        }
+        syncs(&mut page, "log", &status.log_syncs);
     }
     if let Some(coordinator) = &sources.coordinator {
         raft(&mut page, &coordinator());
@@ -36,40 +34,63 @@ pub fn page(sources: &Sources) -> String {
     page.into_text()
 }
 
+/// Kafka's name for a measure, what it is, and where it is counted.
+type Measured = (&'static str, &'static str, fn(&Traffic) -> u64);
+
+const TRAFFIC: [Measured; 7] = [
+    ("messagesin", "Records appended by clients", |t| {
+        t.messages_in.get()
+    }),
+    ("bytesin", "Bytes appended by clients", |t| t.bytes_in.get()),
+    ("bytesout", "Bytes fetched by clients", |t| {
+        t.bytes_out.get()
+    }),
+    (
+        "totalproducerequests",
+        "Produce requests per partition",
+        |t| t.total_produce_requests.get(),
+    ),
+    ("totalfetchrequests", "Fetch requests per partition", |t| {
+        t.total_fetch_requests.get()
+    }),
+    (
+        "failedproducerequests",
+        "Failed produce requests per partition",
+        |t| t.failed_produce_requests.get(),
+    ),
+    (
+        "failedfetchrequests",
+        "Failed fetch requests per partition",
+        |t| t.failed_fetch_requests.get(),
+    ),
+];
+
+/// Without a label the broker's total, with one the topic's, as the JMX exporter has them.
 fn topic_metrics(page: &mut Page, status: &BrokerStatus) {
-    let m = &status.metrics;
-    let counters = [
+    let full = |name: &str| format!("kafka_server_brokertopicmetrics_{name}_total");
+    for (name, help, value) in TRAFFIC {
+        let name = full(name);
+        let all = value(&status.metrics.traffic);
+        page.sample(&name, "counter", help, &[], all);
+        for (topic, traffic) in &status.topics {
+            let labels = [("topic", &**topic)];
+            page.sample(&name, "counter", help, &labels, value(traffic));
+        }
+    }
+    let replication = [
         (
-            "messagesin",
-            "Records appended by clients",
-            m.messages_in.get(),
-        ),
-        ("bytesin", "Bytes appended by clients", m.bytes_in.get()),
-        ("bytesout", "Bytes fetched by clients", m.bytes_out.get()),
-        (
-            "totalproducerequests",
-            "Produce requests per partition",
-            m.total_produce_requests.get(),
-        ),
-        (
-            "totalfetchrequests",
-            "Fetch requests per partition",
-            m.total_fetch_requests.get(),
+            "replicationbytesin",
+            "Bytes fetched from leaders",
+            status.metrics.replication_bytes_in.get(),
         ),
         (
-            "failedproducerequests",
-            "Failed produce requests per partition",
-            m.failed_produce_requests.get(),
-        ),
-        (
-            "failedfetchrequests",
-            "Failed fetch requests per partition",
-            m.failed_fetch_requests.get(),
+            "replicationbytesout",
+            "Bytes fetched by followers",
+            status.metrics.replication_bytes_out.get(),
         ),
     ];
-    for (name, help, value) in counters {
-        let name = format!("kafka_server_brokertopicmetrics_{name}_total");
-        page.sample(&name, "counter", help, &[], value);
+    for (name, help, value) in replication {
+        page.sample(&full(name), "counter", help, &[], value);
     }
 }
 
@@ -106,9 +127,13 @@ fn replica_manager(page: &mut Page, status: &BrokerStatus) {
         (
             "isrshrinks",
             "In-sync sets made smaller",
-            status.isr_shrinks,
+            status.metrics.isr_shrinks.get(),
         ),
-        ("isrexpands", "In-sync sets made larger", status.isr_expands),
+        (
+            "isrexpands",
+            "In-sync sets made larger",
+            status.metrics.isr_expands.get(),
+        ),
     ];
     for (name, help, value) in counters {
         page.sample(
@@ -148,7 +173,7 @@ fn controller(page: &mut Page, status: &BrokerStatus) {
         "counter",
         "Leaders chosen outside the in-sync set",
         &[],
-        status.unclean_elections,
+        status.metrics.unclean_elections.get(),
     );
 }
 
@@ -226,24 +251,9 @@ fn requests(page: &mut Page, status: &BrokerStatus) {
             count,
         );
     }
-    if status.connections.is_empty() {
-        let count = status.metrics.connections.get();
-        page.sample(
-            "kafka_server_socket_server_metrics_connection_count",
-            "gauge",
-            "Open connections",
-            &[],
-            count,
-        );
-    }
-    let kinds: [(&str, &Histogram); 3] = [
-        ("Produce", &status.metrics.produce_us),
-        ("Fetch", &status.metrics.fetch_us),
-        ("Other", &status.metrics.other_us),
-    ];
     const NAME: &str = "kafka_network_requestmetrics_totaltimems";
     const HELP: &str = "Milliseconds from a request to its response";
-    for (request, histogram) in kinds {
+    for (request, histogram) in status.metrics.requests.kinds() {
         for quantile in ["0.5", "0.75", "0.95", "0.99", "0.999"] {
             let us = histogram.quantile_us(quantile.parse().unwrap_or(0.5));
             let labels = [("request", request), ("quantile", quantile)];
@@ -547,7 +557,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::broker::status::{GroupLag, LocalReplica};
+    use crate::broker::status::{BrokerMetrics, GroupLag, LocalReplica};
     use crate::common::ids::{BrokerId, TopicPartition};
 
     fn status(id: i32) -> BrokerStatus {
@@ -564,8 +574,16 @@ mod tests {
                 size_bytes: 999,
             }),
         };
+        let metrics = BrokerMetrics::default();
+        metrics.requests.observe_us(0, "Produce", 0);
+        metrics.requests.observe_us(3, "Metadata", 1_000);
+        let traffic = Traffic::default();
+        traffic.bytes_in.add(77);
         BrokerStatus {
             id: BrokerId(id),
+            metrics: Arc::new(metrics),
+            topics: [("test".into(), Arc::new(traffic))].into(),
+            connections: vec![("PLAINTEXT".into(), 3)],
             connected: true,
             registered: true,
             controller: Some(BrokerId(0)),
@@ -613,6 +631,15 @@ mod tests {
             "kafka_cluster_partition_atminisr{topic=\"test\",partition=\"0\"} 1",
             "kafka_log_log_size{topic=\"test\",partition=\"0\"} 999",
             "kafka_network_requestmetrics_totaltimems{request=\"Produce\",quantile=\"0.99\"} 0",
+            "kafka_network_requestmetrics_totaltimems_count{request=\"Produce\"} 1",
+            "kafka_network_requestmetrics_totaltimems_sum{request=\"Metadata\"} 1",
+            "kafka_server_brokertopicmetrics_bytesin_total{topic=\"test\"} 77",
+            "kafka_server_brokertopicmetrics_bytesin_total 0",
+            "kafka_server_brokertopicmetrics_replicationbytesin_total 0",
+            "kafka_server_replicamanager_isrshrinks_total 0",
+            "kafka_controller_controllerstats_uncleanleaderelections_total 0",
+            "kafka_server_socket_server_metrics_connection_count{listener=\"PLAINTEXT\"} 3",
+            "tripod_log_fsync_seconds_count 0",
             "kafka_brokers 2",
             "kafka_broker_info{address=\"node2:9092\",id=\"1\"} 1",
             "kafka_topic_partitions{topic=\"test\"} 2",

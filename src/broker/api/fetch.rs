@@ -23,6 +23,7 @@ use super::{BadRequest, Context, Reply, Route};
 use crate::broker::Broker;
 use crate::broker::fetch_session::{Begun, Key, NO_SESSION, Shown, TopicKey, Wanted};
 use crate::broker::image::Image;
+use crate::broker::metrics::Traffic;
 use crate::broker::partition::{Isolation, Partition, PartitionRead};
 use crate::broker::wait::Waiter;
 use crate::common::ids::{LeaderEpoch, Offset};
@@ -174,8 +175,6 @@ async fn look_until_enough(
     query: &Query,
     wanted: Vec<(Key, Wanted)>,
 ) -> Vec<Looked> {
-    let count = wanted.len() as u64;
-    broker.metrics.total_fetch_requests.add(count);
     let looked = look(broker, query, &wanted);
     let enough = |looked: &[Looked]| {
         let bytes: usize = looked.iter().map(Looked::bytes).sum();
@@ -319,13 +318,16 @@ fn respond(
     let mut response = FetchResponse::default().with_session_id(included.session_id);
     let mut records = Vec::with_capacity(looked.len());
     let mut last: Option<TopicKey> = None;
-    let (mut bytes, mut failed) = (0, 0);
+    for one in &looked {
+        count(&broker.metrics.traffic, one);
+        if let Some((partition, _)) = &one.partition {
+            count(partition.traffic(), one);
+        }
+    }
     for (one, include) in looked.into_iter().zip(included.partitions) {
         if !include {
             continue;
         }
-        bytes += one.bytes() as u64;
-        failed += u64::from(one.found.is_err());
         if last.as_ref() != Some(&one.key.0) {
             response.responses.push(topic_response(&one.key.0));
             last = Some(one.key.0.clone());
@@ -336,9 +338,15 @@ fn respond(
         }
         records.push(found);
     }
-    broker.metrics.bytes_out.add(bytes);
-    broker.metrics.failed_fetch_requests.add(failed);
     reply(context.version, &response, records)
+}
+
+fn count(traffic: &Traffic, one: &Looked) {
+    traffic.total_fetch_requests.add(1);
+    traffic.bytes_out.add(one.bytes() as u64);
+    traffic
+        .failed_fetch_requests
+        .add(u64::from(one.found.is_err()));
 }
 
 /// Which partitions are answered, under which session.

@@ -14,7 +14,6 @@ use kafka_protocol::protocol::{Decodable, Encodable};
 
 use crate::broker::Broker;
 use crate::broker::connection::Peer;
-use crate::broker::metrics::BrokerMetrics;
 use crate::common::disk::DiskFile;
 use crate::kafka::bounds::{self, BoundsError};
 use crate::kafka::header::{self, HeaderError};
@@ -278,7 +277,10 @@ pub async fn dispatch(
     };
     let reply = (route.handle)(broker, &context, body).await?;
     let taken_us = u64::try_from(broker.clock.monotonic_us() - began_us).unwrap_or(0);
-    observe(&broker.metrics, key, taken_us);
+    broker
+        .metrics
+        .requests
+        .observe_us(key, route.name, taken_us);
     match reply {
         Reply::Body(chunks) => Ok(Some(framed(key, version, header.correlation_id, chunks))),
         Reply::Nothing => Ok(None),
@@ -297,14 +299,6 @@ fn framed(key: i16, version: i16, correlation_id: i32, mut body: Vec<Chunk>) -> 
     head[..4].copy_from_slice(&i32::try_from(length).unwrap_or(i32::MAX).to_be_bytes());
     body.insert(0, Chunk::Bytes(head.freeze()));
     body
-}
-
-fn observe(metrics: &BrokerMetrics, key: i16, taken_us: u64) {
-    match key {
-        0 => metrics.produce_us.observe_us(taken_us),
-        1 => metrics.fetch_us.observe_us(taken_us),
-        _ => metrics.other_us.observe_us(taken_us),
-    }
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ use kafka_protocol::protocol::StrBytes;
 use super::{BadRequest, Context, Reply, Route};
 use crate::broker::Broker;
 use crate::broker::image::Image;
+use crate::broker::metrics::Traffic;
 use crate::broker::partition::{Appended, Origin, Partition, Refused, is_internal_topic};
 
 use crate::kafka::batch::{BatchHeader, Compression};
@@ -46,9 +47,7 @@ async fn handle(broker: &Broker, context: &Context, body: Bytes) -> Result<Reply
     if acks == -1 {
         wait_replicated(&mut done).await;
     }
-    let failed = done.iter().flat_map(|topic| &topic.partitions);
-    let failed = failed.filter(|one| one.result.is_err()).count();
-    broker.metrics.failed_produce_requests.add(failed as u64);
+    let failed = count(broker, &done);
     if acks == 0 {
         return Ok(if failed > 0 {
             Reply::Close
@@ -58,6 +57,31 @@ async fn handle(broker: &Broker, context: &Context, body: Bytes) -> Result<Reply
     }
     let response = respond(context, &image, done);
     super::encode(ROUTE.name, context.version, &response)
+}
+
+/// Counts the partitions of a request, in all and by topic; gives how many failed.
+fn count(broker: &Broker, done: &[Topic]) -> usize {
+    let mut failures = 0;
+    for topic in done {
+        for one in &topic.partitions {
+            let failed = u64::from(one.result.is_err());
+            failures += usize::from(one.result.is_err());
+            let note = |traffic: &Traffic| {
+                traffic.total_produce_requests.add(1);
+                traffic.failed_produce_requests.add(failed);
+            };
+            note(&broker.metrics.traffic);
+            let known = topic.known.as_deref();
+            match &one.partition {
+                Some(partition) => note(partition.traffic()),
+                None => known
+                    .and_then(|name| broker.replicas.get(name, one.index))
+                    .into_iter()
+                    .for_each(|partition| note(partition.traffic())),
+            }
+        }
+    }
+    failures
 }
 
 /// One topic's results; the name or the id is what the request said.
@@ -108,7 +132,6 @@ fn append_all(
         };
         let mut partitions = Vec::with_capacity(partition_data.len());
         for data in partition_data {
-            broker.metrics.total_produce_requests.add(1);
             let index = data.index;
             let appended = match (&refused, &known) {
                 (Some(refused), _) => Err(refused.clone()),
@@ -162,9 +185,10 @@ fn append(
     let appended = partition.append(batch, Origin::Client, None)?;
     if !appended.duplicate {
         let records = appended.last_offset - appended.base_offset + 1;
-        let metrics = &broker.metrics;
-        metrics.messages_in.add(u64::try_from(records).unwrap_or(0));
-        metrics.bytes_in.add(bytes);
+        for traffic in [&broker.metrics.traffic, partition.traffic()] {
+            traffic.messages_in.add(u64::try_from(records).unwrap_or(0));
+            traffic.bytes_in.add(bytes);
+        }
     }
     Ok((appended, partition))
 }

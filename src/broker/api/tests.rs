@@ -137,7 +137,7 @@ async fn what_is_produced_is_fetched_in_every_version() {
         let response = client.call(version, &fetch(version, id, 0, end + 1)).await;
         assert_eq!(response.responses[0].partitions[0].error_code, 1);
     }
-    assert_eq!(broker.metrics.messages_in.get(), 33);
+    assert_eq!(broker.metrics.traffic.messages_in.get(), 33);
 }
 
 #[tokio::test]
