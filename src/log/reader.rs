@@ -85,6 +85,12 @@ impl<'a> Scan<'a> {
         }
     }
 
+    /// Begins again at `position`. What was read of the file stays in memory, so a batch that was looked
+    /// at to check an index entry costs no second read.
+    pub(super) fn restart(&mut self, position: u64) {
+        self.position = position;
+    }
+
     /// Where the next batch begins.
     pub(super) fn position(&self) -> u64 {
         self.position

@@ -4,6 +4,7 @@
 //! the file; readers look no further. The log's writer is the only caller of what takes part in
 //! writing.
 
+use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -36,9 +37,15 @@ pub(super) struct Segment {
     state: Mutex<State>,
 }
 
+/// How many of the newest batches are remembered: readers at the end of a log mostly ask for one of
+/// them.
+const NEWEST_MAX: usize = 8;
+
 /// What the writer keeps between appends.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct State {
+    /// The newest batches and where they begin, in their order.
+    newest: VecDeque<(u64, BatchHeader)>,
     /// When the segment was made or opened.
     created_ms: i64,
     /// The largest timestamp of the first append; rolling by time counts from it.
@@ -156,6 +163,7 @@ impl Segment {
             time_index,
             index_is_bad: AtomicBool::new(false),
             state: Mutex::new(State {
+                newest: VecDeque::new(),
                 created_ms,
                 first_timestamp: None,
                 max_timestamp: TimestampEntry {
@@ -341,6 +349,10 @@ impl Segment {
     /// more than the interval was written since the last one.
     pub(super) fn note_batch(&self, position: u64, header: &BatchHeader, interval: u32) {
         let mut state = self.state();
+        if state.newest.len() == NEWEST_MAX {
+            state.newest.pop_front();
+        }
+        state.newest.push_back((position, *header));
         if position == 0 {
             state.first_timestamp = Some(header.max_timestamp);
         }
@@ -409,6 +421,7 @@ impl Segment {
             .at(&path, "emptying indexes")?;
         self.become_active(index_bytes)?;
         *self.state() = State {
+            newest: VecDeque::new(),
             created_ms: now_ms,
             first_timestamp: None,
             max_timestamp: TimestampEntry {
@@ -423,6 +436,7 @@ impl Segment {
     /// Cuts the data file at a batch's beginning. Synced: else a power cut could bring the old tail
     /// back behind what is written next, and it would read as part of the log.
     pub(super) fn cut(&self, position: u64) -> Result<(), LogError> {
+        self.state().newest.clear();
         let truncated = self.file.truncate(position);
         truncated
             .and_then(|()| self.file.sync())
@@ -493,32 +507,53 @@ impl Segment {
     /// A position at or before the batch that contains `offset`; never trusts an entry that does not
     /// match its batch.
     fn start_for(&self, offset: Offset) -> Result<u64, LogError> {
+        Ok(self.scan_for(offset)?.position())
+    }
+
+    /// A scan that begins there.
+    fn scan_for(&self, offset: Offset) -> Result<Scan<'_>, LogError> {
         let path = self.path();
         let entry = self
             .offset_index
             .lookup(offset)
             .at(&path, "reading the index")?;
-        let Some(entry) = entry else {
-            return Ok(0);
-        };
         let size = self.size();
+        let Some(entry) = entry else {
+            return Ok(Scan::new(&*self.file, 0, size));
+        };
         let position = u64::from(entry.position);
-        match Scan::new(&*self.file, position.min(size), size).next() {
-            Ok(Some((_, header))) if header.last_offset() == entry.offset => Ok(position),
-            Err(error @ ScanError::Io { .. }) => Err(self.scan_error(error)),
+        let mut scan = Scan::new(&*self.file, position.min(size), size);
+        match scan.next() {
+            Ok(Some((_, header))) if header.last_offset() == entry.offset => scan.restart(position),
+            Err(error @ ScanError::Io { .. }) => return Err(self.scan_error(error)),
             _ => {
                 if !self.index_is_bad.swap(true, Ordering::Relaxed) {
                     tracing::warn!(?path, ?entry, "the index is wrong; reading without it");
                 }
-                Ok(0)
+                scan.restart(0);
             }
         }
+        Ok(scan)
+    }
+
+    /// The batch that contains `offset`, if it is one of the newest.
+    fn newest(&self, offset: Offset) -> Option<(u64, BatchHeader)> {
+        let size = self.size();
+        let state = self.state();
+        let mut newest = state.newest.iter().rev();
+        // The last one may be on its way into the file; it counts when the size covers it.
+        newest
+            .find(|(_, header)| header.base_offset <= offset)
+            .filter(|(position, header)| {
+                offset <= header.last_offset() && position + header.size() as u64 <= size
+            })
+            .copied()
     }
 
     /// The offset behind the last record. Reads the headers behind the last index entry.
     pub(super) fn next_offset(&self) -> Result<Offset, LogError> {
         let mut end = Offset(self.base_offset);
-        let mut scan = Scan::new(&*self.file, self.start_for(Offset(i64::MAX))?, self.size());
+        let mut scan = self.scan_for(Offset(i64::MAX))?;
         while let Some((_, header)) = scan.next().map_err(|error| self.scan_error(error))? {
             end = header.next_offset();
         }
@@ -527,7 +562,10 @@ impl Segment {
 
     /// The first batch that ends at `offset` or behind: where it begins, and its header.
     pub(super) fn find(&self, offset: Offset) -> Result<Option<(u64, BatchHeader)>, LogError> {
-        let mut scan = Scan::new(&*self.file, self.start_for(offset)?, self.size());
+        if let Some(found) = self.newest(offset) {
+            return Ok(Some(found));
+        }
+        let mut scan = self.scan_for(offset)?;
         while let Some((position, header)) = scan.next().map_err(|error| self.scan_error(error))? {
             if header.last_offset() >= offset {
                 return Ok(Some((position, header)));

@@ -148,7 +148,10 @@ fn an_error_while_reading_is_an_error_for_that_read() {
     disk.create_dir_all(std::path::Path::new("/d"))
         .expect("made");
     let log = open_on(&disk, &clock, CLEAN);
-    put(&log, &["a"], NOW);
+    // The newest batches need no read.
+    for _ in 0..10 {
+        put(&log, &["a"], NOW);
+    }
     disk.set_faults(Faults {
         fail_after: Some((0, Operation::Read)),
         ..Faults::default()
@@ -161,5 +164,48 @@ fn an_error_while_reading_is_an_error_for_that_read() {
         log.read(Offset(0), 1, Offset(1), true)
             .expect("reads")
             .is_some()
+    );
+}
+
+#[test]
+fn readers_at_the_end_are_told_from_memory_where_a_batch_lies() {
+    let clock = Clock::manual(NOW);
+    let disk = SimDisk::new(Rng::from_seed(5), clock.clone());
+    disk.create_dir_all(std::path::Path::new("/d"))
+        .expect("made");
+    let log = open_on(&disk, &clock, CLEAN);
+    for index in 0..12 {
+        put(&log, &["one", "two"], NOW + index);
+    }
+    let no_reads = || {
+        disk.set_faults(Faults {
+            fail_after: Some((0, Operation::Read)),
+            ..Faults::default()
+        });
+    };
+    let read = |offset| log.read(Offset(offset), 1 << 20, Offset(i64::MAX), true);
+    no_reads();
+    let last = read(22).expect("no disk is needed").expect("there");
+    let inside = read(23).expect("no disk is needed").expect("there");
+    assert_eq!((inside.position, inside.len), (last.position, last.len));
+    let fourth = read(16).expect("no disk is needed").expect("there");
+    assert_eq!(
+        fourth.position + fourth.len as u64,
+        last.position + last.len as u64
+    );
+    assert!(read(0).is_err(), "the first one has to be looked for");
+    log.truncate_to(Offset(22)).expect("cut");
+    put(&log, &["another"], NOW);
+    disk.set_faults(Faults::default());
+    let bytes = read(22)
+        .expect("reads")
+        .expect("there")
+        .read()
+        .expect("reads");
+    let batch = Batch::parse(&bytes).expect("a batch");
+    assert_eq!(
+        batch.header().last_offset(),
+        Offset(22),
+        "not the one that was cut"
     );
 }
