@@ -15,6 +15,7 @@ use tracing::{error, info, warn};
 
 use crate::broker::cluster::Cluster;
 use crate::broker::controller::driver::Driver;
+use crate::broker::ends::Ends;
 use crate::broker::group::Groups;
 use crate::broker::image::ImageCell;
 use crate::broker::image::feed::Feed;
@@ -38,6 +39,7 @@ pub mod api;
 pub mod cluster;
 pub mod connection;
 pub mod controller;
+pub mod ends;
 pub mod fetch_session;
 pub mod group;
 pub mod image;
@@ -77,6 +79,8 @@ pub struct Broker {
     pub cluster: Arc<Cluster>,
     /// What this broker counts.
     pub metrics: Arc<BrokerMetrics>,
+    /// What other leaders said for the lag of the groups here.
+    pub ends: Ends,
 }
 
 /// What a broker is started with.
@@ -235,6 +239,7 @@ async fn start(deps: BrokerDeps) -> Result<Running, StartError> {
         groups,
         cluster,
         metrics,
+        ends: Ends::default(),
         config,
     });
     join_cluster(&broker, &addresses, identity.is_some()).await?;

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::broker::Broker;
+use crate::broker::ends;
 use crate::broker::image::{Image, PartitionImage};
 pub use crate::broker::metrics::{BrokerMetrics, Traffic};
 use crate::broker::partition::Partition;
@@ -102,6 +103,12 @@ pub struct GroupLag {
     pub offsets: Vec<(TopicPartition, i64, Option<i64>)>,
 }
 
+/// Learns from other brokers what a snapshot needs for the lag of this broker's groups. Bounded; what
+/// is not learnt is left out.
+pub async fn prepare(broker: &Broker) {
+    ends::refresh(broker).await;
+}
+
 /// Takes a snapshot of a running broker.
 pub fn of(broker: &Broker) -> BrokerStatus {
     let image = broker.image.load();
@@ -191,10 +198,10 @@ fn groups(broker: &Broker, partitions: &[PartitionStatus]) -> Vec<GroupLag> {
             .binary_search_by(|status| status.partition.cmp(wanted))
             .ok()?;
         let led = partitions[at].leader == Some(broker.id);
-        partitions[at]
-            .local
-            .filter(|_| led)
-            .map(|local| local.high_watermark)
+        if !led {
+            return broker.ends.of(wanted);
+        }
+        partitions[at].local.map(|local| local.high_watermark)
     };
     let groups = broker.groups.status().into_iter().map(|group| GroupLag {
         offsets: group

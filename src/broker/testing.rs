@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use crate::broker::Broker;
 use crate::broker::cluster::Cluster;
+use crate::broker::ends::Ends;
 use crate::broker::group::{Groups, Options};
 use crate::broker::image::{
     BrokerImage, Image, ImageCell, PartitionImage, PartitionState, TopicImage,
@@ -118,6 +119,7 @@ pub fn broker(dir: &Path, topics: Vec<TopicImage>) -> Arc<Broker> {
         groups: Arc::new(groups),
         cluster,
         metrics: Arc::default(),
+        ends: Ends::default(),
     });
     apply(&broker, topics);
     broker

@@ -99,6 +99,15 @@ impl Halves {
                     ..BrokerStatus::default()
                 },
             }));
+            let running = self.broker.clone();
+            sources.prepare = Some(Arc::new(move || {
+                let broker = running.get().map(|running| running.broker.clone());
+                Box::pin(async move {
+                    if let Some(broker) = broker {
+                        status::prepare(&broker).await;
+                    }
+                })
+            }));
         }
         sources
     }

@@ -9,6 +9,7 @@ pub mod metrics;
 pub mod server;
 
 use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use crate::broker::status::{BrokerStatus, SyncFigures};
@@ -19,6 +20,8 @@ use crate::broker::status::{BrokerStatus, SyncFigures};
 pub struct Sources {
     /// This node's broker.
     pub broker: Option<Arc<dyn Fn() -> BrokerStatus + Send + Sync>>,
+    /// What has to be asked elsewhere before `/metrics` reads the broker.
+    pub prepare: Option<Arc<Prepare>>,
     /// This node's coordinator.
     pub coordinator: Option<Arc<dyn Fn() -> CoordinatorView + Send + Sync>>,
     /// The text that a four-letter word answers; `None` for unknown words.
@@ -26,6 +29,9 @@ pub struct Sources {
     /// The process.
     pub process: Option<Arc<dyn Fn() -> ProcessFigures + Send + Sync>>,
 }
+
+/// Asks elsewhere, within a short time.
+pub type Prepare = dyn Fn() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync;
 
 /// Answers a four-letter word.
 pub type Word = dyn Fn(&str) -> Option<String> + Send + Sync;

@@ -90,7 +90,13 @@ async fn connection(
 ) {
     let service = service_fn(move |request: Request<Incoming>| {
         let state = state.clone();
-        async move { Ok::<_, Infallible>(answer(&request, &state.0, state.1)) }
+        async move {
+            let wants_metrics = request.uri().path().trim_end_matches('/') == "/metrics";
+            if let (true, Some(prepare)) = (wants_metrics, &state.0.prepare) {
+                prepare().await;
+            }
+            Ok::<_, Infallible>(answer(&request, &state.0, state.1))
+        }
     });
     let serving = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
