@@ -242,6 +242,7 @@ fn coordinator_options(config: &Config, quorum_host: String) -> coordinator::Opt
         min_session_timeout_ms: ticks(settings.min_session_timeout, 2),
         max_session_timeout_ms: ticks(settings.max_session_timeout, 20),
         max_client_cnxns: usize::try_from(settings.max_client_cnxns).unwrap_or(0),
+        max_cnxns: usize::try_from(settings.max_cnxns).unwrap_or(0),
         jute_max_buffer: usize::try_from(settings.jute_maxbuffer).unwrap_or(0),
         four_letter_words: settings.four_letter_words.clone(),
         super_digest: settings.super_digest.expose().map(str::to_owned),
@@ -250,7 +251,10 @@ fn coordinator_options(config: &Config, quorum_host: String) -> coordinator::Opt
             .cluster_id
             .clone()
             .unwrap_or_else(|| "tripod".to_owned()),
-        secret: None,
+        secret: settings
+            .peer_secret
+            .expose()
+            .map(|secret| secret.as_bytes().to_vec()),
         quorum_listen: HostPort::new(quorum_host, own.map_or(2888, |own| own.quorum_port)),
         snapshot_count: u64::from(unsigned(settings.snap_count)),
     }

@@ -218,6 +218,8 @@ settings! {
         "Entries in the log between two snapshots";
     super_digest: Password = "DigestAuthenticationProvider.superDigest", None, Any, Low, ReadOnly,
         "The super user, as super:hash";
+    peer_secret: Password = "peer.secret", None, Any, Medium, ReadOnly,
+        "A secret that the members prove to one another; without it they check names only";
     jute_maxbuffer: i32 = "jute.maxbuffer", Some("1048575"), AtLeast(1024), Medium, ReadOnly,
         "The largest request in bytes";
 }

@@ -70,6 +70,8 @@ pub struct Options {
     pub max_session_timeout_ms: i32,
     /// Connections that one address may have; 0 for any number.
     pub max_client_cnxns: usize,
+    /// Connections of all addresses together; 0 for any number.
+    pub max_cnxns: usize,
     /// The longest frame.
     pub jute_max_buffer: usize,
     /// The four-letter words that are answered; `*` for all.
@@ -111,6 +113,7 @@ impl Options {
             min_session_timeout_ms: 4000,
             max_session_timeout_ms: 40_000,
             max_client_cnxns: 60,
+            max_cnxns: 0,
             jute_max_buffer: FRAME_BYTES_MAX,
             four_letter_words: four_letter::DEFAULT_WHITELIST
                 .split(',')

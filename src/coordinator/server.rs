@@ -161,6 +161,10 @@ impl Server {
             .addresses
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
+        let all_max = self.options.max_cnxns;
+        if all_max != 0 && addresses.values().sum::<usize>() >= all_max {
+            return false;
+        }
         let count = addresses.entry(address).or_default();
         let max = self.options.max_client_cnxns;
         if max != 0 && *count >= max {
@@ -197,7 +201,12 @@ pub async fn run(server: Arc<Server>, listener: TcpListener, tasks: Tasks) {
             Ok((stream, peer)) => {
                 // Beyond the limit: closed at once, as ZooKeeper does.
                 if !server.admit(peer.ip()) {
-                    warn!(%peer, max = server.options.max_client_cnxns, "too many connections from this address");
+                    warn!(
+                        %peer,
+                        per_address = server.options.max_client_cnxns,
+                        in_all = server.options.max_cnxns,
+                        "too many connections"
+                    );
                     continue;
                 }
                 let (server, shutdown) = (server.clone(), shutdown.clone());

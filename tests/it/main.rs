@@ -11,6 +11,7 @@ mod http;
 mod images;
 mod malformed_znodes;
 mod produce_fetch;
+mod readme;
 mod restart;
 mod three;
 mod topics;
