@@ -41,6 +41,8 @@ pub struct Ends {
 struct Asking {
     /// When the leaders were asked last (monotonic).
     asked_ms: Option<i64>,
+    /// What they were asked for then.
+    asked: BTreeSet<TopicPartition>,
     connections: BTreeMap<BrokerId, Connection>,
 }
 
@@ -59,12 +61,15 @@ impl Ends {
 pub async fn refresh(broker: &Broker) {
     let mut asking = broker.ends.asking.lock().await;
     let now_ms = broker.clock.monotonic_ms();
-    if asking.asked_ms.is_some_and(|at| now_ms - at < KEEP_MS) {
-        return;
-    }
     let groups = broker.groups.status();
     let consumed = groups.into_iter().flat_map(|group| group.offsets);
-    ask_leaders(broker, &mut asking, consumed.map(|(id, _)| id).collect()).await;
+    let wanted: BTreeSet<_> = consumed.map(|(id, _)| id).collect();
+    let recent = asking.asked_ms.is_some_and(|at| now_ms - at < KEEP_MS);
+    if recent && wanted.is_subset(&asking.asked) {
+        return;
+    }
+    ask_leaders(broker, &mut asking, wanted.clone()).await;
+    asking.asked = wanted;
     asking.asked_ms = Some(broker.clock.monotonic_ms());
 }
 
