@@ -23,14 +23,14 @@ links "$ours"
 case $tools in
   ours) bin=$ours zkbin=$ours ;;
   genuine)
-    have_java || { skip "tutorial with the genuine tools" "no Java on this machine"; finish "tutorial $tools"; }
-    bin=$(peer_bin 2.8.0) && zkbin=$(peer_bin zookeeper-3.6.2) || { fail "fetch the genuine tools"; finish "tutorial $tools"; }
+    have_java || { skip "tutorial with the genuine tools" "no Java on this machine"; finish "tutorial ($tools tools)"; }
+    bin=$(peer_bin 2.8.0) && zkbin=$(peer_bin zookeeper-3.6.2) || { fail "fetch the genuine tools"; finish "tutorial ($tools tools)"; }
     export KAFKA_JVM_PERFORMANCE_OPTS="-XX:TieredStopAtLevel=1 -XX:+UseSerialGC" ;;
   *) say "usage: run.sh ours|genuine"; exit 2 ;;
 esac
 
 for n in 1 2 3; do
-  getent hosts "node$n" >/dev/null || echo "127.0.0.$n node$n" >>/etc/hosts || { skip "tutorial $tools" "node$n has no address and /etc/hosts is not ours"; finish "tutorial $tools"; }
+  getent hosts "node$n" >/dev/null || echo "127.0.0.$n node$n" >>/etc/hosts || { skip "tutorial $tools" "node$n has no address and /etc/hosts is not ours"; finish "tutorial ($tools tools)"; }
 done
 all=node1:9092,node2:9092,node3:9092
 
@@ -140,4 +140,4 @@ start_all
 check "8 the brokers come back" wait_for 20 registered
 timeout 60 "$ours/kafka-console-consumer.sh" --bootstrap-server node1:9092 --topic test --from-beginning --max-messages 10 --timeout-ms 30000 >"$work/again" 2>/dev/null
 check "8 every line is still there" bash -c "[ \$(wc -l <'$work/again') = 10 ]"
-finish "tutorial with the $tools tools"
+finish "tutorial ($tools tools)"
