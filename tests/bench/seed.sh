@@ -64,9 +64,20 @@ ports() { local n list=; for n in $(seq "$nodes"); do list+=${list:+,}127.0.0.1:
 
 ours() {
   local started; started=$(now_ms)
-  launch "$work/ours.log" "$binary" dev --nodes "$nodes" --data-dir "$work/ours"
-  local bootstrap=localhost:9092; [ "$nodes" = 3 ] && bootstrap=localhost:9092,localhost:9093,localhost:9094
-  bench "tripod, $nodes node(s)" "$bootstrap" "$started" "$launched"
+  local pids_of=() n
+  if [ "$nodes" = 1 ]; then
+    launch "$work/ours.log" "$binary" dev --port 39092 --zookeeper-port 39181 --http-port 39080 --data-dir "$work/ours"
+    pids_of=("$launched")
+  else # three processes, each coordinator and broker
+    for n in 0 1 2; do
+      launch "$work/ours-$n.log" "$binary" serve --roles coordinator,broker --node-id $((n + 1)) --data-dir "$work/ours/$n" \
+        --server 1=127.0.0.1:39281:39381 --server 2=127.0.0.1:39282:39382 --server 3=127.0.0.1:39283:39383 \
+        --client-port $((39181 + n)) --http-port $((39080 + n)) --listeners "PLAINTEXT://127.0.0.1:$((39092 + n))" \
+        --zookeeper-connect 127.0.0.1:39181,127.0.0.1:39182,127.0.0.1:39183
+      pids_of+=("$launched")
+    done
+  fi
+  bench "tripod, $nodes node(s)" "$(ports 39092)" "$started" "${pids_of[@]}"
   stop_all; rm -rf "$work/ours"
 }
 theirs() {
