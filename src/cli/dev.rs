@@ -74,6 +74,9 @@ pub fn run(_program: &str, arguments: Vec<String>) -> u8 {
         Ok(arguments) => arguments,
         Err(code) => return code,
     };
+    let Some(signals) = serve::install_signals() else {
+        return 1;
+    };
     let (dir, temporary) = match &arguments.data_dir {
         Some(dir) => (dir.clone(), None),
         None => match temporary_directory() {
@@ -95,7 +98,13 @@ pub fn run(_program: &str, arguments: Vec<String>) -> u8 {
         }
     }
     let banner = banner(&arguments, &dir, temporary.is_some());
-    let code = serve::run_nodes(configs, Vec::new(), HttpPolicy::Optional, Some(banner));
+    let code = serve::run_nodes(
+        configs,
+        Vec::new(),
+        HttpPolicy::Optional,
+        Some(banner),
+        signals,
+    );
     drop(temporary);
     code
 }

@@ -22,6 +22,7 @@ pub mod process;
 pub mod producer_perf;
 pub mod serve;
 pub mod server_scripts;
+pub mod signals;
 pub mod topics;
 mod topics_zookeeper;
 pub mod zk_cli;

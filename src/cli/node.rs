@@ -1,17 +1,17 @@
 //! Runs nodes in this process: starts their halves in order, says when they are ready, stops them.
 //!
 //! Start: HTTP (so that health can be asked from the first moment), coordinators, brokers. Stop, at the
-//! first SIGTERM or SIGINT: brokers, coordinators, HTTP; at the second one, at once. Every task is
-//! joined, or the end says which limit was broken. Only `cli` installs signal handlers.
+//! first signal: brokers, coordinators, HTTP; at the second one, at once. Every task is joined, or the
+//! end says which limit was broken. Only `cli` installs signal handlers.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 
 use super::halves::{self, Halves, World};
 use super::print::out;
+use super::signals::Signals;
 use crate::common::net::{self, HostPort};
 use crate::common::shutdown::Shutdown;
 use crate::common::tasks::{Kind, Tasks};
@@ -35,12 +35,13 @@ pub async fn run(
     configs: Vec<Config>,
     http: HttpPolicy,
     banner: Option<String>,
+    signals: Signals,
 ) -> Result<(), String> {
     // The signal only ends the waiting: the halves stop in order, each by its own means.
     let shutdown = Shutdown::new();
     let tasks = Tasks::new(Shutdown::new());
     let at_once = Shutdown::new();
-    let signals = listen_for_signals(&shutdown, &at_once)?;
+    let signals = listen_for_signals(signals, &shutdown, &at_once);
     let limit = configs
         .iter()
         .map(|config| config.node.stop_timeout_ms)
@@ -66,18 +67,14 @@ pub async fn run(
 
 /// The first signal asks for a clean stop, the second one for an end. The answer is a set of its own,
 /// because this task has to outlive the stop that it announces.
-fn listen_for_signals(shutdown: &Shutdown, at_once: &Shutdown) -> Result<Tasks, String> {
-    let failed = |error: std::io::Error| format!("signals cannot be received: {error}");
-    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+fn listen_for_signals(mut received: Signals, shutdown: &Shutdown, at_once: &Shutdown) -> Tasks {
     let (first, second) = (shutdown.clone(), at_once.clone());
     let signals = Tasks::new(Shutdown::new());
     let done = signals.shutdown().clone();
     signals.spawn("signals", Kind::Connection, async move {
         loop {
             tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
+                () = received.next() => {}
                 () = done.stopped() => return,
             }
             if first.is_stopping() {
@@ -88,7 +85,7 @@ fn listen_for_signals(shutdown: &Shutdown, at_once: &Shutdown) -> Result<Tasks, 
             first.stop();
         }
     });
-    Ok(signals)
+    signals
 }
 
 async fn start_and_wait(

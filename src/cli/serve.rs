@@ -9,6 +9,7 @@ use clap::{CommandFactory, FromArgMatches, Parser};
 
 use super::node::{self, HttpPolicy};
 use super::print::{err, out};
+use super::signals::Signals;
 use crate::config::keys::{self, Honour, Key};
 use crate::config::{Config, Flag, Loaded, Sources, env, load};
 
@@ -242,10 +243,13 @@ fn check(sources: &Sources) -> u8 {
 
 /// Loads, and runs one node until it is told to stop.
 pub fn run_node(sources: &Sources, http: HttpPolicy) -> u8 {
+    let Some(signals) = install_signals() else {
+        return 1;
+    };
     match load(sources) {
         Ok(Loaded { config, warnings }) => {
             let warnings = warnings.iter().map(ToString::to_string).collect();
-            run_nodes(vec![config], warnings, http, None)
+            run_nodes(vec![config], warnings, http, None, signals)
         }
         Err(report) => {
             err!("tripod: {report}");
@@ -254,12 +258,20 @@ pub fn run_node(sources: &Sources, http: HttpPolicy) -> u8 {
     }
 }
 
+/// Makes ready for signals, before anything else is done; complains when that fails.
+pub fn install_signals() -> Option<Signals> {
+    Signals::install()
+        .inspect_err(|text| err!("tripod: {text}"))
+        .ok()
+}
+
 /// Runs nodes that are configured already.
 pub fn run_nodes(
     configs: Vec<Config>,
     warnings: Vec<String>,
     http: HttpPolicy,
     banner: Option<String>,
+    signals: Signals,
 ) -> u8 {
     let Some(first) = configs.first() else {
         return 0;
@@ -283,7 +295,7 @@ pub fn run_nodes(
             return 1;
         }
     };
-    let ended = runtime.block_on(node::run(configs, http, banner));
+    let ended = runtime.block_on(node::run(configs, http, banner, signals));
     // What still runs after the time limit of a stop must not hold the process.
     runtime.shutdown_background();
     match ended {
