@@ -14,6 +14,7 @@ use tracing::{error, info, warn};
 
 use super::network::LinkStatus;
 use super::node::{LEASE, RaftNode, Role};
+use super::peer::Refusal;
 use super::types::{LeaderKey, Vote};
 use crate::common::ids::MemberId;
 use crate::common::tasks;
@@ -24,8 +25,8 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 const TURN: Duration = Duration::from_millis(60);
 /// A leader that no quorum has answered for so long no longer serves.
 const QUORUM_SILENCE_MS: u64 = 1_500;
-/// How long a first start waits for all members before a quorum of empty ones is enough.
-const FORM_WITHOUT_ALL: Duration = Duration::from_secs(10);
+/// How long a first start waits for the members before it says for whom.
+const TELL_AFTER: Duration = Duration::from_secs(3);
 
 type Metrics = RaftServerMetrics<u64, openraft::EmptyNode>;
 
@@ -34,31 +35,23 @@ pub fn leader(metrics: &Metrics) -> Option<LeaderKey> {
     metrics.vote.committed.then_some(metrics.vote.leader_id)
 }
 
-/// What a member should do about a cluster that it has no part in yet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Formation {
-    /// All are here (or a quorum, after a long wait), all empty: begin.
-    Begin,
-    /// Some are not here yet, or others have begun and will call.
-    Wait,
-}
-
-/// The rule for a first start. `others` are the other members, `None` while not connected.
-fn formation(others: &[Option<bool>], waited_long: bool) -> Formation {
-    let here = others.iter().flatten().count() + 1;
-    let members = others.len() + 1;
-    let begun = others.iter().flatten().any(|fresh| !fresh);
-    if !begun && (here == members || (waited_long && here > members / 2)) {
-        Formation::Begin
-    } else {
-        Formation::Wait
-    }
+/// May a new ensemble begin? Only when all its members are here and all are empty: a quorum of empty ones
+/// may have been emptied, and the others then hold what was acknowledged. For the same reason a member
+/// that another one has refused for having come back empty begins none. `others` are the other members,
+/// and whether each is empty; `None` while not connected.
+fn may_begin(others: &[Option<bool>], came_back_empty: bool) -> bool {
+    !came_back_empty && others.iter().all(|fresh| *fresh == Some(true))
 }
 
 /// What was done already, so that it is done once.
 #[derive(Debug, Default)]
 struct Memory {
     begun: bool,
+    /// A member has refused this one, because its data directory is not the one it had.
+    came_back_empty: bool,
+    told_whom: bool,
+    /// May openraft stand for election by its timer?
+    elects: Option<bool>,
     /// Since when a quorum is here without a leader, or the leader's process is gone.
     since: Option<tokio::time::Instant>,
     vote: Vote,
@@ -85,6 +78,7 @@ pub async fn watch(node: Arc<RaftNode>) {
             alone(&node, leader, &mut memory).await;
         } else {
             relink(&node, leader, &mut memory);
+            elect_with_a_quorum_only(&node, &mut memory);
             begin(&node, started, &mut memory).await;
             stand(&node, &now, started, &mut memory).await;
             note_peers(&node, leader, &mut memory).await;
@@ -174,16 +168,37 @@ async fn begin(node: &RaftNode, started: tokio::time::Instant, memory: &mut Memo
     if memory.begun || !fresh {
         return;
     }
-    let others: Vec<Option<bool>> = statuses(node)
-        .map(|(_, status)| status.peer.map(|peer| peer.fresh))
-        .collect();
-    let waited = started.elapsed() >= FORM_WITHOUT_ALL;
-    if formation(&others, waited) == Formation::Begin {
-        memory.begun = true;
-        if others.iter().any(Option::is_none) {
-            warn!("not all members are here; a quorum of new ones begins the cluster");
+    let mut others = Vec::new();
+    let mut missing = Vec::new();
+    for (member, status) in statuses(node) {
+        memory.came_back_empty |= status.refusal == Some(Refusal::OtherStore);
+        others.push(status.peer.map(|peer| peer.fresh));
+        if status.peer.is_none_or(|peer| !peer.fresh) {
+            missing.push(member.0);
         }
+    }
+    if may_begin(&others, memory.came_back_empty) {
+        memory.begun = true;
         initialize(node).await;
+    } else if !memory.told_whom && (memory.came_back_empty || started.elapsed() >= TELL_AFTER) {
+        memory.told_whom = true;
+        let member = node.options.member;
+        if memory.came_back_empty {
+            warn!(%member, waits_for = ?missing, "this member has come back with an empty data directory; \
+                it serves nothing, because a new ensemble begins only when all its members are there and \
+                empty: restore its directory, or bring back a quorum of the others");
+        } else {
+            warn!(%member, waits_for = ?missing, "not serving: a new ensemble begins only when all its \
+                members are there");
+        }
+    }
+}
+
+/// Without a quorum of connections no election can be won; each try would only raise the term.
+fn elect_with_a_quorum_only(node: &RaftNode, memory: &mut Memory) {
+    let elects = quorum_here(node);
+    if memory.elects.replace(elects) != Some(elects) {
+        node.raft.runtime_config().elect(elects);
     }
 }
 
@@ -278,24 +293,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cluster_begins_when_all_are_here_and_empty_or_a_quorum_after_a_long_wait() {
-        use Formation::{Begin, Wait};
-        let cases: [(&[Option<bool>], bool, Formation); 9] = [
-            (&[], false, Begin),
-            (&[None, None], false, Wait),
-            (&[None, None], true, Wait),
-            (&[Some(true), None], false, Wait),
-            (&[Some(true), None], true, Begin),
-            (&[Some(true), Some(true)], false, Begin),
-            (&[Some(true), Some(false)], false, Wait),
-            (&[Some(false), None], true, Wait),
-            (&[Some(false), Some(false)], true, Wait),
+    fn an_ensemble_begins_only_when_all_are_here_and_empty() {
+        let cases: [(&[Option<bool>], bool, bool); 8] = [
+            (&[], false, true),
+            (&[None, None], false, false),
+            (&[Some(true), None], false, false),
+            (&[Some(true), Some(true)], false, true),
+            (&[Some(true), Some(true)], true, false),
+            (&[Some(true), Some(false)], false, false),
+            (&[Some(false), None], false, false),
+            (&[Some(false), Some(false)], false, false),
         ];
-        for (others, waited_long, expected) in cases {
+        for (others, came_back_empty, expected) in cases {
             assert_eq!(
-                formation(others, waited_long),
+                may_begin(others, came_back_empty),
                 expected,
-                "{others:?} {waited_long}"
+                "{others:?} {came_back_empty}"
             );
         }
     }

@@ -526,6 +526,70 @@ async fn foreign_incomplete_and_damaged_directories_are_refused() {
     );
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_emptied_members_of_three_never_begin_anew() {
+    let mut all = Ensemble::new().await;
+    all.all_serve().await;
+    let client = Client::new(all.member(0)).await;
+    client.done(all.member(0), create("/a")).await;
+    all.same_tree().await;
+    let digest = all.member(2).replica.digest();
+    all.wait("each has noted the others' stores", |all| {
+        all.running()
+            .all(|member| member.node.identity.get().peers.len() == 2)
+    })
+    .await;
+    for index in 0..3 {
+        all.stop(index).await;
+    }
+    let aside = |all: &Ensemble, index: usize| all.options[index].dir.with_extension("aside");
+    for index in 0..2 {
+        RealDisk
+            .rename(&all.options[index].dir, &aside(&all, index))
+            .expect("moved");
+        all.restart(index).await;
+    }
+    // The third down, for longer than any patience the members once had.
+    tokio::time::sleep(Duration::from_secs(11)).await;
+    let untouched = |all: &Ensemble| {
+        for member in all.running() {
+            assert!(!member.node.serving());
+            assert_eq!(member.node.status().term, 0);
+        }
+    };
+    untouched(&all);
+    // The third up, and refusing them.
+    let before = all.options[2].clone();
+    let address = before.members[&before.member].clone();
+    let third = start_again(before, Some(&address)).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    untouched(&all);
+    assert!(!third.node.serving());
+    let term = third.node.status().term;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(
+        third.node.status().term <= term + 1,
+        "it stands without end"
+    );
+    all.members[2] = Some(third);
+    // One of the two gets its data back: a quorum that remembers.
+    all.stop(1).await;
+    let dir = all.options[1].dir.clone();
+    RealDisk.remove_dir_all(&dir).expect("removed");
+    RealDisk.rename(&aside(&all, 1), &dir).expect("moved back");
+    all.restart(1).await;
+    all.wait("two of three serve", |all| {
+        (1..3).all(|index| all.member(index).node.serving())
+    })
+    .await;
+    for index in 1..3 {
+        all.member(index).node.barrier().await.expect("applied");
+        assert_eq!(all.member(index).replica.digest(), digest);
+    }
+    client.done(all.member(1), create("/b")).await;
+    assert!(!all.member(0).node.serving());
+}
+
 /// The real disk, with syncs that take long or fail.
 #[derive(Debug, Default)]
 struct Faulty(Arc<Faults>);
