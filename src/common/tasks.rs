@@ -75,7 +75,12 @@ impl Tasks {
             .spawn(guarded.instrument(error_span!("task", name)));
     }
 
-    /// Resolves with the name of an essential task that panicked, if one ever does.
+    /// Says that the essential task `name` cannot go on, without a panic: the task has logged why.
+    pub fn fail(&self, name: &'static str) {
+        self.failure.send_replace(Some(name));
+    }
+
+    /// Resolves with the name of an essential task that failed or panicked, if one ever does.
     pub async fn failed(&self) -> &'static str {
         let mut failures = self.failure.subscribe();
         match failures.wait_for(Option::is_some).await {
@@ -198,6 +203,8 @@ mod tests {
         }
         tasks.spawn("essential", Kind::Essential, async { panic!("on purpose") });
         assert_eq!(tasks.failed().await, "essential");
+        tasks.child().fail("another");
+        assert_eq!(tasks.failed().await, "another");
         assert!(tasks.stop(Duration::from_secs(5)).await);
     }
 }

@@ -19,6 +19,8 @@ use super::types::{LeaderKey, Vote};
 use crate::common::ids::MemberId;
 use crate::common::tasks;
 
+/// The name of the task that this runs in.
+pub const TASK: &str = "raft leadership";
 /// Changes are told; this is for what only time shows.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 /// Members that would stand for election at the same moment do it one after the other.
@@ -69,7 +71,9 @@ pub async fn watch(node: Arc<RaftNode>) {
     let mut memory = Memory::default();
     loop {
         let now = metrics.borrow_and_update().clone();
-        check_running(&node, &now);
+        if has_stopped(&node, &now) {
+            return;
+        }
         let leader = leader(&now);
         let leading = now.state == ServerState::Leader;
         node.proposals.set_leader(leader, leading);
@@ -86,7 +90,9 @@ pub async fn watch(node: Arc<RaftNode>) {
         tokio::select! {
             () = shutdown.stopped() => return,
             changed = metrics.changed() => if changed.is_err() {
-                check_running(&node, &now);
+                if has_stopped(&node, &now) {
+                    return;
+                }
                 tokio::time::sleep(LOOK_INTERVAL).await;
             },
             () = node.links_changed.notified() => {}
@@ -97,19 +103,22 @@ pub async fn watch(node: Arc<RaftNode>) {
 }
 
 /// Ends the process, through the essential task that this runs in, if the core has stopped by itself.
-fn check_running(node: &RaftNode, now: &Metrics) {
+/// Says whether it has.
+fn has_stopped(node: &RaftNode, now: &Metrics) -> bool {
     let state = node.raft.metrics().borrow().running_state.clone();
     let failure = node.log.failure().or(node.machine.failure());
-    let stopped = match (&state, &failure) {
-        (_, Some(text)) => text.clone(),
-        (Err(fatal), None) => fatal.to_string(),
-        (Ok(()), None) => return,
-    };
+    if failure.is_none() && state.is_ok() {
+        return false;
+    }
     node.proposals.stop();
     if !node.tasks.shutdown().is_stopping() {
-        error!(member = now.id, reason = %stopped, "raft has stopped");
-        panic!("raft has stopped: {stopped}");
+        // A failure of our storage was logged where it happened.
+        if let (None, Err(fatal)) = (failure, &state) {
+            error!(member = now.id, reason = %fatal, "raft has stopped");
+        }
+        node.tasks.fail(TASK);
     }
+    true
 }
 
 fn publish(node: &RaftNode, now: &Metrics, leader: Option<LeaderKey>, leading: bool) {

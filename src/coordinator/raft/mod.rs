@@ -11,6 +11,7 @@ pub mod log_store;
 pub mod network;
 pub mod node;
 pub mod peer;
+pub mod start_error;
 pub mod state_machine;
 pub mod types;
 

@@ -2,11 +2,10 @@
 //!
 //! Start order: identity (whose data is this?), lock, store, log, snapshots, core, network. Everything
 //! that could be wrong with the data is found before the first vote. After a storage failure the member
-//! stops: an essential task panics with the reason, and the process ends. [`super::leadership`] watches
+//! stops: the reason is logged, an essential task fails, and the process ends. [`super::leadership`] watches
 //! who leads.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,10 +19,12 @@ use tracing::{info, warn};
 pub use super::batch::ProposeError;
 use super::batch::{Proposals, Send, Waiter};
 use super::leadership;
-use super::log_store::{LogError, LogStore, chain};
+use super::log_store::{LogStore, chain};
 use super::network::Links;
 use super::peer::{Answer, Credentials, Message, PeerServer};
-use super::state_machine::{RestoreError, StateMachine};
+pub use super::start_error::StartError;
+use super::start_error::{STORE_OPEN_LIMIT, or_disk_full};
+use super::state_machine::StateMachine;
 use super::types::{LeaderKey, Part, Raft, encode};
 use crate::common::clock::Clock;
 use crate::common::disk::{DirLock, Disk};
@@ -32,7 +33,7 @@ use crate::common::metrics::Histogram;
 use crate::common::net::{HostPort, TcpListener};
 use crate::common::rng::Rng;
 use crate::common::tasks::{self, Kind, Tasks};
-use crate::coordinator::identity::{IdentityError, IdentityFile, Opened};
+use crate::coordinator::identity::{IdentityFile, Opened};
 use crate::coordinator::replica::Replica;
 use crate::coordinator::snapshot_file::{SnapshotDir, SnapshotFileError};
 use crate::coordinator::store::{Store, StoreError, plain::PlainStore, sled::SledStore};
@@ -47,7 +48,6 @@ pub(super) const LEASE: Duration = Duration::from_millis(ELECTION_MS.end);
 const KEEPER_INTERVAL: Duration = Duration::from_millis(250);
 /// The durable index is noted every so many rounds of the keeper.
 const NOTE_ROUNDS: u64 = 3;
-const STORE_OPEN_LIMIT: Duration = Duration::from_secs(60);
 const SNAPSHOT_PIECE_BYTES: u64 = 1 << 20;
 const SNAPSHOT_PIECE_LIMIT_MS: u64 = 10_000;
 /// A snapshot is taken after so many bytes of log, too.
@@ -107,95 +107,6 @@ impl RaftOptions {
             propose_limit: Duration::from_secs(10),
         }
     }
-}
-
-/// Why a member does not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The list of members makes no sense.
-    #[error("member {member} is not in the list of {count} members, or an id is above 255")]
-    Members {
-        /// Who we are.
-        member: MemberId,
-        /// How many are listed.
-        count: usize,
-    },
-    /// Another process uses the directory, or it cannot be used at all.
-    #[error("the data directory {} cannot be used", dir.display())]
-    Directory {
-        /// Which.
-        dir: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// The identity file stops us.
-    #[error(transparent)]
-    Identity(#[from] IdentityError),
-    /// There is a log but nobody knows whose.
-    #[error(
-        "{} holds a raft log but no identity file, so it cannot be known what this member voted for; \
-         restore the file, or empty the directory and let the member join anew", dir.display()
-    )]
-    NoIdentity {
-        /// Which directory.
-        dir: PathBuf,
-    },
-    /// The store does not open.
-    #[error(
-        "the raft store in {} does not open; this member must not vote without it. Restore the data \
-         directory, or empty it and let the member join anew", dir.display()
-    )]
-    Store {
-        /// Which directory.
-        dir: PathBuf,
-        /// Why.
-        #[source]
-        source: StoreError,
-    },
-    /// Opening takes too long.
-    #[error("the raft store in {} did not open within {STORE_OPEN_LIMIT:?}", dir.display())]
-    StoreSlow {
-        /// Which directory.
-        dir: PathBuf,
-    },
-    /// The log is damaged.
-    #[error("the raft data in {} cannot be used", dir.display())]
-    Log {
-        /// Which directory.
-        dir: PathBuf,
-        /// Why.
-        #[source]
-        source: LogError,
-    },
-    /// The snapshots are damaged.
-    #[error("the snapshots in {} cannot be used", dir.display())]
-    Snapshots {
-        /// Which directory.
-        dir: PathBuf,
-        /// Why.
-        #[source]
-        source: RestoreError,
-    },
-    /// The log begins after the newest whole snapshot.
-    #[error(
-        "entries {}..={purged} are in no whole snapshot and no longer in the log of {}; restore the data \
-         directory, or empty it and let the member join anew", have.map_or(0, |have| have + 1), dir.display()
-    )]
-    Gap {
-        /// Which directory.
-        dir: PathBuf,
-        /// The last entry of the snapshot.
-        have: Option<u64>,
-        /// The last entry that is gone from the log.
-        purged: u64,
-    },
-    /// The core refused to start.
-    #[error("raft does not start: {reason}")]
-    Core {
-        /// In its words.
-        reason: String,
-    },
 }
 
 /// What a member is, as ZooKeeper's `srvr` says it.
@@ -326,7 +237,10 @@ impl RaftNode {
             let (options, replica, proposals) =
                 (options.clone(), replica.clone(), proposals.clone());
             let (clock, rng) = (clock.clone(), rng.clone());
-            tasks::blocking(move || open(&options, replica, proposals, disk, clock, &rng))
+            tasks::blocking(move || {
+                open(&options, replica, proposals, disk.clone(), clock, &rng)
+                    .map_err(|error| or_disk_full(error, &*disk, &options.dir))
+            })
         };
         let data = match tokio::time::timeout(STORE_OPEN_LIMIT, opening).await {
             Ok(data) => data?,
@@ -394,7 +308,7 @@ impl RaftNode {
         tasks.spawn("raft sender", Kind::Essential, self.clone().sender());
         tasks.spawn("raft keeper", Kind::Essential, self.clone().keeper());
         tasks.spawn(
-            "raft leadership",
+            leadership::TASK,
             Kind::Essential,
             leadership::watch(self.clone()),
         );

@@ -1,6 +1,7 @@
 //! Members in one process, over loopback, on the real disk.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -9,11 +10,13 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 
+use super::super::log_store::LogError;
 use super::*;
 use crate::common::disk::real::RealDisk;
 use crate::common::disk::{DiskFile, Open};
 use crate::common::net;
 use crate::common::shutdown::Shutdown;
+use crate::coordinator::identity::IdentityError;
 use crate::coordinator::tree::op::{Change, ConnectionId, Op};
 use crate::zookeeper::acl::{Acl, Id};
 
@@ -708,4 +711,32 @@ async fn a_failed_sync_ends_the_member_and_is_not_retried() {
     let failed = tokio::time::timeout(LIMIT, tasks.failed()).await;
     assert_eq!(failed, Ok("raft leadership"));
     assert_eq!(member.node.barrier().await, Err(ProposeError::Stopped));
+}
+
+#[test]
+fn a_full_disk_is_no_reason_to_empty_the_directory() {
+    let dir = Path::new("/data");
+    let told = |kind: io::ErrorKind| {
+        let source = StoreError::Io {
+            action: "opening",
+            path: dir.to_owned(),
+            source: kind.into(),
+        };
+        let dir = dir.to_owned();
+        chain(&or_disk_full(
+            StartError::Store {
+                dir: dir.clone(),
+                source,
+            },
+            &RealDisk,
+            &std::env::temp_dir(),
+        ))
+    };
+    let full = told(io::ErrorKind::StorageFull);
+    assert!(
+        full.contains("free some") && !full.contains("empty"),
+        "{full}"
+    );
+    let damaged = told(io::ErrorKind::InvalidData);
+    assert!(damaged.contains("does not open"), "{damaged}");
 }
