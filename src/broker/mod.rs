@@ -173,7 +173,11 @@ async fn start(deps: BrokerDeps) -> Result<Running, StartError> {
     let bound = listener::bind(&wanted).await?;
     let addresses = bound.addresses();
     let (disk, dirs, id) = (deps.disk.clone(), config.log_dirs.clone(), config.broker_id);
-    let identity = tasks::blocking(move || Dirs::identity(disk.as_ref(), &dirs, id)).await?;
+    let (identity, inhabited) = tasks::blocking(move || {
+        let identity = Dirs::identity(disk.as_ref(), &dirs, id)?;
+        Ok::<_, DirError>((identity, Dirs::inhabited(disk.as_ref(), &dirs)?))
+    })
+    .await?;
 
     let failed = |source| StartError::ZooKeeper {
         servers: zookeeper_options(&config).servers_text(),
@@ -188,6 +192,8 @@ async fn start(deps: BrokerDeps) -> Result<Running, StartError> {
     let (zookeeper, events) = ZooKeeper::connect(zookeeper_options(&config), &world)
         .await
         .map_err(failed)?;
+    let inhabited = inhabited.map(|(dir, identity)| (dir, identity.cluster_id));
+    registration::refuse_orphans(&zookeeper, inhabited).await?;
     registration::prepare(&zookeeper).await.map_err(failed)?;
     let cluster_id = registration::cluster_id(
         &zookeeper,

@@ -5,6 +5,7 @@
 //! wait for the old session to expire) or another broker with our id (then we do not start).
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,6 +53,22 @@ pub enum RegistrationError {
         /// Who says so.
         origin: &'static str,
     },
+    /// The ensemble knows no cluster, but this broker has data of one. Every log here would be taken for
+    /// that of a deleted topic.
+    #[error(
+        "{} holds partitions of the cluster {cluster_id}, and ZooKeeper at {servers} knows no cluster \
+         (/cluster/id is missing): restore the coordinator's data, or move the broker's data away to \
+         begin a new cluster; nothing was changed",
+        dir.display()
+    )]
+    Orphaned {
+        /// The log directory.
+        dir: PathBuf,
+        /// What its `meta.properties` says.
+        cluster_id: String,
+        /// The ensemble.
+        servers: String,
+    },
     /// `/cluster/id` cannot be read.
     #[error("/cluster/id at {servers} is malformed; nothing was changed")]
     ClusterId {
@@ -61,6 +78,26 @@ pub enum RegistrationError {
     /// ZooKeeper failed.
     #[error("registering in ZooKeeper")]
     ZooKeeper(#[from] Error),
+}
+
+/// Refuses partitions of a cluster (`inhabited`: where, and its id) that the ensemble knows nothing of:
+/// its data is lost, or it is the wrong ensemble. Comes before anything is written there.
+pub async fn refuse_orphans(
+    zookeeper: &ZooKeeper,
+    inhabited: Option<(PathBuf, String)>,
+) -> Result<(), RegistrationError> {
+    let Some((dir, cluster_id)) = inhabited else {
+        return Ok(());
+    };
+    match zookeeper.get(znode::CLUSTER_ID).await {
+        Ok(_) => Ok(()),
+        Err(error) if error.is(ErrorCode::NoNode) => Err(RegistrationError::Orphaned {
+            dir,
+            cluster_id,
+            servers: zookeeper.servers(),
+        }),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Creates what Kafka expects to find in every cluster.

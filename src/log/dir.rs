@@ -184,6 +184,28 @@ impl Dirs {
         Ok(first)
     }
 
+    /// The first directory that says whose it is and holds partitions, and who that is. What waits for
+    /// its removal does not count.
+    pub fn inhabited(
+        disk: &dyn Disk,
+        dirs: &[PathBuf],
+    ) -> Result<Option<(PathBuf, Identity)>, DirError> {
+        for dir in dirs {
+            let Some(identity) = read_identity(disk, dir)? else {
+                continue;
+            };
+            let entries = disk.list(dir).at(dir, "listing")?;
+            let holds = |entry: &PathBuf| {
+                let name = entry.file_name().and_then(|name| name.to_str());
+                name.is_some_and(|name| partition_of(name).is_some()) && disk.is_dir(entry)
+            };
+            if entries.iter().any(holds) {
+                return Ok(Some((dir.clone(), identity)));
+            }
+        }
+        Ok(None)
+    }
+
     /// Locks the directories, checks whose they are and opens every log. `options` gives a topic's
     /// settings. A directory that fails is reported by [`Dirs::failed`]; it is an error only when none
     /// is left, or when one is another's.

@@ -335,3 +335,44 @@ async fn a_directory_of_another_node_or_with_damage_is_left_alone() {
     fs::write(&properties, good).expect("written");
     setup.run_once().await;
 }
+
+#[tokio::test]
+async fn partitions_of_a_cluster_that_the_coordinator_does_not_know_are_left_alone() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let setup = Setup::new(dir.path());
+    setup.run_once().await;
+    let (data, broker) = (
+        Path::new(&setup.data),
+        Path::new(&setup.data).join("broker"),
+    );
+    let lose_the_rest = || {
+        for entry in fs::read_dir(data).expect("a directory") {
+            let path = entry.expect("an entry").path();
+            if path != broker && path.is_dir() {
+                fs::remove_dir_all(&path).expect("removed");
+            }
+        }
+    };
+    fs::create_dir(broker.join("t-0")).expect("made");
+    lose_the_rest();
+    let properties = fs::read_to_string(broker.join("meta.properties")).expect("there");
+    let cluster = properties
+        .lines()
+        .find_map(|line| line.strip_prefix("cluster.id="))
+        .expect("an id");
+    let named = broker.display().to_string();
+    for _ in 0..2 {
+        setup
+            .refused(
+                &broker,
+                &[],
+                &[&named, cluster, "restore the coordinator's data"],
+            )
+            .await;
+    }
+    // What only waits for its removal belongs to nobody.
+    fs::rename(broker.join("t-0"), broker.join("t-0.0123-delete")).expect("renamed");
+    setup.run_once().await;
+    let after = fs::read_to_string(broker.join("meta.properties")).expect("there");
+    assert_eq!(after, properties);
+}
