@@ -5,8 +5,9 @@
 
 use std::collections::BTreeMap;
 
+use super::VERSION;
 use super::print::{err, out};
-use super::{VERSION, nearest};
+use crate::config::raw::nearest;
 
 /// One option of a tool.
 #[derive(Clone, Copy, Debug)]

@@ -39,6 +39,7 @@ use crate::common::clock::Clock;
 use crate::common::rng::Rng;
 use crate::common::shutdown::Shutdown;
 use crate::common::tasks::Tasks;
+use crate::config::raw::nearest;
 use print::{err, out};
 
 /// What a tool gets when it is asked for `--version`: the Kafka whose tools it stands in for.
@@ -251,30 +252,6 @@ fn usage() -> String {
     text
 }
 
-/// The candidate that `word` was probably meant to be: at most a third of its letters differ.
-pub fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    candidates
-        .map(|candidate| (edits(word, candidate), candidate))
-        .filter(|(edits, candidate)| *edits <= candidate.len().max(3) / 3)
-        .min_by_key(|(edits, _)| *edits)
-        .map(|(_, candidate)| candidate)
-}
-
-/// Levenshtein's distance, in bytes.
-fn edits(from: &str, to: &str) -> usize {
-    let mut row: Vec<usize> = (0..=to.len()).collect();
-    for (i, a) in from.bytes().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, b) in to.bytes().enumerate() {
-            let substituted = diagonal + usize::from(a != b);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[to.len()]
-}
-
 /// Runs a tool's async part on one thread, in the real world, and stops its tasks afterwards.
 pub fn block_on<F, T>(work: impl FnOnce(World) -> F) -> Result<T, std::io::Error>
 where
@@ -321,6 +298,5 @@ mod tests {
             Some("partitions")
         );
         assert_eq!(nearest("xyz", names.into_iter()), None);
-        assert_eq!(edits("kitten", "sitting"), 3);
     }
 }
