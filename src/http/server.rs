@@ -1,11 +1,13 @@
 //! Accepts HTTP connections within limits, and routes requests by a match.
 //!
-//! A client can hold one connection, one header block of 16 KiB and ten seconds of patience; a request
-//! body is never read. A connection that ends early ends alone.
+//! A client can hold one connection, one header block of 16 KiB and five seconds of patience; a request
+//! body is never read. A connection that ends early ends alone. When all seats are taken, the connection
+//! that has been idle for longest gives way, so that idle clients cannot keep a probe out.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,17 +17,21 @@ use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::{debug, info, warn};
 
 use crate::common::net::{self, TcpListener, TcpStream};
+use crate::common::shutdown::Shutdown;
 use crate::common::tasks::{Kind, Tasks};
 use crate::http::{Sources, commands, health, metrics};
 
 /// The largest header block.
 const HEADER_BYTES_MAX: usize = 16 * 1024;
-/// How long a client may take for a header block, also the first one of an idle connection.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a client may take for a header block, counted from the connection's beginning or from its
+/// last answer: also the longest idleness.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+/// When all seats are taken by busy connections, how often to look for one that became idle.
+const SEAT_PAUSE: Duration = Duration::from_millis(50);
 /// The longest life of a connection; scrapers come back.
 const CONNECTION_LIFE: Duration = Duration::from_secs(600);
 /// How long to wait when the system has no descriptor left.
@@ -40,6 +46,90 @@ pub struct Options {
     pub commands: bool,
 }
 
+/// The connections that wait for a request, longest first, and how to end each.
+#[derive(Clone, Debug, Default)]
+struct Idle(Arc<Mutex<IdleList>>);
+
+#[derive(Debug, Default)]
+struct IdleList {
+    next: u64,
+    waiting: BTreeMap<u64, Shutdown>,
+}
+
+impl Idle {
+    fn lock(&self) -> MutexGuard<'_, IdleList> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts a connection at the young end. The number takes it out again.
+    fn enter(&self, evict: &Shutdown) -> u64 {
+        let mut list = self.lock();
+        let number = list.next;
+        list.next += 1;
+        list.waiting.insert(number, evict.clone());
+        number
+    }
+
+    fn leave(&self, number: u64) {
+        self.lock().waiting.remove(&number);
+    }
+
+    fn evict_oldest(&self) {
+        if let Some((_, evict)) = self.lock().waiting.pop_first() {
+            evict.stop();
+        }
+    }
+}
+
+/// One connection's place in the list, left when the connection ends.
+struct Place {
+    idle: Idle,
+    evict: Shutdown,
+    number: Mutex<u64>,
+}
+
+impl Place {
+    fn new(idle: Idle) -> Place {
+        let evict = Shutdown::new();
+        let number = Mutex::new(idle.enter(&evict));
+        Place {
+            idle,
+            evict,
+            number,
+        }
+    }
+
+    fn busy(&self) {
+        let number = self.number.lock().unwrap_or_else(PoisonError::into_inner);
+        self.idle.leave(*number);
+    }
+
+    fn waiting(&self) {
+        let mut number = self.number.lock().unwrap_or_else(PoisonError::into_inner);
+        *number = self.idle.enter(&self.evict);
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.busy();
+    }
+}
+
+/// A seat for one more connection; somebody idle has to give way if there is none.
+async fn seat(permits: &Arc<Semaphore>, idle: &Idle) -> Option<OwnedSemaphorePermit> {
+    if let Ok(permit) = permits.clone().try_acquire_owned() {
+        return Some(permit);
+    }
+    loop {
+        idle.evict_oldest();
+        let free = permits.clone().acquire_owned();
+        if let Ok(permit) = tokio::time::timeout(SEAT_PAUSE, free).await {
+            return permit.ok();
+        }
+    }
+}
+
 /// Serves until the tasks' shutdown signal. Returns the address at once; the port is open already.
 pub fn serve(
     listener: TcpListener,
@@ -52,22 +142,24 @@ pub fn serve(
     let state = Arc::new((sources, options));
     tasks.spawn("http", Kind::Connection, async move {
         let permits = Arc::new(Semaphore::new(options.connections_max.max(1)));
+        let idle = Idle::default();
         let shutdown = inner.shutdown().clone();
         loop {
-            let permit = tokio::select! {
-                () = shutdown.stopped() => return,
-                permit = permits.clone().acquire_owned() => permit,
-            };
-            let Ok(permit) = permit else { return };
             let accepted = tokio::select! {
                 () = shutdown.stopped() => return,
                 accepted = listener.accept() => accepted,
             };
             match accepted {
                 Ok((stream, peer)) => {
+                    let permit = tokio::select! {
+                        () = shutdown.stopped() => return,
+                        permit = seat(&permits, &idle) => permit,
+                    };
+                    let Some(permit) = permit else { return };
+                    let place = Arc::new(Place::new(idle.clone()));
                     let (state, tasks) = (state.clone(), inner.clone());
                     inner.spawn("http connection", Kind::Connection, async move {
-                        connection(stream, peer, state, &tasks).await;
+                        connection(stream, peer, state, place, &tasks).await;
                         drop(permit);
                     });
                 }
@@ -86,16 +178,21 @@ async fn connection(
     stream: TcpStream,
     peer: SocketAddr,
     state: Arc<(Sources, Options)>,
+    place: Arc<Place>,
     tasks: &Tasks,
 ) {
+    let evict = place.evict.clone();
     let service = service_fn(move |request: Request<Incoming>| {
-        let state = state.clone();
+        let (state, place) = (state.clone(), place.clone());
         async move {
+            place.busy();
             let wants_metrics = request.uri().path().trim_end_matches('/') == "/metrics";
             if let (true, Some(prepare)) = (wants_metrics, &state.0.prepare) {
                 prepare().await;
             }
-            Ok::<_, Infallible>(answer(&request, &state.0, state.1))
+            let answer = answer(&request, &state.0, state.1);
+            place.waiting();
+            Ok::<_, Infallible>(answer)
         }
     });
     let serving = hyper::server::conn::http1::Builder::new()
@@ -109,6 +206,10 @@ async fn connection(
         () = tasks.shutdown().stopped() => {
             serving.as_mut().graceful_shutdown();
             serving.await
+        }
+        () = evict.stopped() => {
+            debug!(%peer, "an idle HTTP connection gave way to another one");
+            return;
         }
         () = tokio::time::sleep(CONNECTION_LIFE) => return,
     };
@@ -314,20 +415,55 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn connections_over_the_limit_wait_their_turn() {
-        let (address, tasks) = start(1).await;
-        let first = net::connect(&address, Duration::from_secs(5))
-            .await
-            .expect("connected");
-        let second = {
+    async fn idle_connections_give_way_to_a_probe() {
+        for limit in [1, 10] {
+            let (address, tasks) = start(limit).await;
+            let mut idle = Vec::new();
+            for number in 0..300 {
+                let mut stream = net::connect(&address, Duration::from_secs(5))
+                    .await
+                    .expect("connected");
+                if number % 2 == 0 {
+                    stream.write_all(b"GET /liv").await.expect("sent");
+                }
+                idle.push(stream);
+            }
+            for _ in 0..20 {
+                let request = get("/livez", "");
+                let asking = ask(&address, &request);
+                let answer = tokio::time::timeout(Duration::from_secs(2), asking).await;
+                assert!(answer.expect("in time").contains("alive"), "{limit}");
+            }
+            assert!(tasks.stop(Duration::from_secs(5)).await);
+        }
+    }
+
+    #[tokio::test]
+    async fn an_idle_connection_is_closed_before_and_between_requests() {
+        let (address, tasks) = start(10).await;
+        let wait = |first: &'static [u8]| {
             let address = address.clone();
-            async move { ask(&address, &get("/livez", "")).await }
+            async move {
+                let mut stream = net::connect(&address, Duration::from_secs(5))
+                    .await
+                    .expect("connected");
+                stream.write_all(first).await.expect("sent");
+                let mut answer = Vec::new();
+                let reading = stream.read_to_end(&mut answer);
+                let limit = HEADER_TIMEOUT + Duration::from_secs(3);
+                let ended = tokio::time::timeout(limit, reading).await;
+                assert!(ended.is_ok(), "open for longer than {limit:?}");
+                answer
+            }
         };
-        let mut second = std::pin::pin!(second);
-        let early = tokio::time::timeout(Duration::from_millis(100), second.as_mut()).await;
-        assert!(early.is_err(), "served beyond the limit");
-        drop(first);
-        assert!(second.await.contains("alive"));
+        let (silent, half, between) = tokio::join!(
+            wait(b""),
+            wait(b"GET /livez HTTP/1.1\r\nHo"),
+            wait(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"),
+        );
+        assert!(!silent.starts_with(b"HTTP/1.1 200"));
+        assert!(!half.starts_with(b"HTTP/1.1 200"));
+        assert!(between.starts_with(b"HTTP/1.1 200"));
         assert!(tasks.stop(Duration::from_secs(5)).await);
     }
 }
