@@ -10,10 +10,42 @@ use serde_yaml::Value;
 
 use crate::config::raw::{Origin, Problem, Said, SourceKind};
 
+/// How deep brackets may be nested; our settings need two.
+const NESTING_MAX: usize = 64;
+/// How many brackets a file may open. Quotes and comments are not told apart here, so that brackets
+/// which close only inside them could hide a deep nesting; this bounds what hiding can win.
+const BRACKETS_MAX: usize = 4096;
+
+/// The parser's effort grows with the square of the nesting, so that is looked at before.
+fn nesting(text: &str) -> Result<(), (usize, String)> {
+    let (mut depth, mut opened, mut line) = (0_usize, 0_usize, 1);
+    for byte in text.bytes() {
+        match byte {
+            b'\n' => line += 1,
+            b'[' | b'{' => (depth, opened) = (depth + 1, opened + 1),
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > NESTING_MAX {
+            let text = format!("brackets are nested more than {NESTING_MAX} deep");
+            return Err((line, text));
+        }
+        if opened > BRACKETS_MAX {
+            return Err((line, format!("more than {BRACKETS_MAX} brackets")));
+        }
+    }
+    Ok(())
+}
+
 /// Reads a whole file.
 pub fn parse(file: &Arc<str>, text: &str) -> (Vec<Said>, Vec<Problem>) {
     let mut said = Vec::new();
     let mut problems = Vec::new();
+    if let Err((line, text)) = nesting(text) {
+        let origin = Origin::line(SourceKind::Yaml, file, line);
+        problems.push(Problem::at(&origin, text));
+        return (said, problems);
+    }
     match serde_yaml::from_str::<Value>(text) {
         Ok(value) => {
             let lines = key_lines(text);
@@ -192,5 +224,32 @@ mod tests {
         assert!(read("node:\n  id: [[1]]\n")[0].starts_with("! f.yaml:2: node.id"));
         assert!(read("node:\n  id: 1\n  id: 2\n")[0].contains("duplicate"));
         assert!(read("").is_empty());
+    }
+
+    #[test]
+    fn deep_nesting_is_refused_at_once() {
+        let file: Arc<str> = Arc::from("f.yaml");
+        for (text, problem) in [
+            (
+                format!("\na: {}", "[".repeat(100_000)),
+                "f.yaml:2: brackets are nested more than 64 deep",
+            ),
+            (
+                "{a: ".repeat(100_000),
+                "f.yaml:1: brackets are nested more than 64 deep",
+            ),
+            (
+                format!("a:\n- {}", "[\"]\",\n".repeat(100_000)),
+                "f.yaml:4098: more than 4096 brackets",
+            ),
+        ] {
+            let (said, problems) = parse(&file, &text);
+            assert!(said.is_empty());
+            let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
+            assert_eq!(problems, [problem]);
+        }
+        for text in ["- ".repeat(100_000), "? ".repeat(100_000)] {
+            assert_eq!(parse(&file, &text).1.len(), 1);
+        }
     }
 }
