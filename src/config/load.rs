@@ -109,7 +109,8 @@ pub fn load(sources: &Sources) -> Result<Loaded, Report> {
     } else {
         problems.sort();
         problems.dedup();
-        Err(Report { problems })
+        let warnings = values.warnings;
+        Err(Report { problems, warnings })
     }
 }
 

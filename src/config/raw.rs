@@ -119,20 +119,25 @@ impl fmt::Display for Problem {
 pub struct Report {
     /// At least one.
     pub problems: Vec<Problem>,
+    /// What is odd besides; it often explains a problem.
+    pub warnings: Vec<Problem>,
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.problems.as_slice() {
-            [one] => write!(f, "the configuration has a problem: {one}"),
+            [one] => write!(f, "the configuration has a problem: {one}")?,
             many => {
                 write!(f, "the configuration has {} problems:", many.len())?;
                 for problem in many {
                     write!(f, "\n  {problem}")?;
                 }
-                Ok(())
             }
         }
+        for warning in &self.warnings {
+            write!(f, "\n  warning: {warning}")?;
+        }
+        Ok(())
     }
 }
 

@@ -373,3 +373,25 @@ fn whatever_the_files_hold_loading_ends_with_a_verdict() {
         }
     }
 }
+
+#[test]
+fn a_report_tells_warnings_too() {
+    let files = Files::new();
+    let sources = Sources {
+        server_properties: files.put("s.properties", "log.dri=/x\nnum.partitions=many\n"),
+        ..Sources::default()
+    };
+    let text = load(&sources).expect_err("a problem").to_string();
+    let lines: Vec<_> = text.lines().collect();
+    let [problem, warning] = lines[..] else {
+        panic!("{text}")
+    };
+    assert!(problem.contains("s.properties:2: "), "{text}");
+    assert!(warning.starts_with("  warning: "), "{text}");
+    assert!(
+        warning.ends_with(
+            "s.properties:1: log.dri is unknown and has no effect; the nearest is log.dir"
+        ),
+        "{text}"
+    );
+}
