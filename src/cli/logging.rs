@@ -33,14 +33,17 @@ pub fn install(config: &LoggingConfig) -> Result<(), String> {
     Ok(())
 }
 
-/// sled and openraft talk at INFO about what concerns only themselves.
+/// sled and hyper talk at INFO about what concerns only themselves; openraft also at ERROR, many times a
+/// second while a peer is down, which the coordinator itself tells once. Who wants it names it.
 fn filter_text(level: &str) -> String {
     match level.to_ascii_lowercase().as_str() {
+        "off" => "off".to_owned(),
         plain @ ("info" | "debug" | "trace") => {
-            format!("{plain},openraft=warn,sled=warn,hyper=warn")
+            format!("{plain},openraft=off,sled=warn,hyper=warn")
         }
-        "off" | "warn" | "error" => level.to_ascii_lowercase(),
-        _ => level.to_owned(),
+        plain @ ("warn" | "error") => format!("{plain},openraft=off"),
+        own if own.contains("openraft") => level.to_owned(),
+        _ => format!("{level},openraft=off"),
     }
 }
 
@@ -55,6 +58,15 @@ mod tests {
                 EnvFilter::builder().parse(filter_text(level)).is_ok(),
                 "{level}"
             );
+        }
+        for (level, filter) in [
+            ("info", "info,openraft=off,sled=warn,hyper=warn"),
+            ("ERROR", "error,openraft=off"),
+            ("off", "off"),
+            ("tripod=debug", "tripod=debug,openraft=off"),
+            ("info,openraft=debug", "info,openraft=debug"),
+        ] {
+            assert_eq!(filter_text(level), filter);
         }
         let config = LoggingConfig {
             level: "a=b=c".into(),

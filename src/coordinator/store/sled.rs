@@ -391,13 +391,18 @@ fn set_snapshots_aside(disk: &dyn Disk, path: &Path) -> Result<bool, StoreError>
 fn failed(action: &'static str, path: &Path, error: sled::Error) -> StoreError {
     let source = match error {
         sled::Error::Io(error) => error,
-        other => io::Error::new(io::ErrorKind::InvalidData, other.to_string()),
+        other => io::Error::new(io::ErrorKind::InvalidData, shown(&other.to_string())),
     };
     StoreError::Io {
         action,
         path: path.to_owned(),
         source,
     }
+}
+
+/// sled's own text without the backtrace, which is always empty.
+fn shown(text: &str) -> &str {
+    text.split_once(" backtrace").map_or(text, |(text, _)| text)
 }
 
 /// An error with its causes on one line.
