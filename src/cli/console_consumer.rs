@@ -224,6 +224,11 @@ fn properties(options: &Options, from_beginning: bool) -> Result<Properties, u8>
     Ok(properties)
 }
 
+/// How often the consumer looks whether somebody still reads what it prints.
+const PIPE_LOOK: Duration = Duration::from_millis(500);
+/// How long the last commit and the farewell to the group may take.
+const CLOSE_LIMIT: Duration = Duration::from_secs(10);
+
 async fn consume(world: World, plan: Plan) -> u8 {
     let fail = |message: &str| {
         log_error(
@@ -263,12 +268,17 @@ async fn consume(world: World, plan: Plan) -> u8 {
     let stopped = stop_signal();
     tokio::pin!(stopped);
     let mut code = 0;
+    let mut quiet_until = tokio::time::Instant::now() + plan.timeout;
     loop {
         if printer.limit == Some(printer.printed) {
             break;
         }
+        // A look at the pipe now and then: its reader may go while nothing arrives to be written.
+        let look = quiet_until.min(tokio::time::Instant::now() + PIPE_LOOK);
         let polled = tokio::select! {
-            polled = consumer.poll(plan.timeout) => polled,
+            polled = consumer.poll(look - tokio::time::Instant::now()) => polled,
+            // Without a broker even asking who leads takes longer than this tool may wait.
+            () = tokio::time::sleep_until(quiet_until + PIPE_LOOK) => Ok(None),
             signal_code = &mut stopped => {
                 code = signal_code;
                 break;
@@ -276,7 +286,7 @@ async fn consume(world: World, plan: Plan) -> u8 {
         };
         match polled {
             Ok(Some(chunk)) => match printer.print(&world, &chunk) {
-                Done::All => {}
+                Done::All => quiet_until = tokio::time::Instant::now() + plan.timeout,
                 Done::Until(offset) => {
                     consumer.seek(&chunk.partition, offset);
                     break;
@@ -286,6 +296,11 @@ async fn consume(world: World, plan: Plan) -> u8 {
                     break;
                 }
             },
+            Ok(None) if reader_is_gone() => {
+                err!("Unable to write to standard out, closing consumer.");
+                break;
+            }
+            Ok(None) if tokio::time::Instant::now() < quiet_until => {}
             Ok(None) => {
                 let text = "Error processing message, terminating consumer process: \norg.apache.kafka.common.errors.TimeoutException";
                 log_error(&world, text, LOGGER);
@@ -302,11 +317,22 @@ async fn consume(world: World, plan: Plan) -> u8 {
     }
     let printed = printer.printed;
     let _ = printer.output.flush();
-    if let Err(error) = consumer.close().await {
-        tracing::debug!(%error, "the last commit failed");
+    match tokio::time::timeout(CLOSE_LIMIT, consumer.close()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "the last commit failed"),
+        Err(_) => tracing::debug!("the last commit took too long"),
     }
     err!("Processed a total of {printed} messages");
     code
+}
+
+/// Has whoever read our standard output closed it? (`consumer | head`)
+fn reader_is_gone() -> bool {
+    use rustix::event::{PollFd, PollFlags, poll};
+    let stdout = std::io::stdout();
+    let mut ends = [PollFd::new(&stdout, PollFlags::empty())];
+    let now = rustix::event::Timespec::default();
+    poll(&mut ends, Some(&now)).is_ok() && ends[0].revents().contains(PollFlags::ERR)
 }
 
 /// Waits for Ctrl-C or SIGTERM; gives the exit code that belongs to it.

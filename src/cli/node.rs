@@ -130,6 +130,9 @@ fn failure(task: &str) -> String {
     )
 }
 
+/// How many ports are tried for HTTP where none was asked for.
+const HTTP_PORTS: u16 = 10;
+
 async fn start_http(node: &Halves, tasks: &Tasks, policy: HttpPolicy) -> Result<(), String> {
     let config = &node.config;
     if !config.http.enable {
@@ -141,7 +144,22 @@ async fn start_http(node: &Halves, tasks: &Tasks, policy: HttpPolicy) -> Result<
         connections_max: usize::try_from(config.http.max_connections).unwrap_or(1),
         commands: config.roles.coordinator && config.coordinator.admin_enable_server,
     };
-    let served = match net::bind(&address).await {
+    let mut bound = net::bind(&address).await;
+    if policy == HttpPolicy::Optional && !config.http_port_said {
+        // A ZooKeeper and a Kafka process on one host, as the tutorial has them, share the default port:
+        // the later one takes one of the next.
+        for next in 1..HTTP_PORTS {
+            if bound.is_ok() {
+                break;
+            }
+            let other = HostPort::new(config.http.host.clone(), port.saturating_add(next));
+            bound = net::bind(&other).await;
+            if bound.is_ok() {
+                warn!(taken = %address, address = %other, "health, metrics and commands are served on another port");
+            }
+        }
+    }
+    let served = match bound {
         Ok(listener) => serve(listener, node.sources(), options, tasks),
         Err(error) => Err(error),
     };

@@ -36,8 +36,11 @@ struct Settings {
 pub fn run(program: &str, arguments: Vec<String>) -> u8 {
     daemon::detach_if_asked();
     let mut words = arguments.iter().map(String::as_str).peekable();
-    let mut conf_dir =
-        std::env::var("ZOOCFGDIR").map_or_else(|_| PathBuf::from("conf"), PathBuf::from);
+    let mut conf_dir = std::env::var("ZOOCFGDIR")
+        .map(PathBuf::from)
+        .ok()
+        .or_else(|| conf_beside(std::env::args_os().next()?.as_ref()))
+        .unwrap_or_else(|| PathBuf::from("conf"));
     if words.next_if_eq(&"--config").is_some() {
         let Some(dir) = words.next() else {
             return usage(program);
@@ -84,6 +87,13 @@ fn usage(program: &str) -> u8 {
         "Usage: {program} [--config <conf-dir>] {{start|start-foreground|stop|version|restart|status}} [config-file]"
     );
     1
+}
+
+/// `bin/../conf`, as the original script finds it, if this was started by a path and a `zoo.cfg` is there.
+fn conf_beside(program: &Path) -> Option<PathBuf> {
+    let bin = program.parent().filter(|bin| !bin.as_os_str().is_empty())?;
+    let conf = bin.join("../conf");
+    conf.join("zoo.cfg").is_file().then_some(conf)
 }
 
 /// A plain name is looked for in the configuration directory; a path is taken as it is.
@@ -344,6 +354,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let conf = Path::new("conf");
         assert_eq!(config_file(conf, None), Path::new("conf/zoo.cfg"));
+        assert_eq!(conf_beside(Path::new("zkServer.sh")), None);
         assert_eq!(config_file(conf, Some("a.cfg")), Path::new("conf/a.cfg"));
         assert_eq!(config_file(conf, Some("/x/a.cfg")), Path::new("/x/a.cfg"));
 
