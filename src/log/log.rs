@@ -137,7 +137,15 @@ impl Log {
             recovery_point,
             epochs,
             producers,
+            lost_index,
         } = recover(&disk, &dir, &options, start, clock.wall_ms())?;
+        if start.recovery_point > log_end_offset || lost_index {
+            // The log serves what is left; that something is gone must not pass unseen.
+            tracing::error!(
+                partition = %id, recovery_point = %start.recovery_point, %log_end_offset,
+                "records that were in the log are gone: its files were emptied or removed"
+            );
+        }
         Ok(Log {
             disk,
             dir,
@@ -172,6 +180,11 @@ impl Log {
     /// The directory it was opened in.
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// The time of the log's clock.
+    pub fn monotonic_ms(&self) -> i64 {
+        self.clock.monotonic_ms()
     }
 
     /// The first offset.

@@ -11,11 +11,12 @@ use super::error::{IoContext, LogError};
 use super::index_file::segment_path;
 use super::leader_epoch::{self, LeaderEpochs};
 use super::log::Start;
+use super::offset_index::OffsetIndex;
 use super::options::Options;
 use super::producer_state::{ProducerState, SNAPSHOT_SUFFIX};
 use super::reader::{Scan, ScanError};
 use super::segment::{DELETED_SUFFIX, LOG_SUFFIX, Segment};
-use crate::common::disk::{Disk, DiskFile};
+use crate::common::disk::{Disk, DiskFile, Open};
 use crate::common::ids::Offset;
 use crate::kafka::batch::{BatchError, BatchHeader, HEADER_BYTES};
 
@@ -34,6 +35,8 @@ pub(super) struct Recovered {
     pub recovery_point: Offset,
     pub epochs: LeaderEpochs,
     pub producers: ProducerState,
+    /// The first segment was empty, its index was not.
+    pub lost_index: bool,
 }
 
 /// What was found in a directory.
@@ -65,6 +68,7 @@ pub(super) fn recover(
         now_ms,
     };
     let found = recovery.look_around()?;
+    let lost_index = recovery.first_is_emptied(&found)?;
     let mut segments = recovery.open_segments(&found, start)?;
     let mut log_start_offset = start.log_start_offset;
     let mut log_end_offset = match segments.last() {
@@ -115,6 +119,7 @@ pub(super) fn recover(
         recovery_point,
         epochs,
         producers,
+        lost_index,
     })
 }
 
@@ -165,6 +170,21 @@ impl Recovery<'_> {
             }
         }
         Ok(found)
+    }
+
+    /// Is the first segment empty, and does its index name batches?
+    fn first_is_emptied(&self, found: &Found) -> Result<bool, LogError> {
+        let Some(&base) = found.segments.first() else {
+            return Ok(false);
+        };
+        let path = segment_path(self.dir, base, LOG_SUFFIX);
+        let file = self.disk.open(&path, Open::Write).at(&path, "opening")?;
+        if file.len().at(&path, "opening")? > 0 {
+            return Ok(false);
+        }
+        let index = OffsetIndex::open(self.disk, self.dir, base);
+        let last = index.and_then(|index| index.map_or(Ok(None), |index| index.last()));
+        Ok(last.at(&path, "reading the index")?.is_some())
     }
 
     /// Opens all segments, each with the offset behind its last record.
