@@ -143,7 +143,12 @@ pub struct Partition {
     high_watermark: AtomicI64,
     watchers: Arc<Watchers>,
     traffic: Arc<Traffic>,
+    /// When a disk's failure may be told again (the log's clock).
+    quiet_until_ms: AtomicI64,
 }
+
+/// A full disk fails every request: one line in this time says it.
+const FAILURE_PERIOD_MS: i64 = 5_000;
 
 impl Partition {
     /// A replica without a role. `high_watermark` is what was checkpointed before the start.
@@ -165,6 +170,7 @@ impl Partition {
             high_watermark: AtomicI64::new(high_watermark.0),
             watchers: Arc::default(),
             traffic,
+            quiet_until_ms: AtomicI64::new(i64::MIN),
         }
     }
 
@@ -433,6 +439,16 @@ impl Partition {
         self.log.end_offset_for_epoch(epoch)
     }
 
+    /// Tells a disk's failure, but not every time.
+    pub fn tell_failure(&self, error: &(dyn std::error::Error + 'static), what: &'static str) {
+        let now = self.log.monotonic_ms();
+        let tell = |until: i64| (until <= now).then(|| now.saturating_add(FAILURE_PERIOD_MS));
+        let order = Ordering::Relaxed;
+        if self.quiet_until_ms.fetch_update(order, order, tell).is_ok() {
+            error!(partition = %self.id, error, "{what}");
+        }
+    }
+
     /// Kafka's code for a failed append. A disk's failure is told here, once.
     fn refusal(&self, error: AppendError) -> Refused {
         let (code, record) = match &error {
@@ -457,7 +473,7 @@ impl Partition {
                 (ResponseError::UnknownServerError, None)
             }
             AppendError::Storage(_) => {
-                error!(partition = %self.id, error = &error as &dyn std::error::Error, "append failed");
+                self.tell_failure(&error, "append failed");
                 (ResponseError::KafkaStorageError, None)
             }
         };
@@ -472,11 +488,11 @@ impl Partition {
         match error {
             ReadError::OutOfRange { .. } => ResponseError::OffsetOutOfRange,
             ReadError::Storage(_) => {
-                error!(partition = %self.id, error = error as &dyn std::error::Error, "read failed");
+                self.tell_failure(error, "read failed");
                 ResponseError::KafkaStorageError
             }
             ReadError::Records(_) => {
-                error!(partition = %self.id, error = error as &dyn std::error::Error, "damaged records");
+                self.tell_failure(error, "damaged records");
                 ResponseError::CorruptMessage
             }
         }

@@ -28,7 +28,7 @@ pub struct BrokerStatus {
     pub controller: Option<BrokerId>,
     /// The live brokers: id and advertised address.
     pub brokers: Vec<(BrokerId, String)>,
-    /// Replicas assigned to this broker that it neither leads nor follows yet.
+    /// Partitions of this broker that it neither leads nor follows yet.
     pub pending: Vec<TopicPartition>,
     /// Every partition of the cluster.
     pub partitions: Vec<PartitionStatus>,
@@ -123,7 +123,8 @@ pub fn of(broker: &Broker) -> BrokerStatus {
     let partitions = partitions(broker, &image);
     let pending = partitions
         .iter()
-        .filter(|status| status.replicas.contains(&broker.id) && status.local.is_none())
+        // Several replicas (a foreign tool's znode) are not supported: nothing will ever run there.
+        .filter(|status| status.replicas == [broker.id] && status.local.is_none())
         .map(|status| status.partition.clone())
         .collect();
     BrokerStatus {

@@ -298,7 +298,7 @@ fn find(
         Some(region) if region.len <= INLINE_BYTES => match region.read() {
             Ok(bytes) => Records::Bytes(bytes),
             Err(error) => {
-                tracing::error!(partition = %partition.id(), %error, "read failed");
+                partition.tell_failure(&error, "read failed");
                 return Err(ResponseError::KafkaStorageError);
             }
         },
