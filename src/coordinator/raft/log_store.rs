@@ -178,12 +178,25 @@ impl LogStore {
             .store
             .scan(Table::Log, from..to, bytes_max)
             .map_err(|error| damaged(from, &error))?;
+        // A damaged store may lose pages after it was opened: a gap or an early end is damage too.
+        let (first, end) = {
+            let state = self.lock();
+            let after = |id: Option<LogId>| id.map_or(0, |id| id.index + 1);
+            (from.max(after(state.purged)), to.min(after(state.last)))
+        };
         let mut entries = Vec::with_capacity(found.len());
-        for (index, value) in found {
-            match decode::<Entry>(&value).filter(|entry| entry.log_id.index == index) {
-                Some(entry) => entries.push(entry),
-                None => return Err(damaged(index, &LogError::Hole { index })),
+        let mut bytes = 0;
+        let first = found.first().map_or(first, |(index, _)| *index);
+        for (next, (index, value)) in (first..).zip(found) {
+            bytes += value.len();
+            match decode::<Entry>(&value).filter(|entry| entry.log_id.index == next) {
+                Some(entry) if index == next => entries.push(entry),
+                _ => return Err(damaged(next, &LogError::Hole { index: next })),
             }
+        }
+        let next = first + entries.len() as u64;
+        if next < end && bytes < bytes_max {
+            return Err(damaged(next, &LogError::Hole { index: next }));
         }
         Ok(entries)
     }

@@ -42,10 +42,26 @@ pub struct SledStore {
     latch: OnceLock<String>,
 }
 
+/// How often, and how long apart, sled's own lock is asked for again.
+const LOCK_TRIES: u32 = 100;
+const LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
+
 impl SledStore {
     /// Opens or creates the store in the directory `path`.
     pub fn open(disk: &dyn Disk, path: &Path) -> Result<SledStore, StoreError> {
-        match Self::open_once(disk, path) {
+        let mut opened = Self::open_once(disk, path);
+        // The directory's own lock keeps others out, so sled's is held by threads of a store that this
+        // process has just closed: they end by themselves.
+        for _ in 0..LOCK_TRIES {
+            match &opened {
+                Err(error) if report(error).contains("could not acquire lock") => {
+                    std::thread::sleep(LOCK_PAUSE);
+                    opened = Self::open_once(disk, path);
+                }
+                _ => break,
+            }
+        }
+        match opened {
             Ok(store) => Ok(store),
             Err(first) => {
                 if !set_snapshots_aside(disk, path)? {
