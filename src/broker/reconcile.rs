@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use crate::broker::Broker;
 use crate::broker::replicas::Changes;
@@ -25,9 +25,6 @@ pub async fn once(broker: &Arc<Broker>) {
     let replicas = broker.replicas.clone();
     let changes = tasks::blocking(move || replicas.apply(&image)).await;
     tell(broker, &changes);
-    for failed in &changes.failed {
-        error!(partition = %failed, "its log cannot be used");
-    }
     broker.image.apply(count);
 }
 

@@ -6,7 +6,7 @@
 //!
 //! Locks: `applying` for the length of an apply, and inside it, briefly, the map's.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
@@ -39,16 +39,20 @@ pub struct Replicas {
     dirs: Dirs,
     image: Arc<ImageCell>,
     partitions: RwLock<Partitions>,
-    applying: Mutex<()>,
+    applying: Mutex<Applied>,
     fetch_sessions: Mutex<FetchSessions>,
 }
 
 #[derive(Debug, Default)]
 struct Partitions {
     topics: BTreeMap<Arc<str>, BTreeMap<i32, Arc<Partition>>>,
-    /// Given to this broker, and their logs cannot be used.
-    offline: BTreeSet<TopicPartition>,
+    /// Given to this broker, and their logs cannot be used: why.
+    offline: BTreeMap<TopicPartition, String>,
 }
+
+/// Was an image applied since the start? What the first one names was there before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Applied(bool);
 
 /// A replica that an image gives to this broker and that is not here yet.
 struct New {
@@ -132,7 +136,7 @@ impl Replicas {
 
     fn absence(&self, topic: &str, partition: i32) -> ResponseError {
         let id = TopicPartition::new(topic, partition);
-        if self.partitions().offline.contains(&id) {
+        if self.partitions().offline.contains_key(&id) {
             ResponseError::KafkaStorageError
         } else if self.image.load().partition(topic, partition).is_some() {
             ResponseError::NotLeaderOrFollower
@@ -146,6 +150,11 @@ impl Replicas {
         let partitions = self.partitions();
         let topics = partitions.topics.values();
         topics.flat_map(|topic| topic.values().cloned()).collect()
+    }
+
+    /// Partitions that were given to this broker and whose logs cannot be used, and why.
+    pub fn offline(&self) -> BTreeMap<TopicPartition, String> {
+        self.partitions().offline.clone()
     }
 
     /// The directories below the logs.
@@ -170,7 +179,7 @@ impl Replicas {
     ///
     /// Blocks on the disk: call it with [`crate::common::tasks::blocking`], one call at a time.
     pub fn apply(&self, image: &Image) -> Changes {
-        let _applying = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut applied = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
         let mut changes = Changes::default();
         if image.brokers.is_empty() {
             // Not even this broker is in it: no image to give up data for.
@@ -185,7 +194,8 @@ impl Replicas {
             }
         }
         // What is here already does not wait for files to be made.
-        self.take_in(new, &mut changes);
+        self.take_in(new, *applied, &mut changes);
+        *applied = Applied(true);
         changes
     }
 
@@ -223,20 +233,40 @@ impl Replicas {
     /// Gives up what was here and is not this broker's any more.
     fn drop_gone(&self, image: &Image, changes: &mut Changes) {
         for partition in self.all() {
-            let id = partition.id();
-            let kept = image.topic(&id.topic).is_some_and(|topic| {
-                !image.deleting.contains(&id.topic)
-                    && (partition.topic_id().is_nil()
-                        || topic.id.is_nil()
-                        || partition.topic_id() == topic.id)
-                    && topic
-                        .partitions
-                        .get(&id.partition)
-                        .is_some_and(|placed| placed.replicas.contains(&self.id))
-            });
-            if !kept {
+            if !self.is_kept(image, partition.id(), partition.topic_id()) {
                 self.drop_partition(&partition, changes);
             }
+        }
+        for id in self.offline().into_keys() {
+            let topic_id = self.dirs.topic_id(&id).unwrap_or_default();
+            if !self.is_kept(image, &id, topic_id) {
+                self.give_up(&id);
+                let mut partitions = self
+                    .partitions
+                    .write()
+                    .unwrap_or_else(PoisonError::into_inner);
+                partitions.offline.remove(&id);
+            }
+        }
+    }
+
+    fn is_kept(&self, image: &Image, id: &TopicPartition, topic_id: uuid::Uuid) -> bool {
+        image.topic(&id.topic).is_some_and(|topic| {
+            !image.deleting.contains(&id.topic)
+                && (topic_id.is_nil() || topic.id.is_nil() || topic_id == topic.id)
+                && topic
+                    .partitions
+                    .get(&id.partition)
+                    .is_some_and(|placed| placed.replicas.contains(&self.id))
+        })
+    }
+
+    fn give_up(&self, id: &TopicPartition) {
+        match self.dirs.delete(id) {
+            Ok(()) => info!(partition = %id, "log given up"),
+            // It never came to be, or its directory is offline.
+            Err(DirError::Missing(_)) => {}
+            Err(error) => error!(partition = %id, %error, "the log cannot be given up"),
         }
     }
 
@@ -258,10 +288,7 @@ impl Replicas {
             changes.resigned.push(id.clone());
         }
         let _ = partition.become_role(Role::default());
-        match self.dirs.delete(id) {
-            Ok(()) => info!(partition = %id, "log given up"),
-            Err(error) => error!(partition = %id, %error, "the log cannot be given up"),
-        }
+        self.give_up(id);
         changes.deleted.push(id.clone());
     }
 
@@ -310,11 +337,11 @@ impl Replicas {
     }
 
     /// Opens the logs of new replicas, or makes them, all at once; then their roles.
-    fn take_in(&self, new: Vec<New>, changes: &mut Changes) {
+    fn take_in(&self, new: Vec<New>, applied: Applied, changes: &mut Changes) {
         let mut opened = Vec::with_capacity(new.len());
         let mut missing = Vec::new();
         for New { wanted, role } in new {
-            let here = self.open_log(&wanted);
+            let here = self.open_log(&wanted, applied);
             let (id, topic_id) = (wanted.id.clone(), wanted.topic_id.unwrap_or_default());
             if let Ok(None) = &here {
                 missing.push(wanted);
@@ -339,7 +366,7 @@ impl Replicas {
         let (before, id) = (partition.role(), partition.id());
         let (leading, epoch) = (role.leading, role.leader_epoch);
         if let Err(error) = partition.become_role(role) {
-            error!(partition = %id, error = &error as &dyn std::error::Error, "cannot take its role");
+            partition.tell_failure(&error, "cannot take its role");
             changes.failed.push(id.clone());
             return;
         }
@@ -376,7 +403,9 @@ impl Replicas {
                 Some(partition)
             }
             Err(error) => {
-                if partitions.offline.insert(id.clone()) {
+                let known = partitions.offline.insert(id.clone(), error.to_string());
+                // A log that is damaged was told when its directory was opened.
+                if known.is_none() && self.dirs.find(id).is_ok() {
                     error!(partition = %id, error = &error as &dyn std::error::Error, "no log");
                 }
                 None
@@ -385,20 +414,32 @@ impl Replicas {
     }
 
     /// The log that is on disk already, if it is of the same topic.
-    fn open_log(&self, wanted: &NewLog) -> Result<Option<Arc<log::Log>>, DirError> {
+    fn open_log(
+        &self,
+        wanted: &NewLog,
+        applied: Applied,
+    ) -> Result<Option<Arc<log::Log>>, DirError> {
         let id = &wanted.id;
-        let Some(log) = self.dirs.get(id) else {
-            return Ok(None);
-        };
         let found = self.dirs.topic_id(id);
-        if found.is_none() || wanted.topic_id.is_none() || found == wanted.topic_id {
+        if found.is_some() && wanted.topic_id.is_some() && found != wanted.topic_id {
+            // The topic was deleted and made again while this broker was away.
+            warn!(partition = %id, "the log is of a deleted topic of the same name");
+            self.dirs.delete(id)?;
+            return Ok(None);
+        }
+        if let Some(log) = self.dirs.find(id)? {
             log.set_options(wanted.options.clone());
             return Ok(Some(log));
         }
-        // The topic was deleted and made again while this broker was away.
-        warn!(partition = %id, "the log is of a deleted topic of the same name");
-        self.dirs.delete(id)?;
-        Ok(None)
+        let may_be_old = applied == Applied(false) || self.partitions().offline.contains_key(id);
+        match self.dirs.unopened() {
+            // An empty log in another directory would pass for the one with the records.
+            Some(dir) if may_be_old => Err(DirError::Offline {
+                id: id.clone(),
+                reason: format!("its log may lie in {}, which is offline", dir.display()),
+            }),
+            _ => Ok(None),
+        }
     }
 
     /// Starts the task that looks after the logs: due syncs, retention, checkpoints.
@@ -504,7 +545,7 @@ pub fn log_options(broker: &BrokerConfig, topic: &TopicConfig) -> log::Options {
 mod tests {
     use super::*;
     use crate::broker::partition::{Isolation, Origin};
-    use crate::broker::testing::{apply, batch, broker, topic};
+    use crate::broker::testing::{apply, batch, broker, broker_on, topic};
 
     fn ids(ids: &[TopicPartition]) -> Vec<String> {
         ids.iter().map(ToString::to_string).collect()
@@ -550,6 +591,69 @@ mod tests {
         let changes = broker.replicas.resign_all();
         assert_eq!(ids(&changes.resigned), ["b-0"]);
         assert_eq!(apply(&broker, vec![topic("b", 1, 6)]).elected.len(), 1);
+    }
+
+    /// Breaks the first segment of a log that has several, and takes its indexes away.
+    fn damage(dir: &Path) {
+        let file = dir.join("00000000000000000000.log");
+        let mut bytes = std::fs::read(&file).expect("reads");
+        bytes[16] ^= 0xff;
+        std::fs::write(&file, bytes).expect("writes");
+        for suffix in ["index", "timeindex"] {
+            std::fs::remove_file(file.with_extension(suffix)).expect("removed");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_damaged_log_is_a_storage_error_for_its_partition_alone() {
+        let dir = tempfile::tempdir().expect("a directory");
+        {
+            let broker = broker(dir.path(), vec![topic("a", 2, 0)]);
+            for index in 0..2 {
+                let partition = broker.replicas.leader("a", index).expect("leads");
+                for _ in 0..2 {
+                    partition
+                        .append(batch(&[b"x"]), Origin::Client, None)
+                        .expect("appends");
+                    partition.log().roll().expect("rolls");
+                }
+            }
+            broker.replicas.close().expect("closes");
+        }
+        damage(&dir.path().join("a-1"));
+        let broker = broker(dir.path(), vec![topic("a", 2, 1)]);
+        assert!(broker.replicas.leader("a", 0).is_ok());
+        let refused = || broker.replicas.leader("a", 1).map(|_| ());
+        assert_eq!(refused(), Err(ResponseError::KafkaStorageError));
+        let offline = broker.replicas.offline();
+        let reason = &offline[&TopicPartition::new("a", 1)];
+        assert!(reason.contains("00000000000000000000.log"), "{reason}");
+        let status = crate::broker::status::of(&broker);
+        assert_eq!((status.offline.len(), status.pending), (1, vec![]));
+
+        assert_eq!(ids(&apply(&broker, vec![topic("a", 2, 2)]).failed), ["a-1"]);
+        assert_eq!(refused(), Err(ResponseError::KafkaStorageError));
+        apply(&broker, vec![]);
+        assert_eq!(refused(), Err(ResponseError::UnknownTopicOrPartition));
+        apply(&broker, vec![topic("a", 2, 0)]);
+        let anew = broker.replicas.leader("a", 1).expect("a new topic's");
+        assert_eq!(anew.log_end_offset(), Offset(0));
+    }
+
+    #[tokio::test]
+    async fn logs_of_a_directory_that_does_not_open_are_not_begun_anew() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (bad, good) = (dir.path().join("bad"), dir.path().join("good"));
+        std::fs::write(&bad, "no directory").expect("writes");
+        let broker = broker_on(vec![bad, good], vec![topic("a", 1, 0)]);
+        let refused = broker.replicas.leader("a", 0).map(|_| ());
+        assert_eq!(refused, Err(ResponseError::KafkaStorageError));
+        apply(&broker, vec![topic("a", 1, 0), topic("b", 1, 0)]);
+        let refused = broker.replicas.leader("a", 0).map(|_| ());
+        assert_eq!(refused, Err(ResponseError::KafkaStorageError));
+        assert!(broker.replicas.leader("b", 0).is_ok(), "b is new");
+        let dirs = crate::broker::status::of(&broker).log_dirs;
+        assert!(dirs[0].1.is_some() && dirs[1].1.is_none(), "{dirs:?}");
     }
 
     #[tokio::test]

@@ -30,6 +30,10 @@ pub struct BrokerStatus {
     pub brokers: Vec<(BrokerId, String)>,
     /// Partitions of this broker that it neither leads nor follows yet.
     pub pending: Vec<TopicPartition>,
+    /// Partitions of this broker whose logs cannot be used, and why.
+    pub offline: Vec<(TopicPartition, String)>,
+    /// The log directories; with a reason where one is offline.
+    pub log_dirs: Vec<(String, Option<String>)>,
     /// Every partition of the cluster.
     pub partitions: Vec<PartitionStatus>,
     /// The groups that this broker coordinates.
@@ -121,8 +125,10 @@ pub fn of(broker: &Broker) -> BrokerStatus {
         (live.id, address.map_or(String::new(), ToString::to_string))
     });
     let partitions = partitions(broker, &image);
+    let offline = broker.replicas.offline();
     let pending = partitions
         .iter()
+        .filter(|status| !offline.contains_key(&status.partition))
         // Several replicas (a foreign tool's znode) are not supported: nothing will ever run there.
         .filter(|status| status.replicas == [broker.id] && status.local.is_none())
         .map(|status| status.partition.clone())
@@ -134,6 +140,8 @@ pub fn of(broker: &Broker) -> BrokerStatus {
         controller: image.controller.filter(|id| image.brokers.contains_key(id)),
         brokers: brokers.collect(),
         pending,
+        offline: offline.into_iter().collect(),
+        log_dirs: log_dirs(broker),
         groups: groups(broker, &partitions),
         partitions,
         connections: broker.metrics.connections.by_listener(),
@@ -141,6 +149,17 @@ pub fn of(broker: &Broker) -> BrokerStatus {
         log_syncs: sync_figures(&broker.metrics.log_syncs),
         metrics: broker.metrics.clone(),
     }
+}
+
+fn log_dirs(broker: &Broker) -> Vec<(String, Option<String>)> {
+    let mut dirs: BTreeMap<String, Option<String>> = BTreeMap::new();
+    for path in broker.replicas.dirs().paths() {
+        dirs.insert(path.display().to_string(), None);
+    }
+    for (path, reason) in broker.replicas.dirs().failed() {
+        dirs.insert(path.display().to_string(), Some(reason));
+    }
+    dirs.into_iter().collect()
 }
 
 fn topics(broker: &Broker) -> BTreeMap<Arc<str>, Arc<Traffic>> {

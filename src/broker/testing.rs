@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -83,8 +83,13 @@ pub fn image(topics: Vec<TopicImage>) -> Image {
 
 /// Broker 1 with its logs below `dir`, after it has applied an image of `topics`.
 pub fn broker(dir: &Path, topics: Vec<TopicImage>) -> Arc<Broker> {
+    broker_on(vec![dir.to_owned()], topics)
+}
+
+/// Broker 1 with its logs below `dirs`, after it has applied an image of `topics`.
+pub fn broker_on(dirs: Vec<PathBuf>, topics: Vec<TopicImage>) -> Arc<Broker> {
     let mut config = Config::defaults();
-    config.log_dirs = vec![dir.to_owned()];
+    config.log_dirs = dirs;
     let config = Arc::new(config);
     let clock = Clock::real();
     let cell = Arc::new(ImageCell::default());

@@ -325,9 +325,9 @@ mod tests {
     #[test]
     fn halves_that_do_not_run_yet_say_so() {
         let halves = Halves::new(Arc::new(Config::defaults()));
-        let waits = crate::http::health::waits_for(&halves.sources());
+        let readiness = crate::http::health::readiness(&halves.sources());
         assert_eq!(
-            waits,
+            readiness.waits_for,
             [
                 "the coordinator sees no leader: a quorum is 1 of 1 members",
                 "the broker has no ZooKeeper session",

@@ -13,4 +13,6 @@ pub mod net;
 pub mod rng;
 pub mod shutdown;
 pub mod tasks;
+#[cfg(test)]
+pub mod testing;
 pub mod units;

@@ -144,7 +144,35 @@ fn replica_manager(page: &mut Page, status: &BrokerStatus) {
             value,
         );
     }
+    log_dirs(page, status);
     controller(page, status);
+}
+
+fn log_dirs(page: &mut Page, status: &BrokerStatus) {
+    let offline = status.log_dirs.iter().filter(|(_, why)| why.is_some());
+    page.sample(
+        "kafka_server_replicamanager_offlinereplicacount",
+        "gauge",
+        "Replicas here whose logs cannot be used",
+        &[],
+        status.offline.len(),
+    );
+    page.sample(
+        "kafka_log_logmanager_offlinelogdirectorycount",
+        "gauge",
+        "Log directories that are offline",
+        &[],
+        offline.count(),
+    );
+    for (dir, why) in &status.log_dirs {
+        page.sample(
+            "kafka_log_logmanager_logdirectoryoffline",
+            "gauge",
+            "Is the log directory offline?",
+            &[("logdirectory", dir.as_str())],
+            u8::from(why.is_some()),
+        );
+    }
 }
 
 fn controller(page: &mut Page, status: &BrokerStatus) {

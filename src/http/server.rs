@@ -247,17 +247,17 @@ fn route(
     match path.trim_end_matches('/') {
         "/livez" | "/healthz" => text(StatusCode::OK, "alive\n".into()),
         "/readyz" => {
-            let waits = health::waits_for(sources);
-            let status = if waits.is_empty() {
+            let readiness = health::readiness(sources);
+            let status = if readiness.waits_for.is_empty() {
                 StatusCode::OK
             } else {
                 StatusCode::SERVICE_UNAVAILABLE
             };
             if wants_json {
-                let body = format!("{}\n", health::ready_json(&waits));
+                let body = format!("{}\n", health::ready_json(&readiness));
                 reply(status, "application/json", body)
             } else {
-                text(status, health::ready_text(&waits))
+                text(status, health::ready_text(&readiness))
             }
         }
         "/metrics" => reply(
@@ -363,7 +363,7 @@ mod tests {
                 "/readyz",
                 "Accept: application/json\r\n",
                 "503 Service Unavailable",
-                "{\"ready\":false,\"waits_for\":[\"broker 0 is not registered under /brokers/ids\"]}\n",
+                "{\"ready\":false,\"waits_for\":[\"broker 0 is not registered under /brokers/ids\"],\"warnings\":[]}\n",
             ),
             ("/metrics", "", "200 OK", "tripod_raft_has_leader 1\n"),
             ("/commands/ruok", "", "200 OK", "\"command\" : \"ruok\""),

@@ -10,11 +10,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::checkpoint::{
-    CLEANER_OFFSETS, HIGH_WATERMARKS, LOG_START_OFFSETS, META_PROPERTIES, Offsets,
-    PARTITION_METADATA, RECOVERY_POINTS, decode_identity, decode_offsets, decode_topic_id,
-    encode_identity, encode_offsets, encode_topic_id,
+    META_PROPERTIES, Offsets, PARTITION_METADATA, decode_identity, decode_topic_id,
+    encode_identity, encode_topic_id,
 };
-use super::error::{IoContext, LogError};
+use super::error::{Failure, IoContext, LogError};
 use super::log::{Log, Start};
 use super::options::Options;
 use crate::common::clock::Clock;
@@ -27,8 +26,6 @@ const LOCK_FILE: &str = ".lock";
 const CLEAN_SHUTDOWN_FILE: &str = ".kafka_cleanshutdown";
 /// Ends the name of a partition directory that waits for its removal.
 const DELETE_SUFFIX: &str = "-delete";
-/// A checkpoint of a million partitions with long names stays below this.
-const CHECKPOINT_BYTES_MAX: u64 = 512 << 20;
 const SMALL_FILE_MAX: u64 = 64 << 10;
 /// How many logs are made at once. They wait for syncs, not for the processor.
 const CREATING_THREADS: usize = 16;
@@ -84,6 +81,14 @@ pub enum DirError {
     /// A topic name that may not become a path.
     #[error("{0}")]
     TopicName(String),
+    /// A partition whose log is there and cannot be used until somebody mends it.
+    #[error("{id} is offline: {reason}")]
+    Offline {
+        /// The partition.
+        id: TopicPartition,
+        /// Why.
+        reason: String,
+    },
     /// No directory is usable.
     #[error("no log directory is usable: {}", reasons.join("; "))]
     NoneLeft {
@@ -102,7 +107,7 @@ pub struct Dirs {
     clock: Clock,
     rng: Rng,
     dirs: Vec<Dir>,
-    failed: Mutex<BTreeMap<PathBuf, String>>,
+    failed: Mutex<BTreeMap<PathBuf, Failure>>,
     state: Mutex<State>,
     /// Checkpoints are written by one thread at a time.
     checkpointing: Mutex<()>,
@@ -132,6 +137,8 @@ type Made = (Arc<Path>, NewLog, Result<Log, DirError>);
 #[derive(Debug, Default)]
 struct State {
     logs: BTreeMap<TopicPartition, Entry>,
+    /// Logs that cannot be used, in directories that can.
+    damaged: BTreeMap<TopicPartition, Damaged>,
     /// Logs whose files are being made.
     creating: BTreeSet<TopicPartition>,
     /// What the checkpoint said before the start, until a newer one is written.
@@ -145,15 +152,6 @@ struct Entry {
     log: Arc<Log>,
     dir: Arc<Path>,
     topic_id: Option<uuid::Uuid>,
-}
-
-/// The checkpoints of one directory.
-#[derive(Debug, Default)]
-struct Checkpoints {
-    recovery_points: Offsets,
-    log_start_offsets: Offsets,
-    high_watermarks: Offsets,
-    clean: bool,
 }
 
 impl Dirs {
@@ -248,28 +246,16 @@ impl Dirs {
                 Err(error) => {
                     let mut state = locked(&opened.state);
                     state.logs.retain(|_, entry| *entry.dir != **path);
+                    state.damaged.retain(|_, damaged| *damaged.dir != **path);
                     drop(state);
-                    opened.fail(path, &error);
+                    opened.fail(path, Failure::of(&error));
                 }
             }
         }
         if opened.dirs.is_empty() {
-            return Err(DirError::NoneLeft {
-                reasons: locked(&opened.failed).values().cloned().collect(),
-            });
+            return Err(opened.none_left());
         }
         Ok(opened)
-    }
-
-    fn fail(&self, path: &Path, error: &dyn std::error::Error) {
-        let mut text = error.to_string();
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            text = format!("{text}: {error}");
-            cause = error.source();
-        }
-        tracing::error!(dir = ?path, error = %text, "the log directory is offline");
-        locked(&self.failed).insert(path.to_owned(), text);
     }
 
     fn open_dir(
@@ -329,39 +315,6 @@ impl Dirs {
         Ok(dir)
     }
 
-    fn read_checkpoints(&self, dir: &Path) -> Result<Checkpoints, DirError> {
-        let disk = &*self.disk;
-        let marker = dir.join(CLEAN_SHUTDOWN_FILE);
-        let clean = disk.exists(&marker);
-        if clean {
-            // Gone before anything else happens: a crash while loading is a crash (KAFKA-10471).
-            disk.remove_file(&marker).at(&marker, "removing")?;
-            disk.sync_dir(dir).at(dir, "syncing")?;
-        }
-        let read = |name: &str| -> Offsets {
-            let path = dir.join(name);
-            if !disk.exists(&path) {
-                return Offsets::new();
-            }
-            let bytes = disk.read(&path, CHECKPOINT_BYTES_MAX).ok();
-            let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
-            text.as_deref().and_then(decode_offsets).unwrap_or_else(|| {
-                tracing::warn!(?path, "the checkpoint is damaged; starting without it");
-                Offsets::new()
-            })
-        };
-        let cleaner = dir.join(CLEANER_OFFSETS);
-        if !disk.exists(&cleaner) {
-            disk.open(&cleaner, Open::Create).at(&cleaner, "writing")?;
-        }
-        Ok(Checkpoints {
-            recovery_points: read(RECOVERY_POINTS),
-            log_start_offsets: read(LOG_START_OFFSETS),
-            high_watermarks: read(HIGH_WATERMARKS),
-            clean,
-        })
-    }
-
     fn open_log(
         &self,
         dir: &Dir,
@@ -377,20 +330,37 @@ impl Dirs {
             clean: checkpoints.clean,
         };
         let topic_id = self.read_topic_id(&path);
-        if let Some(other) = locked(&self.state).logs.get(&id) {
+        if let Some(other) = self.dir_of(&id) {
             return Err(DirError::Malformed {
                 path,
-                reason: format!("{id} is also in {}", other.dir.display()),
+                reason: format!("{id} is also in {}", other.display()),
             });
         }
-        let log = Log::open(
+        let opened = Log::open(
             self.disk.clone(),
-            path,
+            path.clone(),
             id.clone(),
             options(&id.topic),
             start,
             self.clock.clone(),
-        )?;
+        );
+        let log = match opened {
+            Ok(log) => log,
+            Err(error) if error.is_of_one_log() => {
+                let damaged = Damaged {
+                    path,
+                    dir: dir.path.clone(),
+                    topic_id,
+                    recovery_point: checkpoints.recovery_points.get(&id).copied(),
+                    log_start_offset: checkpoints.log_start_offsets.get(&id).copied(),
+                    was_clean: checkpoints.clean,
+                    reason: Failure::of(&error).reason,
+                };
+                self.set_aside(id, damaged);
+                return Ok(());
+            }
+            Err(error) => return Err(error.into()),
+        };
         let entry = Entry {
             log: Arc::new(log),
             dir: dir.path.clone(),
@@ -417,24 +387,29 @@ impl Dirs {
 
     // ---- the logs --------------------------------------------------------------------------------
 
-    /// Directories that are offline, and why.
-    pub fn failed(&self) -> Vec<(PathBuf, String)> {
-        let failed = locked(&self.failed);
-        failed
-            .iter()
-            .map(|(path, reason)| (path.clone(), reason.clone()))
-            .collect()
-    }
-
     /// Directories in use.
     pub fn paths(&self) -> Vec<PathBuf> {
         self.dirs.iter().map(|dir| dir.path.to_path_buf()).collect()
     }
 
-    /// A log.
+    /// A log, if there is one that can be used.
     pub fn get(&self, id: &TopicPartition) -> Option<Arc<Log>> {
+        self.find(id).ok().flatten()
+    }
+
+    /// A log; none where no directory in use has one, an error where it is there and cannot be used.
+    pub fn find(&self, id: &TopicPartition) -> Result<Option<Arc<Log>>, DirError> {
         let state = locked(&self.state);
-        state.logs.get(id).map(|entry| entry.log.clone())
+        match state.damaged.get(id) {
+            Some(damaged) => Err(damaged.refusal(id)),
+            None => Ok(state.logs.get(id).map(|entry| entry.log.clone())),
+        }
+    }
+
+    fn dir_of(&self, id: &TopicPartition) -> Option<Arc<Path>> {
+        let state = locked(&self.state);
+        let log = state.logs.get(id).map(|entry| entry.dir.clone());
+        log.or_else(|| Some(state.damaged.get(id)?.dir.clone()))
     }
 
     /// All logs, by name.
@@ -450,7 +425,11 @@ impl Dirs {
 
     /// The topic's id as `partition.metadata` has it.
     pub fn topic_id(&self, id: &TopicPartition) -> Option<uuid::Uuid> {
-        locked(&self.state).logs.get(id)?.topic_id
+        let state = locked(&self.state);
+        match state.damaged.get(id) {
+            Some(damaged) => damaged.topic_id,
+            None => state.logs.get(id)?.topic_id,
+        }
     }
 
     /// Makes an empty log in the directory that has the fewest.
@@ -489,7 +468,7 @@ impl Dirs {
             .filter(|dir| {
                 let synced = self.disk.sync_dir(dir);
                 if let Err(error) = &synced {
-                    self.fail(dir, error);
+                    self.fail(dir, Failure::of(error));
                 }
                 synced.is_err()
             })
@@ -514,12 +493,6 @@ impl Dirs {
         made.into_iter().map(enter).collect()
     }
 
-    fn none_left(&self) -> DirError {
-        DirError::NoneLeft {
-            reasons: locked(&self.failed).values().cloned().collect(),
-        }
-    }
-
     /// Chooses directories, and marks the logs as being made.
     fn place(&self, wanted: Vec<NewLog>) -> Vec<Result<(Arc<Path>, NewLog), DirError>> {
         let mut state = locked(&self.state);
@@ -540,6 +513,9 @@ impl Dirs {
             valid_topic_name(&wanted.id.topic).map_err(DirError::TopicName)?;
             if state.logs.contains_key(&wanted.id) {
                 return Err(DirError::Exists(wanted.id));
+            }
+            if let Some(damaged) = state.damaged.get(&wanted.id) {
+                return Err(damaged.refusal(&wanted.id));
             }
             let least = counts.iter_mut().min_by_key(|(count, _)| *count);
             let (count, dir) = least.ok_or_else(|| self.none_left())?;
@@ -580,68 +556,33 @@ impl Dirs {
     /// Gives a log up: closed and renamed now, removed after `file.delete.delay.ms`.
     pub fn delete(&self, id: &TopicPartition) -> Result<(), DirError> {
         let mut state = locked(&self.state);
-        let entry = state
-            .logs
-            .get(id)
-            .cloned()
-            .ok_or_else(|| DirError::Missing(id.clone()))?;
-        entry.log.abandon();
-        let from = entry.log.dir().to_path_buf();
+        let (from, dir, delay) = match (state.logs.get(id), state.damaged.get(id)) {
+            (Some(entry), _) => {
+                entry.log.abandon();
+                let delay = entry.log.options().file_delete_delay_ms;
+                (entry.log.dir().to_path_buf(), entry.dir.clone(), delay)
+            }
+            (None, Some(damaged)) => (damaged.path.clone(), damaged.dir.clone(), 0),
+            (None, None) => return Err(DirError::Missing(id.clone())),
+        };
         let mut random = [0u8; 16];
         self.rng.fill(&mut random);
         let hex = format!("{:032x}", u128::from_be_bytes(random));
         // A name of more than 255 bytes would not be made; Kafka cuts the topic's name, too.
         let mut name = id.to_string();
         name.truncate(255 - hex.len() - DELETE_SUFFIX.len() - 1);
-        let to = entry.dir.join(format!("{name}.{hex}{DELETE_SUFFIX}"));
+        let to = dir.join(format!("{name}.{hex}{DELETE_SUFFIX}"));
         self.disk.rename(&from, &to).at(&from, "renaming")?;
-        self.disk.sync_dir(&entry.dir).at(&entry.dir, "syncing")?;
-        let delay = entry.log.options().file_delete_delay_ms;
+        self.disk.sync_dir(&dir).at(&dir, "syncing")?;
         let due = self.clock.monotonic_ms().saturating_add(delay);
         state.deleted.push((due, to));
         state.logs.remove(id);
+        state.damaged.remove(id);
         state.high_watermarks.remove(id);
         Ok(())
     }
 
     // ---- background and end ----------------------------------------------------------------------
-
-    /// Writes recovery points, log start offsets and the high watermarks that `high_watermark` knows.
-    pub fn checkpoint(
-        &self,
-        high_watermark: &dyn Fn(&TopicPartition) -> Option<Offset>,
-    ) -> Result<(), DirError> {
-        let _one = locked(&self.checkpointing);
-        let entries: Vec<Entry> = locked(&self.state).logs.values().cloned().collect();
-        for dir in &self.dirs {
-            let mut points = Checkpoints::default();
-            for entry in entries.iter().filter(|entry| entry.dir == dir.path) {
-                let id = entry.log.id();
-                let start = entry.log.log_start_offset();
-                points
-                    .recovery_points
-                    .insert(id.clone(), entry.log.recovery_point());
-                if start > Offset(0) {
-                    points.log_start_offsets.insert(id.clone(), start);
-                }
-                let known = high_watermark(id).or_else(|| self.high_watermark(id));
-                if let Some(offset) = known {
-                    points.high_watermarks.insert(id.clone(), offset);
-                }
-            }
-            for (name, offsets) in [
-                (RECOVERY_POINTS, &points.recovery_points),
-                (LOG_START_OFFSETS, &points.log_start_offsets),
-                (HIGH_WATERMARKS, &points.high_watermarks),
-            ] {
-                let path = dir.path.join(name);
-                self.disk
-                    .replace(&path, encode_offsets(offsets).as_bytes())
-                    .at(&path, "writing")?;
-            }
-        }
-        Ok(())
-    }
 
     /// Background work that is due: syncs of rolled segments and `flush.ms`, removal of what was given
     /// up, expiry of producers. Call it every second or so on a blocking thread. A log that fails is
@@ -651,9 +592,13 @@ impl Dirs {
         for Entry { log, dir, .. } in entries {
             match log.maintain() {
                 Ok(()) | Err(LogError::Closed { .. }) => {}
-                Err(error) => self.fail(&dir, &error),
+                Err(error) => self.fail(&dir, Failure::of(&error)),
+            }
+            if let Some(failure) = log.take_failure() {
+                self.fail(&dir, failure);
             }
         }
+        self.regain();
         let now = self.clock.monotonic_ms();
         let due: Vec<PathBuf> = {
             let mut state = locked(&self.state);
@@ -686,12 +631,11 @@ impl Dirs {
                 unclean.entry(entry.dir.clone()).or_insert(error);
             }
         }
-        self.checkpoint(high_watermark)?;
-        for dir in self
-            .dirs
-            .iter()
-            .filter(|dir| !unclean.contains_key(&dir.path))
-        {
+        let written = self.checkpoint(high_watermark);
+        for dir in &self.dirs {
+            if unclean.contains_key(&dir.path) || !self.may_be_clean(&dir.path) {
+                continue;
+            }
             let marker = dir.path.join(CLEAN_SHUTDOWN_FILE);
             let file = self
                 .disk
@@ -703,7 +647,7 @@ impl Dirs {
         unclean
             .into_values()
             .next()
-            .map_or(Ok(()), |error| Err(error.into()))
+            .map_or(written, |error| Err(error.into()))
     }
 }
 
@@ -731,6 +675,12 @@ fn partition_of(name: &str) -> Option<TopicPartition> {
     (valid_topic_name(topic).is_ok() && index.to_string() == partition)
         .then(|| TopicPartition::new(topic, index))
 }
+
+mod checkpoints;
+mod health;
+
+use self::checkpoints::Checkpoints;
+use self::health::Damaged;
 
 #[cfg(test)]
 mod tests;

@@ -50,8 +50,44 @@ pub enum LogError {
     },
 }
 
+impl LogError {
+    /// Is it about the bytes of this one log, and not about the disk?
+    pub(super) fn is_of_one_log(&self) -> bool {
+        !matches!(self, LogError::Io { .. })
+    }
+}
+
+/// Why a directory cannot be written, in words, for as long as somebody may ask.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Failure {
+    /// The error and its causes.
+    pub reason: String,
+    /// There was no room; it may come back.
+    pub is_full: bool,
+}
+
+impl Failure {
+    pub(super) fn of(error: &(dyn std::error::Error + 'static)) -> Failure {
+        let (mut reason, mut is_full) = (String::new(), false);
+        let mut cause = Some(error);
+        while let Some(error) = cause {
+            let text = error.to_string();
+            if !reason.ends_with(&text) {
+                let colon = if reason.is_empty() { "" } else { ": " };
+                reason = format!("{reason}{colon}{text}");
+            }
+            let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
+            is_full |= matches!(
+                kind,
+                Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+            );
+            cause = error.source();
+        }
+        Failure { reason, is_full }
+    }
+}
+
 /// Adds path and action to an I/O result.
-#[allow(dead_code, reason = "the engine follows")]
 pub(super) trait IoContext<T> {
     fn at(self, path: &Path, action: &'static str) -> Result<T, LogError>;
 }

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
-use super::error::{AppendError, IoContext, LogError, ReadError};
+use super::error::{AppendError, Failure, IoContext, LogError, ReadError};
 use super::leader_epoch::{self, LeaderEpochs};
 use super::options::Options;
 use super::producer_state::{ProducerState, ProducerStatus, Verdict};
@@ -93,6 +93,8 @@ pub struct Log {
     recovery_point: AtomicI64,
     last_flush_ms: AtomicI64,
     writer: Mutex<Writer>,
+    /// The disk's last failure to write or sync, until somebody asks.
+    failure: Mutex<Option<Failure>>,
 }
 
 #[derive(Debug)]
@@ -167,6 +169,7 @@ impl Log {
                 truncations: 0,
                 deleted: VecDeque::new(),
             }),
+            failure: Mutex::default(),
         })
     }
 
@@ -250,6 +253,22 @@ impl Log {
                 path: self.dir.to_path_buf(),
                 reason,
             }),
+        }
+    }
+
+    /// Can the log still be written?
+    pub(super) fn takes_writes(&self) -> bool {
+        locked(&self.writer).closed.is_none()
+    }
+
+    /// The disk's last failure to write or sync here since somebody asked.
+    pub(super) fn take_failure(&self) -> Option<Failure> {
+        locked(&self.failure).take()
+    }
+
+    fn note_failure(&self, error: &LogError) {
+        if !error.is_of_one_log() {
+            *locked(&self.failure) = Some(Failure::of(error));
         }
     }
 
@@ -345,8 +364,23 @@ impl Log {
         }
     }
 
-    /// One vectored write of a batch whose header is final.
+    /// Writes a batch whose header is final.
     fn write(
+        &self,
+        writer: &mut Writer,
+        header: &BatchHeader,
+        payload: &Bytes,
+        options: &Options,
+    ) -> Result<(), AppendError> {
+        let written = self.write_batch(writer, header, payload, options);
+        if let Err(AppendError::Storage(error)) = &written {
+            self.note_failure(error);
+        }
+        written
+    }
+
+    /// One vectored write.
+    fn write_batch(
         &self,
         writer: &mut Writer,
         header: &BatchHeader,

@@ -4,7 +4,7 @@
 //! replicas. A directory that failed is named with KAFKA_STORAGE_ERROR.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kafka_protocol::error::ResponseError;
@@ -43,7 +43,9 @@ async fn handle(
         let failed = replicas.dirs().failed();
         let partitions = replicas.all();
         let mut results = Vec::new();
-        for path in replicas.dirs().paths() {
+        let mut paths: BTreeSet<PathBuf> = replicas.dirs().paths().into_iter().collect();
+        paths.extend(failed.iter().map(|(path, _)| path.clone()));
+        for path in paths {
             results.push(if failed.iter().any(|(dir, _)| *dir == path) {
                 named(&path).with_error_code(ResponseError::KafkaStorageError.code())
             } else {

@@ -216,10 +216,13 @@ fn a_bad_directory_fails_alone_and_garbage_checkpoints_are_done_without() {
     }
     dirs.close(&|_| Some(Offset(1))).expect("closes");
     drop(dirs);
+    let file = Path::new("/a/t-0/00000000000000000000.log");
+    world.disk.remove_file(file).expect("removed");
+    world.disk.create_dir_all(file).expect("made");
     world
         .disk
-        .replace(Path::new("/a/t-0/00000000000000000000.log.swap"), b"x")
-        .expect("put");
+        .open(&file.join("x"), Open::Create)
+        .expect("a name below, so that it does not open as a file");
     for name in [
         "recovery-point-offset-checkpoint",
         "replication-offset-checkpoint",
@@ -229,6 +232,7 @@ fn a_bad_directory_fails_alone_and_garbage_checkpoints_are_done_without() {
     }
     let dirs = world.open(&["/a", "/b"]);
     assert_eq!(dirs.failed().len(), 1);
+    assert_eq!(dirs.unopened(), Some(PathBuf::from("/a")));
     assert!(dirs.get(&id("t", 0)).is_none());
     assert_eq!(
         dirs.get(&id("t", 1)).expect("there").log_end_offset(),
@@ -262,4 +266,169 @@ fn only_partition_names_are_taken_for_partitions() {
     ] {
         assert_eq!(partition_of(name), parsed, "{name}");
     }
+}
+
+/// A log of several closed segments, of which the first is damaged and has lost its indexes.
+fn damage(world: &World, path: &str) -> Vec<u8> {
+    let file = Path::new(path).join("00000000000000000000.log");
+    let whole = world.disk.read(&file, 1 << 20).expect("reads");
+    let mut bad = whole.clone();
+    bad[16] ^= 0xff;
+    world.disk.replace(&file, &bad).expect("put");
+    for suffix in ["index", "timeindex"] {
+        let index = file.with_extension(suffix);
+        world.disk.remove_file(&index).expect("removed");
+    }
+    whole
+}
+
+fn put_in_segments(log: &Log) {
+    for _ in 0..3 {
+        put(log);
+        log.roll().expect("rolls");
+    }
+    put(log);
+}
+
+#[test]
+fn a_damaged_closed_segment_takes_its_partition_alone() {
+    for clean in [true, false] {
+        let world = World::new();
+        let topic_id = Some(uuid::Uuid::from_u128(7));
+        let dirs = world.open(&["/a"]);
+        for partition in 0..3 {
+            let id = id("t", partition);
+            let log = dirs.create(&id, topic_id, options()).expect("made");
+            put_in_segments(&log);
+            log.delete_records_before(Offset(1), Offset(4))
+                .expect("deletes");
+        }
+        if clean {
+            dirs.close(&|_| Some(Offset(4))).expect("closes");
+        } else {
+            dirs.maintain();
+            dirs.checkpoint(&|_| Some(Offset(4))).expect("written");
+        }
+        drop(dirs);
+        world.disk.kill();
+        let checkpoint = |name| world.text(&format!("/a/{name}-offset-checkpoint"));
+        let names = ["recovery-point", "log-start", "replication"];
+        let before = names.map(checkpoint);
+        let whole = damage(&world, "/a/t-1");
+        let logged = crate::common::testing::logged(|| {
+            let dirs = world.open(&["/a"]);
+            assert_eq!(dirs.failed(), [], "the directory is fine");
+            let error = dirs.find(&id("t", 1)).expect_err("set aside");
+            let text = error.to_string();
+            let file = "/a/t-1/00000000000000000000.log is damaged at position 0";
+            assert!(text.contains(file), "{text}");
+            let again = dirs.create(&id("t", 1), topic_id, options());
+            assert!(matches!(again, Err(DirError::Offline { .. })), "{again:?}");
+            for other in [0, 2] {
+                let log = dirs.get(&id("t", other)).expect("there");
+                assert_eq!(log.log_end_offset(), Offset(4));
+            }
+            assert_eq!(dirs.topic_id(&id("t", 1)), topic_id);
+            dirs.checkpoint(&|_| Some(Offset(4))).expect("written");
+            assert_eq!(names.map(checkpoint), before, "they stay as they were");
+            dirs.close(&|_| Some(Offset(4))).expect("closes");
+        });
+        let errors: Vec<&str> = logged.lines().filter(|l| l.contains("ERROR")).collect();
+        assert_eq!(errors.len(), 1, "{logged}");
+        assert!(
+            errors[0].contains("t-1") && errors[0].contains("position 0"),
+            "{logged}"
+        );
+        let marker = Path::new("/a/.kafka_cleanshutdown");
+        assert_eq!(
+            world.disk.exists(marker),
+            clean,
+            "what was not recovered may not pass for clean"
+        );
+        let mended = Path::new("/a/t-1/00000000000000000000.log");
+        world.disk.replace(mended, &whole).expect("put back");
+        let dirs = world.open(&["/a"]);
+        let log = dirs.get(&id("t", 1)).expect("opens again");
+        assert_eq!(log.log_start_offset(), Offset(1));
+        assert_eq!(log.log_end_offset(), Offset(4));
+        assert_eq!(dirs.high_watermark(&id("t", 1)), Some(Offset(4)));
+    }
+}
+
+#[test]
+fn a_damaged_log_can_be_deleted() {
+    let world = World::new();
+    let dirs = world.open(&["/a"]);
+    put_in_segments(&dirs.create(&id("t", 0), None, options()).expect("made"));
+    dirs.close(&|_| None).expect("closes");
+    drop(dirs);
+    damage(&world, "/a/t-0");
+    let dirs = world.open(&["/a"]);
+    dirs.delete(&id("t", 0)).expect("deletes");
+    let log = dirs.create(&id("t", 0), None, options()).expect("anew");
+    assert_eq!(log.log_end_offset(), Offset(0));
+    dirs.maintain();
+    let left = world.disk.list(Path::new("/a")).expect("lists");
+    let waiting = |path: &&PathBuf| path.to_string_lossy().ends_with(DELETE_SUFFIX);
+    assert_eq!(left.iter().find(waiting), None);
+}
+
+/// A log is written until the disk is full; the directory says so, and recovers when there is room.
+#[test]
+fn a_full_directory_is_offline_until_it_has_room() {
+    use crate::common::disk::sim::Faults;
+    let world = World::new();
+    let dirs = world.open(&["/a", "/b"]);
+    let full = dirs.create(&id("t", 0), None, options()).expect("made");
+    put(&full);
+    let capacity = |capacity| {
+        world.disk.set_faults(Faults {
+            capacity,
+            ..Faults::default()
+        });
+    };
+    let append = || {
+        let mut builder = BatchBuilder::new(Compression::None);
+        builder.append(NOW, None, Some(&[7; 10_000]), &[]);
+        let bytes = builder.build().expect("small").bytes().clone();
+        full.append_as_leader(bytes, LeaderEpoch(0), Origin::Client)
+    };
+    capacity(Some(0));
+    let logged = crate::common::testing::logged(|| {
+        for _ in 0..3 {
+            assert!(append().is_err());
+            dirs.maintain();
+        }
+        let failed = dirs.failed();
+        assert_eq!(failed.len(), 1, "{failed:?}");
+        assert_eq!(failed[0].0, PathBuf::from("/a"));
+        let reason = &failed[0].1;
+        assert!(reason.contains(".log: appending: "), "{reason}");
+        let other = dirs.create(&id("t", 1), None, options());
+        assert!(
+            other.is_err()
+                || dirs
+                    .get(&id("t", 1))
+                    .is_some_and(|log| log.dir().starts_with("/b"))
+        );
+        capacity(None);
+        dirs.maintain();
+        assert_eq!(dirs.failed(), []);
+        assert!(append().is_ok());
+    });
+    let errors = logged.lines().filter(|line| line.contains("ERROR"));
+    assert_eq!(errors.count(), 1, "{logged}");
+
+    world.disk.set_faults(Faults {
+        fail_after: Some((0, crate::common::disk::sim::Operation::Sync)),
+        ..Faults::default()
+    });
+    assert!(full.flush(full.log_end_offset()).is_err());
+    dirs.maintain();
+    dirs.maintain();
+    assert_eq!(dirs.failed().len(), 1, "a failed sync stays");
+    assert!(matches!(
+        append(),
+        Err(crate::log::AppendError::Storage(LogError::Closed { .. }))
+    ));
 }

@@ -94,6 +94,7 @@ impl Log {
             Err(error) => {
                 // A sync that is tried again may succeed without having written anything.
                 writer.closed.get_or_insert("a sync failed");
+                self.note_failure(&error);
                 Err(error)
             }
         }

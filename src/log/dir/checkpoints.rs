@@ -1,0 +1,136 @@
+//! Reading and writing the checkpoints of each directory; their text is [`checkpoint`]'s.
+//!
+//! What is written of a log that is set aside is what was read of it, so that it is opened from there
+//! when it is whole again.
+//!
+//! [`checkpoint`]: crate::log::checkpoint
+
+use std::path::Path;
+
+use super::health::Damaged;
+use super::{CLEAN_SHUTDOWN_FILE, Dir, DirError, Dirs, Entry, locked};
+use crate::common::disk::Open;
+use crate::common::ids::{Offset, TopicPartition};
+use crate::log::checkpoint::{
+    CLEANER_OFFSETS, HIGH_WATERMARKS, LOG_START_OFFSETS, Offsets, RECOVERY_POINTS, decode_offsets,
+    encode_offsets,
+};
+use crate::log::error::{Failure, IoContext, LogError};
+
+/// A checkpoint of a million partitions with long names stays below this.
+const CHECKPOINT_BYTES_MAX: u64 = 512 << 20;
+
+/// The checkpoints of one directory.
+#[derive(Debug, Default)]
+pub(super) struct Checkpoints {
+    pub recovery_points: Offsets,
+    pub log_start_offsets: Offsets,
+    pub high_watermarks: Offsets,
+    /// The last stop was clean.
+    pub clean: bool,
+}
+
+impl Dirs {
+    pub(super) fn read_checkpoints(&self, dir: &Path) -> Result<Checkpoints, DirError> {
+        let disk = &*self.disk;
+        let marker = dir.join(CLEAN_SHUTDOWN_FILE);
+        let clean = disk.exists(&marker);
+        if clean {
+            // Gone before anything else happens: a crash while loading is a crash (KAFKA-10471).
+            disk.remove_file(&marker).at(&marker, "removing")?;
+            disk.sync_dir(dir).at(dir, "syncing")?;
+        }
+        let read = |name: &str| -> Offsets {
+            let path = dir.join(name);
+            if !disk.exists(&path) {
+                return Offsets::new();
+            }
+            let bytes = disk.read(&path, CHECKPOINT_BYTES_MAX).ok();
+            let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
+            text.as_deref().and_then(decode_offsets).unwrap_or_else(|| {
+                tracing::warn!(?path, "the checkpoint is damaged; starting without it");
+                Offsets::new()
+            })
+        };
+        let cleaner = dir.join(CLEANER_OFFSETS);
+        if !disk.exists(&cleaner) {
+            disk.open(&cleaner, Open::Create).at(&cleaner, "writing")?;
+        }
+        Ok(Checkpoints {
+            recovery_points: read(RECOVERY_POINTS),
+            log_start_offsets: read(LOG_START_OFFSETS),
+            high_watermarks: read(HIGH_WATERMARKS),
+            clean,
+        })
+    }
+
+    /// Writes recovery points, log start offsets and the high watermarks that `high_watermark` knows. A
+    /// directory that fails keeps no other from its turn; the first error is told.
+    pub fn checkpoint(
+        &self,
+        high_watermark: &dyn Fn(&TopicPartition) -> Option<Offset>,
+    ) -> Result<(), DirError> {
+        let _one = locked(&self.checkpointing);
+        let mut written = Ok(());
+        for dir in &self.dirs {
+            let points = self.points(dir, high_watermark);
+            if let Err(error) = self.write_checkpoints(dir, &points) {
+                self.fail(&dir.path, Failure::of(&error));
+                written = written.and(Err(error.into()));
+            }
+        }
+        written
+    }
+
+    /// What the checkpoints of a directory say now.
+    fn points(
+        &self,
+        dir: &Dir,
+        high_watermark: &dyn Fn(&TopicPartition) -> Option<Offset>,
+    ) -> Checkpoints {
+        let (entries, aside): (Vec<Entry>, Vec<(TopicPartition, Damaged)>) = {
+            let state = locked(&self.state);
+            let logs = state.logs.values().filter(|entry| entry.dir == dir.path);
+            let aside = state.damaged.iter().filter(|(_, one)| one.dir == dir.path);
+            let aside = aside.map(|(id, one)| (id.clone(), one.clone()));
+            (logs.cloned().collect(), aside.collect())
+        };
+        let mut points = Checkpoints::default();
+        for entry in entries {
+            let id = entry.log.id();
+            let start = entry.log.log_start_offset();
+            let recovery_point = entry.log.recovery_point();
+            points.recovery_points.insert(id.clone(), recovery_point);
+            if start > Offset(0) {
+                points.log_start_offsets.insert(id.clone(), start);
+            }
+            let known = high_watermark(id).or_else(|| self.high_watermark(id));
+            if let Some(offset) = known {
+                points.high_watermarks.insert(id.clone(), offset);
+            }
+        }
+        for (id, damaged) in aside {
+            let known = self.high_watermark(&id).map(|offset| (id.clone(), offset));
+            points.high_watermarks.extend(known);
+            let start = damaged.log_start_offset.map(|offset| (id.clone(), offset));
+            points.log_start_offsets.extend(start);
+            let synced = damaged.recovery_point.map(|offset| (id, offset));
+            points.recovery_points.extend(synced);
+        }
+        points
+    }
+
+    fn write_checkpoints(&self, dir: &Dir, points: &Checkpoints) -> Result<(), LogError> {
+        for (name, offsets) in [
+            (RECOVERY_POINTS, &points.recovery_points),
+            (LOG_START_OFFSETS, &points.log_start_offsets),
+            (HIGH_WATERMARKS, &points.high_watermarks),
+        ] {
+            let path = dir.path.join(name);
+            self.disk
+                .replace(&path, encode_offsets(offsets).as_bytes())
+                .at(&path, "writing")?;
+        }
+        Ok(())
+    }
+}

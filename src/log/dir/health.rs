@@ -1,0 +1,122 @@
+//! What of the log directories cannot be used, and why: a whole directory, or one log of it.
+//!
+//! A directory fails with the disk below it; a log that is damaged is set aside alone. A directory that
+//! was full is taken back when there is room; everything else waits for a restart, because after a
+//! failed write or sync nobody knows what the disk holds.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::{DirError, Dirs, Entry, locked};
+use crate::common::ids::{Offset, TopicPartition};
+use crate::log::error::Failure;
+
+/// A full directory is used again when this much is free.
+const ROOM_BYTES: u64 = 16 << 20;
+
+/// A log that did not open: its bytes are wrong, not its disk.
+#[derive(Clone, Debug)]
+pub(super) struct Damaged {
+    /// The partition's directory.
+    pub path: PathBuf,
+    /// The log directory that it lies in.
+    pub dir: Arc<Path>,
+    pub topic_id: Option<uuid::Uuid>,
+    /// What the checkpoints said of it.
+    pub recovery_point: Option<Offset>,
+    pub log_start_offset: Option<Offset>,
+    /// The stop before was clean, so that nothing behind the damage needs recovery.
+    pub was_clean: bool,
+    pub reason: String,
+}
+
+impl Damaged {
+    pub(super) fn refusal(&self, id: &TopicPartition) -> DirError {
+        DirError::Offline {
+            id: id.clone(),
+            reason: self.reason.clone(),
+        }
+    }
+}
+
+impl Dirs {
+    /// Directories that are offline, and why.
+    pub fn failed(&self) -> Vec<(PathBuf, String)> {
+        let failed = locked(&self.failed);
+        failed
+            .iter()
+            .map(|(path, failure)| (path.clone(), failure.reason.clone()))
+            .collect()
+    }
+
+    /// A directory that could not be opened. What lies in it is not known.
+    pub fn unopened(&self) -> Option<PathBuf> {
+        let opened = |path: &PathBuf| self.dirs.iter().any(|dir| *dir.path == **path);
+        let failed = locked(&self.failed);
+        failed.keys().find(|path| !opened(path)).cloned()
+    }
+
+    /// Notes that a directory failed. Told once, until it is used again.
+    pub(super) fn fail(&self, path: &Path, failure: Failure) {
+        let mut failed = locked(&self.failed);
+        match failed.get_mut(path) {
+            None => {
+                tracing::error!(dir = ?path, error = failure.reason, "the log directory is offline");
+                failed.insert(path.to_owned(), failure);
+            }
+            // Room that comes back mends a full disk, and nothing else.
+            Some(known) if known.is_full && !failure.is_full => {
+                tracing::error!(dir = ?path, error = failure.reason, "the log directory failed again");
+                *known = failure;
+            }
+            Some(_) => {}
+        }
+    }
+
+    pub(super) fn none_left(&self) -> DirError {
+        let failed = self.failed();
+        DirError::NoneLeft {
+            reasons: failed.into_iter().map(|(_, reason)| reason).collect(),
+        }
+    }
+
+    /// Takes directories back that were full and have room again.
+    pub(super) fn regain(&self) {
+        let full: Vec<PathBuf> = {
+            let failed = locked(&self.failed);
+            let full = failed.iter().filter(|(_, failure)| failure.is_full);
+            full.map(|(path, _)| path.clone()).collect()
+        };
+        for path in full {
+            let logs: Vec<Entry> = {
+                let state = locked(&self.state);
+                let here = state.logs.values().filter(|entry| *entry.dir == *path);
+                here.cloned().collect()
+            };
+            let opened = self.dirs.iter().any(|dir| *dir.path == *path);
+            let room = self.disk.free_bytes(&path).unwrap_or(0);
+            let writable = opened && logs.iter().all(|entry| entry.log.takes_writes());
+            if writable && room >= ROOM_BYTES {
+                tracing::info!(dir = ?path, free_bytes = room, "the log directory has room again");
+                locked(&self.failed).remove(&path);
+            }
+        }
+    }
+
+    /// Puts a log aside that did not open.
+    pub(super) fn set_aside(&self, id: TopicPartition, damaged: Damaged) {
+        tracing::error!(
+            partition = %id, error = damaged.reason,
+            "the partition is offline, the others are not: put the file's bytes back from a copy, or \
+             remove it and what follows it (their records are lost), then restart"
+        );
+        locked(&self.state).damaged.insert(id, damaged);
+    }
+
+    /// May the next start trust every log below `dir`, those set aside included?
+    pub(super) fn may_be_clean(&self, dir: &Path) -> bool {
+        let state = locked(&self.state);
+        let mut aside = state.damaged.values();
+        aside.all(|damaged| *damaged.dir != *dir || damaged.was_clean)
+    }
+}
