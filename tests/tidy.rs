@@ -355,35 +355,44 @@ fn files_say_what_they_are_for_and_stay_small() {
 fn functions_fit_on_a_screen() {
     let mut broken = Vec::new();
     for source in sources() {
-        let mut open: Option<(usize, usize, String)> = None;
-        for (number, line) in &source.lines {
-            let indent = line.len() - line.trim_start().len();
-            match &open {
-                Some((from, depth, name))
-                    if indent == *depth
-                        && line.trim_end() == format!("{}}}", " ".repeat(*depth)) =>
-                {
-                    let lines = number - from + 1;
-                    let excused = LONG_FUNCTIONS
-                        .iter()
-                        .any(|(path, function, _)| *path == source.path && function == name);
-                    if lines > FUNCTION_LINES_MAX && !excused {
-                        broken.push(format!(
-                            "src/{}:{from} {name} has {lines} lines",
-                            source.path
-                        ));
-                    }
-                    open = None;
-                }
-                Some((_, depth, _)) if indent > *depth => {}
-                // A signature without a body ends where the next line at its depth begins.
-                _ => {
-                    open = function_name(line).map(|name| (*number, indent, name));
-                }
+        for (from, name, lines) in functions(&source.lines) {
+            let excused = LONG_FUNCTIONS
+                .iter()
+                .any(|(path, function, _)| *path == source.path && *function == name);
+            if lines > FUNCTION_LINES_MAX && !excused {
+                broken.push(format!(
+                    "src/{}:{from} {name} has {lines} lines",
+                    source.path
+                ));
             }
         }
     }
     report("a function is longer than a screen", &broken);
+}
+
+/// First line, name and length of every function, as rustfmt indents them.
+fn functions(lines: &[(usize, String)]) -> Vec<(usize, String, usize)> {
+    let mut found = Vec::new();
+    let mut open: Option<(usize, usize, String)> = None;
+    for (number, line) in lines {
+        let indent = line.len() - line.trim_start().len();
+        match &open {
+            // It has no depth of its own.
+            _ if line.trim().is_empty() => {}
+            Some((from, depth, name)) if indent == *depth && line.trim() == "}" => {
+                found.push((*from, name.clone(), number - from + 1));
+                open = None;
+            }
+            Some((_, depth, _)) if indent > *depth => {}
+            // The rest of a signature that takes several lines.
+            Some((_, depth, _))
+                if indent == *depth && line.trim_start().starts_with([')', '{']) => {}
+            Some((_, depth, _)) if indent == *depth && line.trim() == "where" => {}
+            // A signature without a body ends where the next line at its depth begins.
+            _ => open = function_name(line).map(|name| (*number, indent, name)),
+        }
+    }
+    found
 }
 
 fn function_name(line: &str) -> Option<String> {
@@ -436,4 +445,13 @@ fn the_rules_see_what_they_look_for() {
         Some("run")
     );
     assert_eq!(function_name("    fn len(&self) -> usize;"), None);
+    let text = "fn a(\n    b: u8,\n) -> u8\nwhere\n    u8: Copy,\n{\n    let c = b;\n\n    c\n}\n\nfn d() {\n}";
+    let lines = text
+        .lines()
+        .enumerate()
+        .map(|(at, line)| (at + 1, line.to_owned()));
+    assert_eq!(
+        functions(&lines.collect::<Vec<_>>()),
+        [(1, "a".to_owned(), 10), (12, "d".to_owned(), 2)]
+    );
 }

@@ -14,10 +14,10 @@ use kafka_protocol::protocol::StrBytes;
 use tracing::debug;
 
 use crate::broker::Broker;
-use crate::client::connection::{Connection, Settings};
+use crate::client::cluster::Cluster;
+use crate::client::connection::Settings;
 use crate::client::{ClientError, World};
 use crate::common::ids::{BrokerId, TopicPartition};
-use crate::common::net::HostPort;
 
 /// How long one look may take, all leaders together.
 const LIMIT: Duration = Duration::from_secs(2);
@@ -43,7 +43,8 @@ struct Asking {
     asked_ms: Option<i64>,
     /// What they were asked for then.
     asked: BTreeSet<TopicPartition>,
-    connections: BTreeMap<BrokerId, Connection>,
+    /// The connections, made when somebody looks first.
+    leaders: Option<Cluster>,
 }
 
 impl Ends {
@@ -83,13 +84,13 @@ async fn ask_leaders(broker: &Broker, asking: &mut Asking, wanted: BTreeSet<Topi
             _ => {}
         }
     }
+    let leaders = asking.leaders.get_or_insert_with(|| dialler(broker));
     let mut known = BTreeMap::new();
     let all = async {
         for (leader, partitions) in by_leader {
-            match ask(broker, asking, leader, &partitions).await {
+            match ask(broker, leaders, leader, &partitions).await {
                 Ok(ends) => known.extend(ends),
                 Err(error) => {
-                    asking.connections.remove(&leader);
                     debug!(%leader, %error, "the leader does not say where its logs end");
                 }
             }
@@ -102,7 +103,7 @@ async fn ask_leaders(broker: &Broker, asking: &mut Asking, wanted: BTreeSet<Topi
 
 async fn ask(
     broker: &Broker,
-    asking: &mut Asking,
+    leaders: &Cluster,
     leader: BrokerId,
     partitions: &[TopicPartition],
 ) -> Result<Vec<(TopicPartition, i64)>, ClientError> {
@@ -115,7 +116,7 @@ async fn ask(
     let Some(address) = address else {
         return Ok(Vec::new());
     };
-    let connection = connection(broker, asking, leader, address).await?;
+    let connection = leaders.connect(address).await?;
     let answer = connection.send(&request(partitions)).await?;
     let topics = answer.topics.into_iter();
     let ends = topics.flat_map(|topic| {
@@ -128,19 +129,8 @@ async fn ask(
     Ok(ends.collect())
 }
 
-/// The connection that is there, if it is still good and to that address, or a new one.
-async fn connection(
-    broker: &Broker,
-    asking: &mut Asking,
-    leader: BrokerId,
-    address: &HostPort,
-) -> Result<Connection, ClientError> {
-    if let Some(connection) = asking.connections.get(&leader)
-        && !connection.is_closed()
-        && connection.address() == address
-    {
-        return Ok(connection.clone());
-    }
+/// Where the leaders are is in the image; it keeps the connections to them.
+fn dialler(broker: &Broker) -> Cluster {
     let world = World {
         clock: broker.clock.clone(),
         rng: broker.rng.clone(),
@@ -152,9 +142,7 @@ async fn connection(
         response_bytes_max: ANSWER_BYTES_MAX,
         ..Settings::new(format!("broker-{}-lag", broker.id))
     };
-    let connection = Connection::open(&world, address, &settings).await?;
-    asking.connections.insert(leader, connection.clone());
-    Ok(connection)
+    Cluster::new(world, Vec::new(), settings)
 }
 
 /// `partitions` are sorted by topic.
@@ -186,6 +174,7 @@ mod tests {
     use super::*;
     use crate::broker::partition::Origin;
     use crate::broker::testing::{apply, batch, broker, image, listen, topic};
+    use crate::common::net::HostPort;
 
     #[tokio::test]
     async fn leaders_elsewhere_are_asked_and_silence_is_no_answer() {
@@ -232,7 +221,6 @@ mod tests {
             ask_leaders(&asker, &mut asking, wanted.clone()).await;
             let expected = [Some(0), Some(3), Some(1), None, None];
             assert_eq!(ends(&asker), expected, "c is not led there");
-            assert_eq!(asking.connections.len(), 1);
         }
         assert!(leader.tasks.stop(Duration::from_secs(10)).await);
         ask_leaders(&asker, &mut asking, wanted.clone()).await;

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,7 +25,7 @@ use crate::broker::metrics::BrokerMetrics;
 use crate::broker::registration::{Registration, RegistrationError};
 use crate::broker::replicas::Replicas;
 use crate::client::World;
-use crate::client::zookeeper::{self, ZooKeeper};
+use crate::client::zookeeper::{self, Events, ZooKeeper};
 use crate::common::clock::Clock;
 use crate::common::disk::Disk;
 use crate::common::disk::timed::TimedDisk;
@@ -33,7 +34,7 @@ use crate::common::net::HostPort;
 use crate::common::rng::Rng;
 use crate::common::tasks::{self, Kind, Tasks};
 use crate::config::{Config, DynamicConfig};
-use crate::log::dir::{DirError, Dirs};
+use crate::log::dir::{DirError, Dirs, Identity};
 
 pub mod api;
 pub mod cluster;
@@ -163,6 +164,59 @@ impl Broker {
     }
 }
 
+/// What the log directories say of themselves before anything is opened.
+struct Marks {
+    identity: Option<Identity>,
+    /// One that holds partitions, and the cluster that it is of.
+    inhabited: Option<(PathBuf, String)>,
+}
+
+async fn marks(deps: &BrokerDeps) -> Result<Marks, DirError> {
+    let config = &deps.config;
+    let (disk, dirs, id) = (deps.disk.clone(), config.log_dirs.clone(), config.broker_id);
+    tasks::blocking(move || {
+        let identity = Dirs::identity(disk.as_ref(), &dirs, id)?;
+        let inhabited = Dirs::inhabited(disk.as_ref(), &dirs)?;
+        Ok(Marks {
+            identity,
+            inhabited: inhabited.map(|(dir, identity)| (dir, identity.cluster_id)),
+        })
+    })
+    .await
+}
+
+fn no_zookeeper(config: &Config, source: zookeeper::Error) -> StartError {
+    StartError::ZooKeeper {
+        servers: zookeeper_options(config).servers_text(),
+        source,
+    }
+}
+
+/// A session, and the cluster that it leads to: its id is in ZooKeeper when this returns.
+async fn enter_cluster(
+    deps: &BrokerDeps,
+    marks: &Marks,
+) -> Result<(Arc<ZooKeeper>, Events, String), StartError> {
+    let config = &deps.config;
+    let failed = |source| no_zookeeper(config, source);
+    let world = World {
+        clock: deps.clock.clone(),
+        rng: deps.rng.clone(),
+        // The session outlives the other tasks, so that the broker can leave in order.
+        tasks: deps.tasks.clone(),
+    };
+    let (zookeeper, events) = ZooKeeper::connect(zookeeper_options(config), &world)
+        .await
+        .map_err(failed)?;
+    registration::refuse_orphans(&zookeeper, marks.inhabited.clone()).await?;
+    registration::prepare(&zookeeper).await.map_err(failed)?;
+    let wanted = config.node.cluster_id.as_deref();
+    let marked = marks.identity.as_ref();
+    let marked = marked.map(|identity| identity.cluster_id.as_str());
+    let cluster_id = registration::cluster_id(&zookeeper, wanted, marked, &deps.rng).await?;
+    Ok((zookeeper, events, cluster_id))
+}
+
 async fn start(deps: BrokerDeps) -> Result<Running, StartError> {
     let config = deps.config.clone();
     let tasks = deps.tasks.child();
@@ -172,38 +226,8 @@ async fn start(deps: BrokerDeps) -> Result<Running, StartError> {
         .collect();
     let bound = listener::bind(&wanted).await?;
     let addresses = bound.addresses();
-    let (disk, dirs, id) = (deps.disk.clone(), config.log_dirs.clone(), config.broker_id);
-    let (identity, inhabited) = tasks::blocking(move || {
-        let identity = Dirs::identity(disk.as_ref(), &dirs, id)?;
-        Ok::<_, DirError>((identity, Dirs::inhabited(disk.as_ref(), &dirs)?))
-    })
-    .await?;
-
-    let failed = |source| StartError::ZooKeeper {
-        servers: zookeeper_options(&config).servers_text(),
-        source,
-    };
-    let world = World {
-        clock: deps.clock.clone(),
-        rng: deps.rng.clone(),
-        // The session outlives the other tasks, so that the broker can leave in order.
-        tasks: deps.tasks.clone(),
-    };
-    let (zookeeper, events) = ZooKeeper::connect(zookeeper_options(&config), &world)
-        .await
-        .map_err(failed)?;
-    let inhabited = inhabited.map(|(dir, identity)| (dir, identity.cluster_id));
-    registration::refuse_orphans(&zookeeper, inhabited).await?;
-    registration::prepare(&zookeeper).await.map_err(failed)?;
-    let cluster_id = registration::cluster_id(
-        &zookeeper,
-        config.node.cluster_id.as_deref(),
-        identity
-            .as_ref()
-            .map(|identity| identity.cluster_id.as_str()),
-        &deps.rng,
-    )
-    .await?;
+    let marks = marks(&deps).await?;
+    let (zookeeper, events, cluster_id) = enter_cluster(&deps, &marks).await?;
 
     let metrics = Arc::<BrokerMetrics>::default();
     let image = Arc::new(ImageCell::default());
@@ -216,7 +240,8 @@ async fn start(deps: BrokerDeps) -> Result<Running, StartError> {
         tasks::blocking(move || Replicas::open(config, &cluster_id, image, disk, clock))
     };
     let (feed, replicas) = tokio::join!(feed, replicas);
-    let (feed, replicas) = (feed.map_err(failed)?, Arc::new(replicas?));
+    let feed = feed.map_err(|source| no_zookeeper(&config, source))?;
+    let replicas = Arc::new(replicas?);
     let feed = feed.run(tasks.shutdown().clone());
     tasks.spawn("image feed", Kind::Essential, feed);
 
@@ -248,7 +273,7 @@ async fn start(deps: BrokerDeps) -> Result<Running, StartError> {
         ends: Ends::default(),
         config,
     });
-    join_cluster(&broker, &addresses, identity.is_some()).await?;
+    join_cluster(&broker, &addresses, marks.identity.is_some()).await?;
     broker.replicas.start(&broker.tasks);
     broker.groups.start();
     bound.serve(&broker, &listener_options(&broker.config));

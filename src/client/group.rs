@@ -291,29 +291,10 @@ impl Membership {
         } else {
             Plan::new()
         };
-        let assignments = plan.into_iter().map(|(id, partitions)| {
-            let assignment = Assignment {
-                partitions,
-                user_data: None,
-            };
-            SyncGroupRequestAssignment::default()
-                .with_member_id(StrBytes::from_string(id))
-                .with_assignment(assignment.encode())
-        });
         let version = connection.version::<SyncGroupRequest>(i16::MAX)?;
-        let mut request = SyncGroupRequest::default()
-            .with_group_id(shared.group_id())
-            .with_generation_id(answer.generation_id)
-            .with_member_id(answer.member_id.clone())
-            .with_assignments(assignments.collect());
-        if version >= 3 {
-            request = request.with_group_instance_id(shared.instance_id());
-        }
-        if version >= 5 {
-            request = request
-                .with_protocol_type(Some(text(PROTOCOL_TYPE)))
-                .with_protocol_name(Some(text(&assignor)));
-        }
+        let mut request = shared.sync_request(plan, &assignor, version);
+        request.generation_id = answer.generation_id;
+        request.member_id = answer.member_id.clone();
         let synced = connection.send_within(&request, version, limit).await?;
         ClientError::check(synced.error_code, None)?;
         let partitions = Assignment::decode(&synced.assignment)
@@ -333,6 +314,31 @@ impl Membership {
 }
 
 impl Shared {
+    /// Without the member and the generation.
+    fn sync_request(&self, plan: Plan, assignor: &str, version: i16) -> SyncGroupRequest {
+        let assignments = plan.into_iter().map(|(id, partitions)| {
+            let assignment = Assignment {
+                partitions,
+                user_data: None,
+            };
+            SyncGroupRequestAssignment::default()
+                .with_member_id(StrBytes::from_string(id))
+                .with_assignment(assignment.encode())
+        });
+        let mut request = SyncGroupRequest::default()
+            .with_group_id(self.group_id())
+            .with_assignments(assignments.collect());
+        if version >= 3 {
+            request = request.with_group_instance_id(self.instance_id());
+        }
+        if version >= 5 {
+            request = request
+                .with_protocol_type(Some(text(PROTOCOL_TYPE)))
+                .with_protocol_name(Some(text(assignor)));
+        }
+        request
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -203,16 +203,10 @@ async fn begin(
     outbox: &Arc<Outbox>,
     auth: &Arc<[Id]>,
 ) -> io::Result<Option<(SessionId, i32, [u8; PASSWORD_BYTES])>> {
-    // A client that has seen more than we have must not see us go back in time. We may only be behind.
-    if asked.last_zxid_seen > server.replica.last_zxid().0 {
-        server.raft.barrier().await.map_err(io::Error::other)?;
-        if asked.last_zxid_seen > server.replica.last_zxid().0 {
-            debug!(
-                seen = asked.last_zxid_seen,
-                "a client has seen a later zxid than ours"
-            );
-            return Ok(None);
-        }
+    let seen = asked.last_zxid_seen;
+    if !has_caught_up(server, seen).await? {
+        debug!(seen, "a client has seen a later zxid than ours");
+        return Ok(None);
     }
     let options = &server.options;
     let timeout_ms = session::negotiate(
@@ -267,6 +261,15 @@ async fn begin(
         Ok(Done::Session(timeout_ms)) => (session, timeout_ms, password),
         _ => (SessionId(0), 0, [0; PASSWORD_BYTES]),
     }))
+}
+
+/// Has this member what the client has seen? It must not see us go back in time, but we may only be
+/// behind.
+async fn has_caught_up(server: &Server, seen: i64) -> io::Result<bool> {
+    if seen > server.replica.last_zxid().0 {
+        server.raft.barrier().await.map_err(io::Error::other)?;
+    }
+    Ok(seen <= server.replica.last_zxid().0)
 }
 
 async fn send(stream: &mut TcpStream, bytes: BytesMut) -> io::Result<()> {

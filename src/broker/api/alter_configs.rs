@@ -9,6 +9,7 @@ use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::alter_configs_request::AlterConfigsResource;
 use kafka_protocol::messages::alter_configs_response::AlterConfigsResourceResponse;
 use kafka_protocol::messages::{AlterConfigsRequest, AlterConfigsResponse};
+use kafka_protocol::protocol::StrBytes;
 
 use super::{Context, Route};
 use crate::broker::Broker;
@@ -22,26 +23,57 @@ async fn handle(
     _context: &Context,
     request: AlterConfigsRequest,
 ) -> AlterConfigsResponse {
-    let mut response = AlterConfigsResponse::default();
-    for resource in request.resources {
+    let resources = request.resources.into_iter().map(|resource| Resource {
+        kind: resource.resource_type,
+        name: resource.resource_name.clone(),
+        alterations: alterations(resource),
+    });
+    let answers = alter_all(broker, resources, true, request.validate_only).await;
+    AlterConfigsResponse::default().with_responses(answers)
+}
+
+/// What a request wants of one resource.
+pub(super) struct Resource {
+    pub kind: i8,
+    pub name: StrBytes,
+    pub alterations: Result<BTreeMap<String, Alteration>, Refusal>,
+}
+
+/// Alters resource after resource. With `replace` what is not named falls back to its default.
+pub(super) async fn alter_all(
+    broker: &Broker,
+    resources: impl Iterator<Item = Resource>,
+    replace: bool,
+    validate_only: bool,
+) -> Vec<AlterConfigsResourceResponse> {
+    let mut answers = Vec::new();
+    for resource in resources {
+        let Resource {
+            kind,
+            name,
+            alterations,
+        } = resource;
+        let altered = async {
+            let entity = Entity::of(kind, &name, broker.id)?;
+            let cluster = &broker.cluster;
+            cluster
+                .alter_config(&entity, &alterations?, replace, validate_only)
+                .await
+        };
+        let refused = altered.await.err();
         let mut answer = AlterConfigsResourceResponse::default()
-            .with_resource_type(resource.resource_type)
-            .with_resource_name(resource.resource_name.clone());
-        if let Err(refusal) = alter(broker, resource, request.validate_only).await {
+            .with_resource_type(kind)
+            .with_resource_name(name);
+        if let Some(refusal) = refused {
             answer.error_code = refusal.error.code();
             answer.error_message = refusal.text();
         }
-        response.responses.push(answer);
+        answers.push(answer);
     }
-    response
+    answers
 }
 
-async fn alter(
-    broker: &Broker,
-    resource: AlterConfigsResource,
-    validate_only: bool,
-) -> Result<(), Refusal> {
-    let entity = Entity::of(resource.resource_type, &resource.resource_name, broker.id)?;
+fn alterations(resource: AlterConfigsResource) -> Result<BTreeMap<String, Alteration>, Refusal> {
     let mut alterations = BTreeMap::new();
     for config in resource.configs {
         let name = config.name.to_string();
@@ -51,8 +83,5 @@ async fn alter(
         };
         alterations.insert(name, Alteration::Set(value.to_string()));
     }
-    let cluster = &broker.cluster;
-    cluster
-        .alter_config(&entity, &alterations, true, validate_only)
-        .await
+    Ok(alterations)
 }

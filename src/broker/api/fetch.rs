@@ -478,29 +478,22 @@ fn point_to_leader(
     data: &mut PartitionData,
     response: &mut FetchResponse,
 ) {
-    let state = image.partition(topic, partition);
-    let Some(state) = state.and_then(|placed| placed.state.as_ref()) else {
+    let Some(leader) = image.leader_hint(topic, partition, &context.listener) else {
         return;
     };
-    let Some(leader) = state.leader else {
-        return;
-    };
+    let id = BrokerId(leader.id.0);
     data.current_leader = LeaderIdAndEpoch::default()
-        .with_leader_id(BrokerId(leader.0))
-        .with_leader_epoch(state.leader_epoch.0);
-    let mut nodes = response.node_endpoints.iter();
-    let known = nodes.any(|node| node.node_id.0 == leader.0);
-    let broker = image.brokers.get(&leader);
-    let endpoint = broker.and_then(|broker| broker.endpoints.get(&*context.listener));
-    if let (true, false, Some(broker), Some(endpoint)) =
-        (context.version >= 16, known, broker, endpoint)
-    {
-        response.node_endpoints.push(
+        .with_leader_id(id)
+        .with_leader_epoch(leader.epoch.0);
+    let nodes = &mut response.node_endpoints;
+    let known = nodes.iter().any(|node| node.node_id == id);
+    if let (true, false, Some((address, rack))) = (context.version >= 16, known, leader.node) {
+        nodes.push(
             NodeEndpoint::default()
-                .with_node_id(BrokerId(leader.0))
-                .with_host(StrBytes::from_string(endpoint.host.clone()))
-                .with_port(i32::from(endpoint.port))
-                .with_rack(broker.rack.clone().map(StrBytes::from_string)),
+                .with_node_id(id)
+                .with_host(StrBytes::from_string(address.host.clone()))
+                .with_port(i32::from(address.port))
+                .with_rack(rack.map(|rack| StrBytes::from_string(rack.to_owned()))),
         );
     }
 }

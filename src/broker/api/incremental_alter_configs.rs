@@ -9,9 +9,10 @@ use kafka_protocol::messages::incremental_alter_configs_request::AlterConfigsRes
 use kafka_protocol::messages::incremental_alter_configs_response::AlterConfigsResourceResponse;
 use kafka_protocol::messages::{IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse};
 
+use super::alter_configs::{Resource, alter_all};
 use super::{Context, Route};
 use crate::broker::Broker;
-use crate::broker::cluster::{Alteration, Entity, Refusal};
+use crate::broker::cluster::{Alteration, Refusal};
 
 /// The route.
 pub const ROUTE: Route = crate::route!(
@@ -26,26 +27,23 @@ async fn handle(
     _context: &Context,
     request: IncrementalAlterConfigsRequest,
 ) -> IncrementalAlterConfigsResponse {
-    let mut response = IncrementalAlterConfigsResponse::default();
-    for resource in request.resources {
-        let mut answer = AlterConfigsResourceResponse::default()
-            .with_resource_type(resource.resource_type)
-            .with_resource_name(resource.resource_name.clone());
-        if let Err(refusal) = alter(broker, resource, request.validate_only).await {
-            answer.error_code = refusal.error.code();
-            answer.error_message = refusal.text();
-        }
-        response.responses.push(answer);
-    }
-    response
+    let resources = request.resources.into_iter().map(|resource| Resource {
+        kind: resource.resource_type,
+        name: resource.resource_name.clone(),
+        alterations: alterations(resource),
+    });
+    let answers = alter_all(broker, resources, false, request.validate_only).await;
+    let answers = answers.into_iter().map(|answer| {
+        AlterConfigsResourceResponse::default()
+            .with_error_code(answer.error_code)
+            .with_error_message(answer.error_message)
+            .with_resource_type(answer.resource_type)
+            .with_resource_name(answer.resource_name)
+    });
+    IncrementalAlterConfigsResponse::default().with_responses(answers.collect())
 }
 
-async fn alter(
-    broker: &Broker,
-    resource: AlterConfigsResource,
-    validate_only: bool,
-) -> Result<(), Refusal> {
-    let entity = Entity::of(resource.resource_type, &resource.resource_name, broker.id)?;
+fn alterations(resource: AlterConfigsResource) -> Result<BTreeMap<String, Alteration>, Refusal> {
     let invalid = |message: String| Refusal::because(ResponseError::InvalidRequest, message);
     let mut alterations = BTreeMap::new();
     for config in resource.configs {
@@ -66,8 +64,5 @@ async fn alter(
             return Err(invalid(message));
         }
     }
-    let cluster = &broker.cluster;
-    cluster
-        .alter_config(&entity, &alterations, false, validate_only)
-        .await
+    Ok(alterations)
 }

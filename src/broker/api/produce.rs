@@ -24,7 +24,6 @@ use crate::broker::Broker;
 use crate::broker::image::Image;
 use crate::broker::metrics::Traffic;
 use crate::broker::partition::{Appended, Origin, Partition, Refused, is_internal_topic};
-
 use crate::kafka::batch::{BatchHeader, Compression};
 
 /// The route.
@@ -313,29 +312,22 @@ fn point_to_leader(
     answer: &mut PartitionProduceResponse,
     response: &mut ProduceResponse,
 ) {
-    let state = image.partition(topic, partition);
-    let Some(state) = state.and_then(|placed| placed.state.as_ref()) else {
+    let Some(leader) = image.leader_hint(topic, partition, &context.listener) else {
         return;
     };
-    let Some(leader) = state.leader else {
-        return;
-    };
+    let id = BrokerId(leader.id.0);
     answer.current_leader = LeaderIdAndEpoch::default()
-        .with_leader_id(BrokerId(leader.0))
-        .with_leader_epoch(state.leader_epoch.0);
-    let known = response
-        .node_endpoints
-        .iter()
-        .any(|node| node.node_id.0 == leader.0);
-    let broker = image.brokers.get(&leader);
-    let endpoint = broker.and_then(|broker| broker.endpoints.get(&*context.listener));
-    if let (false, Some(broker), Some(endpoint)) = (known, broker, endpoint) {
-        response.node_endpoints.push(
+        .with_leader_id(id)
+        .with_leader_epoch(leader.epoch.0);
+    let nodes = &mut response.node_endpoints;
+    let known = nodes.iter().any(|node| node.node_id == id);
+    if let (false, Some((address, rack))) = (known, leader.node) {
+        nodes.push(
             NodeEndpoint::default()
-                .with_node_id(BrokerId(leader.0))
-                .with_host(StrBytes::from_string(endpoint.host.clone()))
-                .with_port(i32::from(endpoint.port))
-                .with_rack(broker.rack.clone().map(StrBytes::from_string)),
+                .with_node_id(id)
+                .with_host(StrBytes::from_string(address.host.clone()))
+                .with_port(i32::from(address.port))
+                .with_rack(rack.map(|rack| StrBytes::from_string(rack.to_owned()))),
         );
     }
 }

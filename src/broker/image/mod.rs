@@ -116,6 +116,40 @@ impl Image {
     }
 }
 
+/// Where a partition's leader is, for a client that came to the wrong broker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaderHint<'a> {
+    /// The leader.
+    pub id: BrokerId,
+    /// Its epoch.
+    pub epoch: LeaderEpoch,
+    /// Its address on the client's listener, and its rack, while it lives.
+    pub node: Option<(&'a HostPort, Option<&'a str>)>,
+}
+
+impl Image {
+    /// The leader of a partition, as clients of `listener` reach it; none where nobody leads.
+    pub fn leader_hint(
+        &self,
+        topic: &str,
+        partition: i32,
+        listener: &str,
+    ) -> Option<LeaderHint<'_>> {
+        let state = self.partition(topic, partition)?.state.as_ref()?;
+        let id = state.leader?;
+        let broker = self.brokers.get(&id);
+        let node = broker.and_then(|broker| {
+            let address = broker.endpoints.get(listener)?;
+            Some((address, broker.rack.as_deref()))
+        });
+        Some(LeaderHint {
+            id,
+            epoch: state.leader_epoch,
+            node,
+        })
+    }
+}
+
 impl PartitionImage {
     /// The leader, where there is one.
     pub fn leader(&self) -> Option<BrokerId> {
