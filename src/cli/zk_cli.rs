@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use super::print::{err, out};
 use crate::client::World;
 use crate::common::tasks::{Kind, blocking};
+use crate::coordinator::status::{BUILT_ON, VERSION};
 use session::Session;
 
 mod commands;
@@ -189,11 +190,7 @@ async fn shell(world: &World, arguments: Arguments, kafka: bool) -> u8 {
         shell.process(&arguments.command).await;
     }
     if let Some(mut session) = shell.session.take() {
-        let mut unsaid = Output {
-            lines: Vec::new(),
-            events: false,
-        };
-        session.close(&mut unsaid).await;
+        session.leave().await;
     }
     shell.code
 }
@@ -233,8 +230,14 @@ impl Shell<'_> {
 
     async fn interact(&mut self, kafka: bool) {
         out!("Welcome to ZooKeeper!");
-        out!("JLine support is disabled");
         let terminal = std::io::stdin().is_terminal();
+        // For scripts, the original's line. Whoever types is told that keys do not edit.
+        let editing = if terminal || kafka {
+            "disabled"
+        } else {
+            "enabled"
+        };
+        out!("JLine support is {editing}");
         let mut lines = self.read_lines();
         self.connected().await;
         loop {
@@ -266,6 +269,10 @@ impl Shell<'_> {
                 return;
             }
         }
+    }
+
+    fn is_alive(&self) -> bool {
+        self.session.as_ref().is_some_and(Session::is_alive)
     }
 
     fn prompt(&self) {
@@ -348,15 +355,11 @@ impl Shell<'_> {
         let words = again.as_deref().unwrap_or(words);
         let name = words.first().map_or("", String::as_str);
         let usage = commands::find(name).ok_or_else(|| not_found(name, answer))?;
+        let was_alive = self.is_alive();
         match name {
             "quit" => return Ok(Next::Quit),
             "history" => self.show_history(answer),
             "redo" => {}
-            "help" => list_commands(answer),
-            "version" => answer.line(format!(
-                "ZooKeeper CLI version: 3.6.2 (tripod {})",
-                env!("CARGO_PKG_VERSION")
-            )),
             "printwatches" => match words.get(1) {
                 None => {
                     let on = if self.output.events { "on" } else { "off" };
@@ -375,14 +378,25 @@ impl Shell<'_> {
                 self.output.print();
                 self.connected().await;
             }
-            "close" => match self.session.take() {
-                Some(mut session) => session.close(&mut self.output).await,
-                None => answer.line("Not connected"),
+            "close" => match &mut self.session {
+                Some(session) if session.is_alive() => session.close(&mut self.output).await,
+                _ => answer.line("Not connected"),
             },
+            "version" if self.is_alive() => answer.line(format!(
+                "ZooKeeper CLI version: {VERSION}, built on {BUILT_ON}"
+            )),
+            "version" => {}
             _ => match &mut self.session {
-                Some(session) => commands::run(usage, words, session, answer).await?,
-                None => answer.line("Not connected"),
+                Some(session) if session.is_alive() => {
+                    commands::run(usage, words, session, answer).await?;
+                }
+                _ => {}
             },
+        }
+        // The original looks for the connection after whatever needs none, too.
+        let needs_none = matches!(name, "history" | "redo" | "printwatches" | "connect");
+        if name != "close" && !(was_alive || needs_none && self.is_alive()) {
+            answer.line("Not connected");
         }
         Ok(Next::Line)
     }
@@ -414,6 +428,10 @@ impl Shell<'_> {
 
     fn show_history(&self, answer: &mut Output) {
         let first = self.history.len().saturating_sub(HISTORY + 1);
+        if self.history.is_empty() {
+            // One command on the command line leaves no line behind.
+            answer.line("0 - null");
+        }
         for (number, line) in self.history.iter().enumerate().skip(first) {
             answer.line(format!("{number} - {line}"));
         }
@@ -421,11 +439,6 @@ impl Shell<'_> {
 }
 
 fn not_found(name: &str, answer: &mut Output) -> Refusal {
-    if commands::UNSUPPORTED.contains(&name) {
-        return Refusal::new(format!(
-            "{name} is not supported: coordinators keep no quotas"
-        ));
-    }
     list_commands(answer);
     Refusal {
         message: format!("Command not found: Command not found {name}"),
@@ -441,7 +454,8 @@ fn usage() -> impl Iterator<Item = String> {
     let commands = commands::USAGES
         .iter()
         .map(|usage| format!("\t{} {}", usage.name, usage.text));
-    std::iter::once("ZooKeeper -server host:port cmd args".to_owned()).chain(commands)
+    let first = "ZooKeeper -server host:port -client-configuration properties-file cmd args";
+    std::iter::once(first.to_owned()).chain(commands)
 }
 
 /// Reads standard input to its end.
@@ -515,7 +529,6 @@ mod tests {
         assert_eq!(refusal.code, 127);
         assert_eq!(answer.lines.len(), commands::USAGES.len() + 1);
         assert!(answer.lines[1].1.starts_with("\taddWatch [-m mode] path"));
-        assert_eq!(not_found("setquota", &mut answer).code, 1);
     }
 
     #[test]

@@ -212,8 +212,12 @@ struct Shared {
     state: watch::Sender<State>,
     negotiated_ms: AtomicI64,
     confirmed_ms: AtomicI64,
+    /// The last zxid that a connection which has ended showed.
+    seen_zxid: AtomicI64,
     last_problem: Mutex<String>,
     closing: Shutdown,
+    /// End the connection only.
+    leaving: AtomicBool,
 }
 
 /// The far ends of a handle's channels.
@@ -285,8 +289,10 @@ impl ZooKeeper {
             state: watch::Sender::new(State::Disconnected { since_ms: now_ms }),
             negotiated_ms: AtomicI64::new(timeout),
             confirmed_ms: AtomicI64::new(now_ms),
+            seen_zxid: AtomicI64::new(0),
             last_problem: Mutex::new("nothing was tried yet".to_owned()),
             closing,
+            leaving: AtomicBool::new(false),
             options,
             clock,
         });
@@ -349,6 +355,11 @@ impl ZooKeeper {
         self.shared.confirmed_ms.load(Ordering::Relaxed)
     }
 
+    /// The last zxid that was seen before the connection that stands: what setWatches has to tell.
+    pub fn seen_zxid(&self) -> i64 {
+        self.shared.seen_zxid.load(Ordering::Relaxed)
+    }
+
     /// Puts a mark into the stream of events. Whatever was answered before this call has its events in
     /// front of the mark.
     pub fn mark(&self) -> u64 {
@@ -389,6 +400,12 @@ impl ZooKeeper {
         let closed = state.wait_for(|state| *state == State::Closed);
         // The task itself waits no longer than this for the server.
         let _ = tokio::time::timeout(2 * session::FAREWELL, closed).await;
+    }
+
+    /// Ends the connection but not the session: its ephemerals live until it expires.
+    pub async fn leave(&self) {
+        self.shared.leaving.store(true, Ordering::Relaxed);
+        self.close().await;
     }
 
     /// Creates a node; answers its path, with the number if it is sequential.

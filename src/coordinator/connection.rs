@@ -519,9 +519,11 @@ impl Connection {
     }
 
     fn authenticate(&mut self, record: &AuthRequest) -> Result<Response, ErrorCode> {
-        let auth = record.auth.clone().unwrap_or_default();
         let proved = match record.scheme.as_str() {
-            "digest" => check::digest_id(&auth).map(|id| Id::new("digest", id)),
+            // Null is no proof, not an empty one.
+            "digest" => (record.auth.as_ref())
+                .and_then(|auth| check::digest_id(auth))
+                .map(|id| Id::new("digest", id)),
             // An address is known without proof; asking for it changes nothing.
             "ip" => return Ok(Response::Nothing),
             _ => None,

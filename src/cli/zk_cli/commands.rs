@@ -15,6 +15,7 @@ use crate::zookeeper::message::{
 use crate::zookeeper::path::join;
 use crate::zookeeper::stat::Stat;
 
+mod quotas;
 mod writes;
 
 /// Where the ensemble's configuration is, whatever the chroot.
@@ -53,28 +54,26 @@ pub(super) const USAGES: &[Usage] = &[
     usage("create", "s e c t:", 2, "[-s] [-e] [-c] [-t ttl] path [data] [acl]"),
     usage("delete", "v:", 2, "[-v version] path"),
     usage("deleteall", "b:", 2, "path [-b batch size]"),
+    usage("delquota", "b n", 2, "[-n|-b] path"),
     usage("get", "s w", 2, "[-s] [-w] path"),
     usage("getAcl", "s", 2, "[-s] path"),
     usage("getAllChildrenNumber", "", 2, "path"),
     usage("getEphemerals", "", 1, "path"),
-    usage("help", "", 1, ""),
     usage("history", "", 1, ""),
     usage("listquota", "", 2, "path"),
-    usage("ls", "s w R ? help", 2, "[-s] [-w] [-R] path"),
+    usage("ls", "s w R ?", 1, "[-s] [-w] [-R] path"),
     usage("printwatches", "", 1, "on|off"),
     usage("quit", "", 1, ""),
-    usage("reconfig", "s v: members: add: remove: file:", 1, "[-s] [-v version] [-members serverID=host:port1:port2;port3[,...]*] | [-add serverId=host:port1:port2;port3[,...]]* [-remove serverId[,...]*]"),
+    usage("reconfig", "s v: members: add: remove: file:", 1, "[-s] [-v version] [[-file path] | [-members serverID=host:port1:port2;port3[,...]*]] | [-add serverId=host:port1:port2;port3[,...]]* [-remove serverId[,...]*]"),
     usage("redo", "", 1, "cmdno"),
     usage("removewatches", "c d a l", 2, "path [-c|-d|-a] [-l]"),
     usage("set", "s v:", 3, "[-s] [-v version] path data"),
     usage("setAcl", "s v: R", 3, "[-s] [-v version] [-R] path acl"),
+    usage("setquota", "b: n:", 2, "-n|-b val path"),
     usage("stat", "w", 2, "[-w] path"),
     usage("sync", "", 2, "path"),
     usage("version", "", 1, ""),
 ];
-
-/// Commands of the original that are refused.
-pub(super) const UNSUPPORTED: [&str; 2] = ["setquota", "delquota"];
 
 /// The row of a command.
 pub(super) fn find(name: &str) -> Option<&'static Usage> {
@@ -93,6 +92,7 @@ pub(super) async fn run(
     output: &mut Output,
 ) -> Result<(), Refusal> {
     let parsed = parse(usage.options, words)?;
+    quotas::check_options(words)?;
     if parsed.words.len() < usage.words {
         return Err(misused(usage));
     }
@@ -110,16 +110,18 @@ pub(super) async fn run(
         "create" => shell.create().await,
         "delete" => shell.delete().await,
         "deleteall" => shell.delete_all().await,
+        "delquota" => shell.delete_quota().await,
         "get" => shell.get().await,
         "getAcl" => shell.get_acl().await,
         "getAllChildrenNumber" => shell.all_children_number().await,
         "getEphemerals" => shell.ephemerals().await,
         "listquota" => shell.list_quota().await,
-        "ls" => shell.ls().await,
+        "ls" => shell.ls(usage).await,
         "reconfig" => shell.reconfig(usage).await,
         "removewatches" => shell.remove_watches().await,
         "set" => shell.set().await,
         "setAcl" => shell.set_acl().await,
+        "setquota" => shell.set_quota().await,
         "stat" => shell.stat().await,
         "sync" => shell.sync().await,
         other => Err(Refusal::new(format!("{other} does not run here"))),
@@ -200,7 +202,11 @@ impl Shell<'_> {
         let request = Request::AddWatch(AddWatchRequest { path, mode });
         let answer = self.session.call(request).await;
         answer.map_err(|error| text::failure(&error, &self.path))?;
-        self.session.watches.add(&self.path, Kind::Persistent);
+        let kind = match mode {
+            watch_mode::PERSISTENT => Kind::Persistent,
+            _ => Kind::Recursive,
+        };
+        self.session.watches.add(&self.path, kind);
         Ok(())
     }
 
@@ -280,39 +286,14 @@ impl Shell<'_> {
         Ok(())
     }
 
-    async fn list_quota(&mut self) -> Result<(), Refusal> {
-        validate_path(&self.path)?;
-        let path = self.path.clone();
-        let quota = format!("/zookeeper/quota{path}");
-        let limits = format!("{quota}/zookeeper_limits");
-        self.output.error(format!("absolute path is {limits}"));
-        let parts = [
-            ("quota", limits),
-            ("stat", format!("{quota}/zookeeper_stats")),
-        ];
-        for (what, node) in parts {
-            match self.data(&node, false).await {
-                Ok(reply) => {
-                    let track = text::data(reply.data.as_deref());
-                    self.output
-                        .line(format!("Output {what} for {path} {track}"));
-                }
-                Err(error) if error.is(ErrorCode::NoNode) => {
-                    self.output
-                        .error(format!("quota for {path} does not exist."));
-                    break;
-                }
-                Err(error) => return Err(text::failure(&error, &node)),
-            }
-        }
-        Ok(())
-    }
-
-    async fn ls(&mut self) -> Result<(), Refusal> {
-        if self.parsed.has("?") || self.parsed.has("help") {
+    async fn ls(&mut self, usage: &Usage) -> Result<(), Refusal> {
+        if self.parsed.has("?") {
             self.output.line(
                 "usage: ls [options] path\n -?   help\n -R   recurse\n -s   stat\n -w   watch",
             );
+        }
+        if self.parsed.words.len() < 2 {
+            return Err(misused(usage));
         }
         let watch = self.wants_watch("[-w]");
         let path = self.path.clone();
@@ -337,9 +318,12 @@ impl Shell<'_> {
         let mut pending = vec![root];
         while let Some(parent) = pending.pop() {
             let listed = self.children(&parent, watch).await;
-            let names = listed
-                .map_err(|error| text::failure(&error, &parent))?
-                .children;
+            let names = match listed {
+                Ok(listed) => listed.children,
+                // Deleted meanwhile.
+                Err(error) if error.is(ErrorCode::NoNode) => continue,
+                Err(error) => return Err(text::failure(&error, &parent)),
+            };
             let paths: Vec<String> = names.iter().map(|name| join(&parent, name)).collect();
             for path in &paths {
                 self.output.line(path.clone());
@@ -379,8 +363,10 @@ impl Shell<'_> {
         let request = Request::Exists(self.watched(&self.path, watch));
         let answer = self.session.call(request).await;
         let missing = Err(Error::Code(ErrorCode::NoNode));
-        if watch && (answer.is_ok() || answer == missing) {
+        if watch && answer.is_ok() {
             self.session.watches.add(&self.path, Kind::Data);
+        } else if watch && answer == missing {
+            self.session.watches.add(&self.path, Kind::Exist);
         }
         match answer {
             Ok(Response::Stat(stat)) => self.say_stat(&stat),

@@ -9,6 +9,7 @@ use crate::client::World;
 use crate::client::zookeeper::{Error, Event, Events, MultiError, Op, Options, State, ZooKeeper};
 use crate::common::ids::SessionId;
 use crate::common::net::HostPort;
+use crate::zookeeper::error::ErrorCode;
 use crate::zookeeper::message::{AuthRequest, Request, Response};
 
 /// How long a server that refuses connections is tried before a command fails: the original does not
@@ -40,9 +41,13 @@ pub(super) struct Session {
     events: Events,
     chroot: String,
     timeout: Duration,
-    /// The last session that was told of.
+    /// The session that was told of.
     told: Option<SessionId>,
     connected: bool,
+    /// The prompt's word for why there is no session any more.
+    over: Option<&'static str>,
+    /// Has it made ephemerals?
+    pub(super) has_ephemerals: bool,
     /// What the client says as long as it has tried nothing.
     untried: String,
     /// How much longer a command waits for servers that refuse; less after one that waited in vain.
@@ -50,7 +55,7 @@ pub(super) struct Session {
     /// What was left on the server.
     pub(super) watches: Watches,
     /// Who we said we are.
-    pub(super) auths: Vec<AuthRequest>,
+    auths: Vec<AuthRequest>,
 }
 
 impl Session {
@@ -77,6 +82,8 @@ impl Session {
             timeout,
             told: None,
             connected: false,
+            over: None,
+            has_ephemerals: false,
             watches: Watches::default(),
             auths: Vec::new(),
         })
@@ -84,11 +91,16 @@ impl Session {
 
     /// The word in the prompt.
     pub(super) fn state(&self) -> &'static str {
-        if self.connected {
-            "CONNECTED"
-        } else {
-            "CONNECTING"
+        match self.over {
+            Some(word) => word,
+            None if self.connected => "CONNECTED",
+            None => "CONNECTING",
         }
+    }
+
+    /// May commands still use it?
+    pub(super) fn is_alive(&self) -> bool {
+        self.over.is_none()
     }
 
     /// Waits until it is connected: long while servers are silent, not long when they refuse.
@@ -127,6 +139,29 @@ impl Session {
     /// A path as the server knows it.
     pub(super) fn rooted(&self, path: &str) -> String {
         self.zookeeper.rooted(path)
+    }
+
+    /// Says who we are, now and after each reconnection. As in the original a refusal is no failure of
+    /// the command: the session is over.
+    pub(super) async fn add_auth(&mut self, record: AuthRequest, output: &mut Output) {
+        self.auths.push(record.clone());
+        if self.wait().await.is_ok() {
+            self.authenticate(record, output).await;
+        }
+    }
+
+    async fn authenticate(&mut self, record: AuthRequest, output: &mut Output) {
+        let answer = self.zookeeper.call(Request::Auth(record)).await;
+        if answer == Err(Error::Code(ErrorCode::AuthFailed)) {
+            self.end("AUTH_FAILED").await;
+            output.event("AuthFailed", "None", None);
+        }
+    }
+
+    async fn end(&mut self, word: &'static str) {
+        self.over = Some(word);
+        self.connected = false;
+        self.zookeeper.close().await;
     }
 
     /// A server's path as the user knows it.
@@ -186,7 +221,7 @@ impl Session {
         while let Some(event) = self.events.ready() {
             self.hear(event, output).await;
         }
-        if self.connected && self.zookeeper.session().is_none() {
+        if self.is_alive() && self.connected && self.zookeeper.session().is_none() {
             self.connected = false;
             output.event("Disconnected", "None", None);
         }
@@ -203,7 +238,10 @@ impl Session {
                     output.event("Disconnected", "None", None);
                 }
                 if self.told.is_some_and(|told| told != session) {
+                    // The original starts no other session by itself, either.
+                    self.end("CLOSED").await;
                     output.event("Expired", "None", None);
+                    return;
                 }
                 self.connected = true;
                 output.event("SyncConnected", "None", None);
@@ -216,23 +254,36 @@ impl Session {
         }
     }
 
-    /// After a connection was lost: identities are told again, watches are not.
+    /// After a connection was lost: identities are told again, then watches are set again.
     async fn renew(&mut self, output: &mut Output) {
         for auth in self.auths.clone() {
-            if let Err(error) = self.zookeeper.call(Request::Auth(auth)).await {
-                output.error(format!("addauth after the new connection: {error}"));
-            }
+            self.authenticate(auth, output).await;
         }
-        if !self.watches.is_empty() {
-            self.watches.clear();
-            output.error("the watches were lost with the connection: set them again");
+        let requests = self
+            .watches
+            .again(self.zookeeper.seen_zxid(), |path| self.rooted(path));
+        for request in requests {
+            // Fails only with the connection; the next one sets them again.
+            let _ = self.zookeeper.call(request).await;
+        }
+    }
+
+    /// The program ends without `close`. The original leaves the session to expire, which is seen by
+    /// its ephemerals only.
+    pub(super) async fn leave(&mut self) {
+        if self.has_ephemerals && self.is_alive() {
+            self.zookeeper.leave().await;
+        } else {
+            self.zookeeper.close().await;
         }
     }
 
     /// Ends the session.
     pub(super) async fn close(&mut self, output: &mut Output) {
-        self.zookeeper.close().await;
-        output.event("Closed", "None", None);
+        if self.is_alive() {
+            self.end("CLOSED").await;
+            output.event("Closed", "None", None);
+        }
     }
 }
 

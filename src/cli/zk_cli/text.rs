@@ -84,33 +84,34 @@ pub(super) fn acl(entries: &[Acl]) -> String {
     text
 }
 
-/// Reads `scheme:id:perms,...`.
+/// Reads `scheme:id:perms,...`: what is to be complained of, and the ACL if there is nothing.
 ///
 /// The original complains of a part that it cannot read and goes on without it: with a letter mistyped
 /// it takes permissions away. Here nothing is done then.
-pub(super) fn parse_acl(text: &str) -> Result<Vec<Acl>, Refusal> {
+pub(super) fn parse_acl(text: &str) -> (Vec<String>, Option<Vec<Acl>>) {
     let mut entries = Vec::new();
+    let mut complaints = Vec::new();
     for part in text.split(',') {
         let bounds = part.find(':').zip(part.rfind(':'));
         let Some((first, last)) = bounds.filter(|(first, last)| first != last) else {
-            return Err(Refusal::new(format!(
-                "{part} does not have the form scheme:id:perm"
-            )));
+            complaints.push(format!("{part} does not have the form scheme:id:perm"));
+            continue;
         };
         let mut perms = 0;
         for letter in part[last + 1..].chars() {
             let known = PERMISSIONS.iter().find(|(known, _)| *known == letter);
-            let Some((_, bit)) = known else {
-                return Err(Refusal::new(format!("Unknown perm type: {letter}")));
-            };
-            perms |= bit;
+            match known {
+                Some((_, bit)) => perms |= bit,
+                None => complaints.push(format!("Unknown perm type: {letter}")),
+            }
         }
         entries.push(Acl {
             perms,
             id: Id::new(&part[..first], &part[first + 1..last]),
         });
     }
-    Ok(entries)
+    let entries = complaints.is_empty().then_some(entries);
+    (complaints, entries)
 }
 
 /// `version client,client` out of the ensemble's configuration.
@@ -166,7 +167,7 @@ fn names(error: &Error) -> (String, String) {
 }
 
 /// `KeeperException.getMessage()`.
-fn keeper(error: &Error, path: &str) -> String {
+pub(super) fn keeper(error: &Error, path: &str) -> String {
     let of = if path.is_empty() { "" } else { " for " };
     format!("KeeperErrorCode = {}{of}{path}", names(error).1)
 }
@@ -238,19 +239,22 @@ mod tests {
 
     #[test]
     fn acls_are_read_and_printed() {
-        let entries = parse_acl("world:anyone:awrdc,ip:127.0.0.1:r,digest:u:hash=:").expect("good");
+        let entries = parse_acl("world:anyone:awrdc,ip:127.0.0.1:r,digest:u:hash=:");
+        let entries = entries.1.expect("good");
         assert_eq!(
             acl(&entries),
             "'world,'anyone\n: cdrwa\n'ip,'127.0.0.1\n: r\n'digest,'u:hash=\n: "
         );
         assert_eq!(
-            parse_acl("world"),
-            Err(Refusal::new("world does not have the form scheme:id:perm"))
+            parse_acl("world,ip:1.2.3.4:r"),
+            (
+                vec!["world does not have the form scheme:id:perm".to_owned()],
+                None
+            )
         );
-        assert_eq!(
-            parse_acl("world:anyone:rx"),
-            Err(Refusal::new("Unknown perm type: x"))
-        );
+        let (complaints, none) = parse_acl("world:anyone:rxy");
+        assert_eq!(complaints, ["Unknown perm type: x", "Unknown perm type: y"]);
+        assert_eq!(none, None);
     }
 
     /// Sentences of the genuine tool.

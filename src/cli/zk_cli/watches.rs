@@ -2,17 +2,26 @@
 
 use std::collections::BTreeSet;
 
-use crate::zookeeper::message::{EventType, watcher_type};
+use crate::zookeeper::message::{
+    EventType, Request, SetWatches2Request, SetWatchesRequest, watcher_type,
+};
+
+/// How many bytes of paths one request may hold; the Java client's bound.
+const SET_WATCHES_BYTES_MAX: usize = 128 * 1024;
 
 /// The kinds of watch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
     /// Of a node's children.
     Child,
-    /// Of a node's data, or of a node that is not there yet.
+    /// Of a node's data.
     Data,
-    /// Stays when it fires; with or without what is below the node.
+    /// Of a node that is not there yet.
+    Exist,
+    /// Stays when it fires.
     Persistent,
+    /// Stays, and tells of what is below the node too.
+    Recursive,
 }
 
 impl Kind {
@@ -20,15 +29,15 @@ impl Kind {
     fn removed(self) -> &'static str {
         match self {
             Kind::Child => "ChildWatchRemoved",
-            Kind::Data => "DataWatchRemoved",
-            Kind::Persistent => "PersistentWatchRemoved",
+            Kind::Data | Kind::Exist => "DataWatchRemoved",
+            Kind::Persistent | Kind::Recursive => "PersistentWatchRemoved",
         }
     }
 
     fn is_meant_by(self, wanted: i32) -> bool {
         match wanted {
             watcher_type::CHILDREN => self == Kind::Child,
-            watcher_type::DATA => self == Kind::Data,
+            watcher_type::DATA => matches!(self, Kind::Data | Kind::Exist),
             _ => true,
         }
     }
@@ -46,14 +55,31 @@ impl Watches {
         self.set.insert((path.to_owned(), kind));
     }
 
-    /// Is any left?
-    pub(super) fn is_empty(&self) -> bool {
-        self.set.is_empty()
-    }
-
-    /// All are gone.
-    pub(super) fn clear(&mut self) {
-        self.set.clear();
+    /// What sets them again on a new connection, in requests of a size that a server takes. Without
+    /// persistent watches it is the request that servers before 3.6 know, too.
+    pub(super) fn again(&self, seen_zxid: i64, rooted: impl Fn(&str) -> String) -> Vec<Request> {
+        let mut requests = Vec::new();
+        let mut record = empty(seen_zxid);
+        let mut bytes = 0;
+        for (path, kind) in &self.set {
+            let path = rooted(path);
+            bytes += path.len() + 4;
+            match kind {
+                Kind::Child => record.child.push(path),
+                Kind::Data => record.data.push(path),
+                Kind::Exist => record.exist.push(path),
+                Kind::Persistent => record.persistent.push(path),
+                Kind::Recursive => record.persistent_recursive.push(path),
+            }
+            if bytes > SET_WATCHES_BYTES_MAX {
+                requests.push(request(std::mem::replace(&mut record, empty(seen_zxid))));
+                bytes = 0;
+            }
+        }
+        if bytes > 0 {
+            requests.push(request(record));
+        }
+        requests
     }
 
     /// A watch fired: those that fire once are gone.
@@ -65,6 +91,7 @@ impl Watches {
         };
         if data {
             self.set.remove(&(path.to_owned(), Kind::Data));
+            self.set.remove(&(path.to_owned(), Kind::Exist));
         }
         if child {
             self.set.remove(&(path.to_owned(), Kind::Child));
@@ -95,9 +122,60 @@ impl Watches {
     }
 }
 
+fn empty(relative_zxid: i64) -> SetWatches2Request {
+    SetWatches2Request {
+        relative_zxid,
+        data: Vec::new(),
+        exist: Vec::new(),
+        child: Vec::new(),
+        persistent: Vec::new(),
+        persistent_recursive: Vec::new(),
+    }
+}
+
+fn request(record: SetWatches2Request) -> Request {
+    if record.persistent.is_empty() && record.persistent_recursive.is_empty() {
+        Request::SetWatches(SetWatchesRequest {
+            relative_zxid: record.relative_zxid,
+            data: record.data,
+            exist: record.exist,
+            child: record.child,
+        })
+    } else {
+        Request::SetWatches2(record)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn watches_are_set_again_in_the_oldest_words_that_do() {
+        let mut watches = Watches::default();
+        assert!(watches.again(7, str::to_owned).is_empty());
+        watches.add("/d", Kind::Data);
+        watches.add("/e", Kind::Exist);
+        watches.add("/c", Kind::Child);
+        let rooted = |path: &str| format!("/root{path}");
+        let Some(Request::SetWatches(old)) = watches.again(7, rooted).pop() else {
+            panic!("not setWatches");
+        };
+        assert_eq!((old.relative_zxid, old.data), (7, vec!["/root/d".into()]));
+        assert_eq!(old.exist, ["/root/e"]);
+        assert_eq!(old.child, ["/root/c"]);
+        watches.add("/p", Kind::Persistent);
+        watches.add("/r", Kind::Recursive);
+        let Some(Request::SetWatches2(new)) = watches.again(8, rooted).pop() else {
+            panic!("not setWatches2");
+        };
+        assert_eq!(new.persistent, ["/root/p"]);
+        assert_eq!(new.persistent_recursive, ["/root/r"]);
+        for n in 0..3 {
+            watches.add(&format!("/{n}{}", "x".repeat(100_000)), Kind::Data);
+        }
+        assert_eq!(watches.again(9, rooted).len(), 2);
+    }
 
     #[test]
     fn fired_watches_are_gone_and_persistent_ones_stay() {
@@ -114,6 +192,6 @@ mod tests {
             watches.remove("/a", watcher_type::ANY),
             ["PersistentWatchRemoved"]
         );
-        assert!(watches.is_empty());
+        assert_eq!(watches.again(1, str::to_owned), []);
     }
 }

@@ -9,6 +9,10 @@ use super::Refusal;
 pub(super) fn split(line: &str) -> Vec<String> {
     let mut words = Vec::new();
     let mut rest = line.trim_start();
+    // The original's pattern takes the last of nothing but spaces for a word.
+    if rest.is_empty() {
+        words.extend(line.chars().last().map(String::from));
+    }
     while let Some(first) = rest.chars().next() {
         let after = &rest[first.len_utf8()..];
         let (word, left) = if matches!(first, '"' | '\'') {
@@ -66,7 +70,7 @@ impl Parsed {
 pub(super) fn number<N: std::str::FromStr>(text: &str) -> Result<N, Refusal> {
     text.parse().map_err(|_| {
         Refusal::new(format!(
-            "java.lang.NumberFormatException: For input string: \"{text}\""
+            "Exception in thread \"main\" java.lang.NumberFormatException: For input string: \"{text}\""
         ))
     })
 }
@@ -211,7 +215,8 @@ mod tests {
             ("create /e \"\"", vec!["create", "/e", ""]),
             ("set /a b\"c d\"", vec!["set", "/a", "b\"c", "d\""]),
             ("get \"/a", vec!["get", "/a"]),
-            ("   ", vec![]),
+            ("   ", vec![" "]),
+            ("", vec![]),
         ] {
             assert_eq!(split(line), expected, "{line:?}");
         }

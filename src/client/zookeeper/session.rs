@@ -237,6 +237,9 @@ impl Task {
             end = writing => end,
         };
         ticket.last_zxid = wire.last_zxid.load(Ordering::Relaxed);
+        self.shared
+            .seen_zxid
+            .store(ticket.last_zxid, Ordering::Relaxed);
         let in_flight = std::mem::take(&mut *wire.lock());
         for request in in_flight {
             let answer = match end {
@@ -352,6 +355,7 @@ impl Wire {
             };
             let now_ms = self.shared.clock.monotonic_ms();
             match taken {
+                Ok(0) if self.shared.leaving.load(Ordering::Relaxed) => return End::Closed,
                 Ok(0) => {
                     // The handle is gone or everything stops: end the session, not just the socket.
                     let (reply, _) = oneshot::channel();

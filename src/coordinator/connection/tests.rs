@@ -682,6 +682,14 @@ async fn digest_users_keep_their_nodes_to_themselves() {
     assert!(stranger.events.is_empty(), "who may not read is not told");
     assert_eq!(stranger.call(auth("kerberos")).await, Err(-115));
     assert!(stranger.ended().await);
+    let mut nobody = fixture.connect().await;
+    let null = Ask::Auth(AuthRequest {
+        kind: 0,
+        scheme: "digest".into(),
+        auth: None,
+    });
+    assert_eq!(nobody.call(null).await, Err(-115));
+    assert!(nobody.ended().await);
 }
 
 #[tokio::test]

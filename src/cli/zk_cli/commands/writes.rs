@@ -1,11 +1,14 @@
 //! The commands that change something: nodes, ACLs, the ensemble, who we are.
 
+use std::{fs, io};
+
 use bytes::Bytes;
 
 use super::{Shell, Usage, misused};
 use crate::cli::zk_cli::words::{number, validate_path};
 use crate::cli::zk_cli::{Refusal, text};
 use crate::client::zookeeper::{Error, Op};
+use crate::config::{properties, zoo_cfg};
 use crate::zookeeper::acl::Acl;
 use crate::zookeeper::error::ErrorCode;
 use crate::zookeeper::message::{
@@ -13,6 +16,9 @@ use crate::zookeeper::message::{
     SetAclRequest, SetDataRequest, VersionedPath, flags,
 };
 use crate::zookeeper::path::join;
+
+/// The longest life that a node can be given.
+const TTL_MAX_MS: i64 = 1_099_511_627_775;
 
 impl Shell<'_> {
     pub(super) async fn add_auth(&mut self) -> Result<(), Refusal> {
@@ -22,9 +28,7 @@ impl Shell<'_> {
             scheme: self.path.clone(),
             auth,
         };
-        let answer = self.session.call(Request::Auth(record.clone())).await;
-        answer.map_err(|error| text::failure(&error, &self.path))?;
-        self.session.auths.push(record);
+        self.session.add_auth(record, self.output).await;
         Ok(())
     }
 
@@ -49,11 +53,16 @@ impl Shell<'_> {
                 "TTLs cannot be used with {kind} znodes"
             )));
         }
+        if timed && !(1..=TTL_MAX_MS).contains(&ttl_ms) {
+            return Err(Refusal::new(format!(
+                "ttl must be positive and cannot be larger than: {TTL_MAX_MS}"
+            )));
+        }
         // The number that follows makes a name of what ends in a slash.
         let number = if sequential { "1" } else { "" };
         validate_path(&format!("{}{number}", self.path))?;
-        let acl = match self.parsed.word(3) {
-            Some(text) => text::parse_acl(text)?,
+        let acl = match self.parsed.word(3).map(str::to_owned) {
+            Some(text) => self.parse_acl(&text, true)?,
             None => Acl::open(),
         };
         let data = self.parsed.word(2).map(str::to_owned).map(Bytes::from);
@@ -77,8 +86,14 @@ impl Shell<'_> {
                     "Unable to create ephemeral node on a local session",
                 ));
             }
-            Err(error) => return Err(text::failure(&error, &self.path)),
+            Err(error) => {
+                if error.is(ErrorCode::InvalidAcl) {
+                    self.output.error(text::keeper(&error, &self.path));
+                }
+                return Err(text::failure(&error, &self.path));
+            }
         };
+        self.session.has_ephemerals |= ephemeral;
         let created = self.session.unrooted(&created);
         self.output.error(format!("Created {created}"));
         Ok(())
@@ -117,6 +132,12 @@ impl Shell<'_> {
         };
         validate_path(&self.path)?;
         if self.path == "/" {
+            // The original trips over the first child's path.
+            let listed = self.children("/", false).await;
+            let listed = listed.map_err(|error| text::failure(&error, "/"))?;
+            if let Some(child) = listed.children.first() {
+                validate_path(&format!("//{child}"))?;
+            }
             let error = Error::Code(ErrorCode::BadArguments);
             return Err(text::failure(&error, &self.path));
         }
@@ -150,26 +171,32 @@ impl Shell<'_> {
     }
 
     pub(super) async fn reconfig(&mut self, usage: &Usage) -> Result<(), Refusal> {
-        if self.parsed.has("file") {
-            return Err(Refusal::new(
-                "reconfig: -file is not supported; use -members",
-            ));
-        }
-        let value = |name| self.parsed.value(name).unwrap_or_default().to_owned();
-        let (joining, leaving, new_members) = (value("add"), value("remove"), value("members"));
-        let incremental = !joining.is_empty() || !leaving.is_empty();
-        if !incremental && new_members.is_empty() {
+        let has = |name| self.parsed.has(name);
+        let value = |name| self.parsed.value(name).unwrap_or_default().to_lowercase();
+        let incremental = has("add") || has("remove");
+        let whole = has("file") || has("members");
+        if !incremental && !whole {
             return Err(misused(usage));
         }
-        if incremental && !new_members.is_empty() {
+        let version = self.parsed.value("v").map_or(Ok(-1), |text| {
+            i64::from_str_radix(text, 16)
+                .map_err(|_| Refusal::new("-v must be followed by a long (configuration version)"))
+        })?;
+        if incremental && whole {
             return Err(Refusal::new(
                 "Can't use -file or -members together with -add or -remove (mixing incremental and non-incremental modes is not allowed)",
             ));
         }
-        let version = self.parsed.value("v").map_or(Ok(-1), |text| {
-            text.parse()
-                .map_err(|_| Refusal::new("-v must be followed by a long (configuration version)"))
-        })?;
+        if has("file") && has("members") {
+            return Err(Refusal::new(
+                "Can't use -file and -members together (conflicting non-incremental modes)",
+            ));
+        }
+        let (joining, leaving) = (value("add"), value("remove"));
+        let new_members = match self.parsed.value("file") {
+            Some(file) => members_of(file)?,
+            None => value("members"),
+        };
         let request = Request::Reconfig(ReconfigRequest {
             joining,
             leaving,
@@ -221,7 +248,8 @@ impl Shell<'_> {
     }
 
     pub(super) async fn set_acl(&mut self) -> Result<(), Refusal> {
-        let acl = text::parse_acl(self.parsed.word(2).unwrap_or_default())?;
+        let text = self.parsed.word(2).unwrap_or_default().to_owned();
+        let acl = self.parse_acl(&text, false)?;
         let version = self.parsed.number("v")?;
         validate_path(&self.path)?;
         let mut pending = vec![self.path.clone()];
@@ -239,10 +267,49 @@ impl Shell<'_> {
                 acl: acl.clone(),
                 version,
             });
-            self.answer_stat(request, &path).await?;
+            if !self.parsed.has("R") {
+                return self.answer_stat(request, &path).await;
+            }
+            // One node's failure does not keep the others from being set.
+            if let Err(error) = self.session.call(request).await {
+                self.output.line(text::keeper(&error, &path));
+            }
         }
         Ok(())
     }
+
+    /// Reads an ACL; the original sends nothing if no part of it can be read, and calls that invalid.
+    fn parse_acl(&mut self, text: &str, tell: bool) -> Result<Vec<Acl>, Refusal> {
+        let (complaints, entries) = text::parse_acl(text);
+        for complaint in complaints {
+            self.output.error(complaint);
+        }
+        let invalid = Error::Code(ErrorCode::InvalidAcl);
+        entries.ok_or_else(|| {
+            if tell {
+                self.output.error(text::keeper(&invalid, ""));
+            }
+            text::failure(&invalid, "null")
+        })
+    }
+}
+
+/// The members that a file of `server.N=…` lines names.
+fn members_of(file: &str) -> Result<String, Refusal> {
+    let unreadable = |reason: &str| Refusal::new(format!("Error processing {file}{reason}"));
+    let text = fs::read_to_string(file).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => unreadable(&format!("{file} (No such file or directory)")),
+        io::ErrorKind::PermissionDenied => unreadable(&format!("{file} (Permission denied)")),
+        _ => unreadable(&error.to_string()),
+    })?;
+    let mut members = Vec::new();
+    for property in properties::parse(&text) {
+        if let Some(id) = property.key.strip_prefix("server.") {
+            zoo_cfg::member(id, &property.value).map_err(|reason| unreadable(&reason))?;
+            members.push(format!("{}={}", property.key, property.value));
+        }
+    }
+    Ok(members.join("\n"))
 }
 
 fn create_timed(record: CreateRequest, sequential: bool, ttl_ms: i64) -> Request {
