@@ -522,7 +522,7 @@ impl Connection {
         let proved = match record.scheme.as_str() {
             // Null is no proof, not an empty one.
             "digest" => (record.auth.as_ref())
-                .and_then(|auth| check::digest_id(auth))
+                .and_then(check::digest_id)
                 .map(|id| Id::new("digest", id)),
             // An address is known without proof; asking for it changes nothing.
             "ip" => return Ok(Response::Nothing),
