@@ -267,6 +267,7 @@ fn coordinator_view(server: &Server) -> CoordinatorView {
         serving: status.is_serving,
         members: status.members,
         leader: status.leader.map(|leader| leader.0),
+        waits_for: status.waits_for,
         id: status.member.0,
         term: raft.term,
         last_log_index: raft.last_log_index.unwrap_or(0),

@@ -107,6 +107,7 @@ impl Server {
             mode,
             is_serving: self.raft.serving(),
             leader: self.raft.leader(),
+            waits_for: self.raft.waits_for().map(|waits| waits.to_string()),
             members: self.options.members.len().max(1),
             last_zxid: self.replica.last_zxid(),
             counts: self.replica.counts(),

@@ -1,12 +1,12 @@
 //! Snapshots as plain files: the newest two, each with a checksum at its end.
 //!
 //! A file appears under its name only when it is whole and durable (temporary name, sync, rename, sync of
-//! the directory). A damaged newest one is skipped for the one before it; the log is kept back to that.
+//! the directory). A damaged newest one is set aside for the one before it; the log is kept back to that.
 //! Knows nothing of what is inside.
 
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use tracing::warn;
@@ -16,6 +16,8 @@ use crate::common::disk::{Disk, Open};
 const MAGIC: &[u8; 8] = b"tripSNP1";
 const PREFIX: &str = "snapshot.";
 const KEEP: usize = 2;
+/// Where a damaged one is moved to; the one that lay there before goes.
+const ASIDE: &str = "damaged";
 /// Larger trees than this do not fit the coordinator's purpose.
 const FILE_BYTES_MAX: u64 = 4 << 30;
 
@@ -45,6 +47,8 @@ pub struct StoredSnapshot {
 pub struct SnapshotDir {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
+    /// One step at a time: what a reader has chosen is not removed under it.
+    steps: Arc<Mutex<()>>,
 }
 
 impl SnapshotDir {
@@ -53,6 +57,7 @@ impl SnapshotDir {
         let this = SnapshotDir {
             disk,
             dir: dir.to_owned(),
+            steps: Arc::default(),
         };
         this.step("opening", dir, |disk| disk.create_dir_all(dir))?;
         for file in this.step("listing", dir, |disk| disk.list(dir))? {
@@ -63,8 +68,9 @@ impl SnapshotDir {
         Ok(this)
     }
 
-    /// Writes a snapshot, durably, and removes all but the newest two.
-    pub fn save(&self, snapshot: &StoredSnapshot) -> Result<(), SnapshotFileError> {
+    /// Writes a snapshot, durably, and removes all but the newest two. Returns [`SnapshotDir::older`].
+    pub fn save(&self, snapshot: &StoredSnapshot) -> Result<Option<u64>, SnapshotFileError> {
+        let _step = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
         let path = self.dir.join(format!("{PREFIX}{:020}", snapshot.index));
         let temporary = path.with_extension("tmp");
         self.step("writing", &path, |disk| {
@@ -84,30 +90,42 @@ impl SnapshotDir {
         for old in files.iter().rev().skip(KEEP) {
             self.step("removing", old, |disk| disk.remove_file(old))?;
         }
-        Ok(())
+        self.older()
     }
 
-    /// The newest snapshot that is whole.
+    /// The newest snapshot that is whole. Damaged ones above it are set aside: they must neither count as
+    /// one of the two that are kept, nor hold the log's purge at their index.
     pub fn newest(&self) -> Result<Option<StoredSnapshot>, SnapshotFileError> {
+        let _step = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
         for path in self.files()?.iter().rev() {
             let bytes = self.step("reading", path, |disk| disk.read(path, FILE_BYTES_MAX))?;
-            match decode(Bytes::from(bytes)) {
-                Some(snapshot) => return Ok(Some(snapshot)),
-                None => warn!(path = ?path, "a snapshot is damaged; trying an older one"),
+            if let Some(snapshot) = decode(Bytes::from(bytes)) {
+                return Ok(Some(snapshot));
             }
+            let aside = self.dir.join(ASIDE);
+            warn!(path = ?path, aside = ?aside, "a snapshot is damaged; trying an older one");
+            self.step("setting aside", path, |disk| {
+                disk.rename(path, &aside)?;
+                disk.sync_dir(&self.dir)
+            })?;
         }
         Ok(None)
     }
 
+    /// The last index of the snapshot that is kept in case the newest is damaged. The log after it is
+    /// needed; the log before it is not.
+    pub fn older(&self) -> Result<Option<u64>, SnapshotFileError> {
+        let files = self.files()?;
+        let kept = files.iter().rev().take(KEEP).collect::<Vec<_>>();
+        Ok(match kept[..] {
+            [_, .., oldest] => index_of(oldest),
+            _ => None,
+        })
+    }
+
     fn files(&self) -> Result<Vec<PathBuf>, SnapshotFileError> {
         let mut files = self.step("listing", &self.dir, |disk| disk.list(&self.dir))?;
-        files.retain(|path| {
-            let name = path.file_name().and_then(|name| name.to_str());
-            name.and_then(|name| name.strip_prefix(PREFIX))
-                .is_some_and(|number| {
-                    number.len() == 20 && number.bytes().all(|b| b.is_ascii_digit())
-                })
-        });
+        files.retain(|path| index_of(path).is_some());
         Ok(files)
     }
 
@@ -123,6 +141,14 @@ impl SnapshotDir {
             source,
         })
     }
+}
+
+/// The index in a snapshot's name; `None` for any other file.
+fn index_of(path: &Path) -> Option<u64> {
+    let name = path.file_name().and_then(|name| name.to_str())?;
+    let number = name.strip_prefix(PREFIX)?;
+    let is_number = number.len() == 20 && number.bytes().all(|b| b.is_ascii_digit());
+    is_number.then(|| number.parse().ok()).flatten()
 }
 
 fn head(snapshot: &StoredSnapshot) -> Vec<u8> {
@@ -185,6 +211,11 @@ mod tests {
             .replace(&dir.path().join("snapshot.9.tmp"), b"x")
             .expect("left over");
         let again = SnapshotDir::open(Arc::new(RealDisk), dir.path()).expect("opens");
+        assert_eq!(again.older().expect("listed"), Some(80));
         assert_eq!(again.newest().expect("readable"), Some(snapshot(80)));
+        // The damaged one is out of the way: the next is kept beside the one that is whole.
+        assert_eq!(again.older().expect("listed"), None);
+        assert_eq!(again.save(&snapshot(900)).expect("written"), Some(80));
+        assert!(RealDisk.exists(&dir.path().join(ASIDE)));
     }
 }

@@ -50,6 +50,8 @@ pub struct Status {
     pub is_serving: bool,
     /// Who leads, if it is known.
     pub leader: Option<MemberId>,
+    /// What it waits for, by name, while it does not serve.
+    pub waits_for: Option<String>,
     /// How many members the ensemble has.
     pub members: usize,
     /// The last transaction applied here.

@@ -61,8 +61,9 @@ pub fn index() -> String {
         .collect()
 }
 
-/// Runs one command; `word` gives the text of a four-letter word.
-pub fn run(name: &str, word: &dyn Fn(&str) -> Option<String>) -> Value {
+/// Runs one command; `word` gives the text of a four-letter word. The error of a member that serves
+/// nothing is the original's; what it waits for stands beside it.
+pub fn run(name: &str, word: &dyn Fn(&str) -> Option<String>, waits_for: Option<String>) -> Value {
     let full = ALIASES
         .iter()
         .find(|(alias, _)| *alias == name)
@@ -71,10 +72,12 @@ pub fn run(name: &str, word: &dyn Fn(&str) -> Option<String>) -> Value {
         let error = format!("Unknown command: {name}");
         return finish(Map::new(), name, Some(&error));
     };
-    match word(source) {
-        Some(text) if text.starts_with(NOT_SERVING) => finish(Map::new(), full, Some(NOT_SERVING)),
+    match word(source).filter(|text| !text.starts_with(NOT_SERVING)) {
         Some(text) => finish(dress(shape, &text), full, None),
-        None => finish(Map::new(), full, Some(NOT_SERVING)),
+        None => {
+            let waits_for = waits_for.map(|text| ("waits_for".to_owned(), text.into()));
+            finish(waits_for.into_iter().collect(), full, Some(NOT_SERVING))
+        }
     }
 }
 
@@ -258,28 +261,34 @@ mod tests {
     #[test]
     fn commands_look_like_the_originals() {
         assert_eq!(
-            pretty(&run("ruok", &words)),
+            pretty(&run("ruok", &words, None)),
             "{\n  \"command\" : \"ruok\",\n  \"error\" : null\n}"
         );
         assert_eq!(
-            pretty(&run("mntr", &words)),
+            pretty(&run("mntr", &words, None)),
             "{\n  \"version\" : \"3.6.2--abc, built on 09/04/2020\",\n  \"avg_latency\" : 0.5,\n  \"server_state\" : \"leader\",\n  \"znode_count\" : 5,\n  \"packets_sent\" : 7,\n  \"command\" : \"monitor\",\n  \"error\" : null\n}"
         );
         assert_eq!(
-            run("configuration", &words).to_string(),
+            run("configuration", &words, None).to_string(),
             "{\"client_port\":2181,\"secure_client_port\":-1,\"data_dir\":\"/data/version-2\",\"server_id\":3,\"command\":\"configuration\",\"error\":null}"
         );
         assert_eq!(
-            run("stat", &words).to_string(),
+            run("stat", &words, None).to_string(),
             "{\"version\":\"3.6.2--abc, built on 09/04/2020\",\"read_only\":false,\"server_stats\":{\"packets_sent\":7,\"avg_latency\":0.5,\"server_state\":\"leader\"},\"node_count\":5,\"command\":\"stats\",\"error\":null}"
         );
-        assert_eq!(run("is_read_only", &words)["read_only"], false);
-        assert_eq!(run("leader", &words)["is_leader"], true);
-        assert_eq!(run("dirs", &words)["logdir_size"], 6);
-        assert_eq!(run("environment", &words)["host.name"], "a");
-        assert_eq!(run("nope", &words)["error"], "Unknown command: nope");
+        assert_eq!(run("is_read_only", &words, None)["read_only"], false);
+        assert_eq!(run("leader", &words, None)["is_leader"], true);
+        assert_eq!(run("dirs", &words, None)["logdir_size"], 6);
+        assert_eq!(run("environment", &words, None)["host.name"], "a");
+        assert_eq!(run("nope", &words, None)["error"], "Unknown command: nope");
         let dead = |_: &str| Some(format!("{NOT_SERVING}\n"));
-        assert_eq!(run("monitor", &dead)["error"], NOT_SERVING);
+        let waits_for = Some("a quorum; missing: member 3".to_owned());
+        assert_eq!(
+            run("monitor", &dead, waits_for).to_string(),
+            format!(
+                "{{\"waits_for\":\"a quorum; missing: member 3\",\"command\":\"monitor\",\"error\":\"{NOT_SERVING}\"}}"
+            )
+        );
         assert!(index().contains("/commands/monitor"));
     }
 }

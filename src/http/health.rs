@@ -41,7 +41,9 @@ pub fn readiness(sources: &Sources) -> Readiness {
 }
 
 fn coordinator_waits(view: &CoordinatorView, waits: &mut Vec<String>) {
-    if view.leader.is_none() {
+    if let Some(missing) = view.waits_for.as_ref().filter(|_| !view.serving) {
+        waits.push(format!("the coordinator does not serve: {missing}"));
+    } else if view.leader.is_none() {
         waits.push(format!(
             "the coordinator sees no leader: a quorum is {} of {} members",
             view.members / 2 + 1,
@@ -139,6 +141,14 @@ mod tests {
                 "the coordinator sees no leader: a quorum is 2 of 3 members",
                 "the broker has no ZooKeeper session",
             ]
+        );
+        let named = CoordinatorView {
+            waits_for: Some("a quorum is 2 of 3 members; missing: member 3".to_owned()),
+            ..view.clone()
+        };
+        assert_eq!(
+            waits_for(&sources(Some(named), None)),
+            ["the coordinator does not serve: a quorum is 2 of 3 members; missing: member 3"]
         );
         let view = CoordinatorView {
             leader: Some(2),

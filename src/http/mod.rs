@@ -50,6 +50,8 @@ impl fmt::Debug for Sources {
 pub struct CoordinatorView {
     /// Does it know a leader and serve clients?
     pub serving: bool,
+    /// What it waits for, by the names of the members that are missing, while it does not serve.
+    pub waits_for: Option<String>,
     /// The members of the ensemble.
     pub members: usize,
     /// The leader's number, if it is known.

@@ -270,7 +270,11 @@ fn route(
         }
         path => match (path.strip_prefix("/commands/"), &sources.word) {
             (Some(name), Some(word)) if options.commands => {
-                let value = commands::run(name, &|asked| word(asked));
+                let waits_for = sources
+                    .coordinator
+                    .as_ref()
+                    .and_then(|view| view().waits_for);
+                let value = commands::run(name, &|asked| word(asked), waits_for);
                 reply(StatusCode::OK, "application/json", commands::pretty(&value))
             }
             _ => text(

@@ -27,7 +27,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 const TURN: Duration = Duration::from_millis(60);
 /// A leader that no quorum has answered for so long no longer serves.
 const QUORUM_SILENCE_MS: u64 = 1_500;
-/// How long a first start waits for the members before it says for whom.
+/// How long a member serves nothing before it says what it waits for.
 const TELL_AFTER: Duration = Duration::from_secs(3);
 
 type Metrics = RaftServerMetrics<u64, openraft::EmptyNode>;
@@ -51,7 +51,9 @@ struct Memory {
     begun: bool,
     /// A member has refused this one, because its data directory is not the one it had.
     came_back_empty: bool,
-    told_whom: bool,
+    /// Since when nothing is served, and whether the log says why.
+    silent_since: Option<tokio::time::Instant>,
+    told: bool,
     /// May openraft stand for election by its timer?
     elects: Option<bool>,
     /// Since when a quorum is here without a leader, or the leader's process is gone.
@@ -83,9 +85,10 @@ pub async fn watch(node: Arc<RaftNode>) {
         } else {
             relink(&node, leader, &mut memory);
             elect_with_a_quorum_only(&node, &mut memory);
-            begin(&node, started, &mut memory).await;
+            begin(&node, &mut memory).await;
             stand(&node, &now, started, &mut memory).await;
             note_peers(&node, leader, &mut memory).await;
+            tell(&node, &mut memory);
         }
         tokio::select! {
             () = shutdown.stopped() => return,
@@ -171,35 +174,37 @@ fn relink(node: &RaftNode, leader: Option<LeaderKey>, memory: &mut Memory) {
 }
 
 /// The first start of all members.
-async fn begin(node: &RaftNode, started: tokio::time::Instant, memory: &mut Memory) {
+async fn begin(node: &RaftNode, memory: &mut Memory) {
     let fresh = node.log.is_fresh();
     node.credentials.set_fresh(fresh);
     if memory.begun || !fresh {
         return;
     }
     let mut others = Vec::new();
-    let mut missing = Vec::new();
-    for (member, status) in statuses(node) {
+    for (_, status) in statuses(node) {
         memory.came_back_empty |= status.refusal == Some(Refusal::OtherStore);
         others.push(status.peer.map(|peer| peer.fresh));
-        if status.peer.is_none_or(|peer| !peer.fresh) {
-            missing.push(member.0);
-        }
     }
     if may_begin(&others, memory.came_back_empty) {
         memory.begun = true;
         initialize(node).await;
-    } else if !memory.told_whom && (memory.came_back_empty || started.elapsed() >= TELL_AFTER) {
-        memory.told_whom = true;
+    }
+}
+
+/// Says once what is missing, when nothing has been served for a while.
+fn tell(node: &RaftNode, memory: &mut Memory) {
+    let Some(waits) = node.waits_for() else {
+        memory.silent_since = None;
+        memory.told = false;
+        return;
+    };
+    let since = *memory
+        .silent_since
+        .get_or_insert_with(tokio::time::Instant::now);
+    if !memory.told && since.elapsed() >= TELL_AFTER {
+        memory.told = true;
         let member = node.options.member;
-        if memory.came_back_empty {
-            warn!(%member, waits_for = ?missing, "this member has come back with an empty data directory; \
-                it serves nothing, because a new ensemble begins only when all its members are there and \
-                empty: restore its directory, or bring back a quorum of the others");
-        } else {
-            warn!(%member, waits_for = ?missing, "not serving: a new ensemble begins only when all its \
-                members are there");
-        }
+        warn!(%member, "not serving: {waits}");
     }
 }
 

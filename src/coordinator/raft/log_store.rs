@@ -28,7 +28,7 @@ const KEY_PURGED: u64 = 2;
 const KEY_COMMITTED: u64 = 3;
 
 /// Cached entries at the end of the log, in encoded bytes.
-const CACHE_BYTES_MAX: usize = 16 << 20;
+const CACHE_BYTES_MAX: usize = 4 << 20;
 /// What one read returns at most, after its first entry.
 const READ_BYTES_MAX: usize = 1 << 20;
 
@@ -126,7 +126,7 @@ impl LogStore {
         self.0.store.size_bytes()
     }
 
-    /// Bytes appended since the process started.
+    /// Bytes appended since the process started, and those found in the log then.
     pub fn appended_bytes(&self) -> u64 {
         self.lock().appended_bytes
     }
@@ -458,7 +458,6 @@ fn load(store: &dyn Store, identity: &IdentityFile) -> Result<State, LogError> {
             next = index + 1;
         }
     }
-    state.appended_bytes = 0;
     state.last = state.last.or(state.purged);
     let found = state.last.map(|last| last.index);
     match noted.durable_index {

@@ -2,7 +2,7 @@
 //!
 //! openraft decides; this folder gives it a durable log ([`log_store`]), a state machine over the replica
 //! ([`state_machine`]), a network ([`network`] out, [`peer`] in), and puts in front of it what it does not
-//! have: batching and exactly-once forwarding ([`batch`]). [`node`] ties them together and is what the
+//! have: batching and exactly-once forwarding ([`batch`]). [`waits`] says what is missing. [`node`] ties them together and is what the
 //! rest of the coordinator sees. The only folder that names openraft. Knows nothing of znodes.
 
 pub mod batch;
@@ -14,5 +14,6 @@ pub mod peer;
 pub mod start_error;
 pub mod state_machine;
 pub mod types;
+pub mod waits;
 
 pub use node::{ProposeError, RaftNode, RaftOptions, RaftStatus, Role, StartError, StoreKind};

@@ -26,6 +26,7 @@ pub use super::start_error::StartError;
 use super::start_error::{STORE_OPEN_LIMIT, or_disk_full};
 use super::state_machine::StateMachine;
 use super::types::{LeaderKey, Part, Raft, encode};
+use super::waits::{Other, Waits};
 use crate::common::clock::Clock;
 use crate::common::disk::{DirLock, Disk};
 use crate::common::ids::{MemberId, SessionId, Zxid};
@@ -50,8 +51,9 @@ const KEEPER_INTERVAL: Duration = Duration::from_millis(250);
 const NOTE_ROUNDS: u64 = 3;
 const SNAPSHOT_PIECE_BYTES: u64 = 1 << 20;
 const SNAPSHOT_PIECE_LIMIT_MS: u64 = 10_000;
-/// A snapshot is taken after so many bytes of log, too.
-const SNAPSHOT_LOG_BYTES: u64 = 64 << 20;
+/// A snapshot is taken after so many bytes of log, too, or after as many as the last one had: what the log
+/// takes on disk, and in memory, is bounded by bytes.
+const SNAPSHOT_LOG_BYTES: u64 = 16 << 20;
 /// The largest request; ZooKeeper's limit is 1 MiB by default.
 const REQUEST_BYTES_MAX: usize = 16 << 20;
 const FORWARD_PAUSE: Duration = Duration::from_millis(20);
@@ -367,6 +369,20 @@ impl RaftNode {
         self.role() != Role::Looking
     }
 
+    /// What this member waits for, by the names of those that are missing; `None` while it serves.
+    pub fn waits_for(&self) -> Option<Waits> {
+        if self.serving() {
+            return None;
+        }
+        let others = self.links.all().map(|(member, link)| Other {
+            member: *member,
+            address: self.options.members[member].clone(),
+            link: *link.status().borrow(),
+        });
+        let others: Vec<Other> = others.collect();
+        Some(Waits::of(self.log.is_fresh(), self.leader(), &others))
+    }
+
     /// Role and term, as they change.
     pub fn role_changes(&self) -> watch::Receiver<(Role, u64)> {
         self.role.subscribe()
@@ -532,7 +548,9 @@ impl RaftNode {
     async fn keeper(self: Arc<Self>) {
         let shutdown = self.tasks.shutdown().clone();
         let mut round = 0u64;
-        let mut snapshot_at = self.log.appended_bytes();
+        // What was found up to one snapshot's distance is taken as covered by the snapshot that was found.
+        let distance = || SNAPSHOT_LOG_BYTES.max(self.machine.snapshot_bytes());
+        let mut snapshot_at = self.log.appended_bytes().min(distance());
         loop {
             tokio::select! {
                 () = shutdown.stopped() => return,
@@ -548,10 +566,23 @@ impl RaftNode {
                 self.note_durable().await;
             }
             let appended = self.log.appended_bytes();
-            if appended.saturating_sub(snapshot_at) > SNAPSHOT_LOG_BYTES {
+            if appended.saturating_sub(snapshot_at) > distance() {
                 snapshot_at = appended;
                 self.snapshot().await;
             }
+            self.purge().await;
+        }
+    }
+
+    /// Purges the log up to the older of the two snapshots, and never further: a damaged newest one can be
+    /// done without. openraft's own purge counts entries and knows one snapshot.
+    async fn purge(&self) {
+        let Some(older) = self.machine.older_snapshot_index() else {
+            return;
+        };
+        let purged = self.log.ends().1.map(|id| id.index);
+        if purged < Some(older) && self.raft.trigger().purge_log(older).await.is_err() {
+            warn!("raft has stopped; no purge");
         }
     }
 
@@ -578,8 +609,8 @@ fn config(options: &RaftOptions) -> Result<Arc<Config>, StartError> {
         install_snapshot_timeout: SNAPSHOT_PIECE_LIMIT_MS,
         snapshot_max_chunk_size: SNAPSHOT_PIECE_BYTES,
         snapshot_policy: SnapshotPolicy::LogsSinceLast(options.snapshot_entries),
-        // The log reaches back to the older of the two snapshots.
-        max_in_snapshot_log_to_keep: options.snapshot_entries,
+        // The keeper purges.
+        max_in_snapshot_log_to_keep: u64::MAX,
         replication_lag_threshold: options.snapshot_entries.saturating_mul(2),
         purge_batch_size: 256,
         ..Config::default()

@@ -59,8 +59,11 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     membership: Membership,
-    /// The newest snapshot, kept in memory as it is on disk.
-    snapshot: Option<(Meta, Bytes)>,
+    /// The newest snapshot; its bytes are on disk only.
+    snapshot: Option<Meta>,
+    snapshot_bytes: u64,
+    /// The last index of the snapshot before it.
+    older: Option<u64>,
     failure: Option<String>,
 }
 
@@ -83,7 +86,9 @@ impl StateMachine {
                 .map_err(|error| unusable(error.to_string()))?;
             applied = meta.last_log_id;
             state.membership = meta.last_membership.clone();
-            state.snapshot = Some((meta, found.data));
+            state.snapshot_bytes = found.data.len() as u64;
+            state.snapshot = Some(meta);
+            state.older = snapshots.older()?;
         }
         if let Some(applied) = applied {
             proposals.jumped(applied.leader_id);
@@ -105,8 +110,18 @@ impl StateMachine {
     /// The last entry that the newest snapshot covers.
     pub fn snapshot_index(&self) -> Option<u64> {
         let state = self.lock();
-        let (meta, _) = state.snapshot.as_ref()?;
+        let meta = state.snapshot.as_ref()?;
         meta.last_log_id.map(|id| id.index)
+    }
+
+    /// The last entry that the older of the two kept snapshots covers: the log up to it is not needed.
+    pub fn older_snapshot_index(&self) -> Option<u64> {
+        self.lock().older
+    }
+
+    /// The size of the newest snapshot.
+    pub fn snapshot_bytes(&self) -> u64 {
+        self.lock().snapshot_bytes
     }
 
     /// The first failure's text, once there was one.
@@ -152,18 +167,25 @@ impl StateMachine {
 
     /// Writes a snapshot file and remembers it.
     async fn keep(&self, meta: Meta, data: Bytes) -> Result<(), StorageError> {
+        let bytes = data.len() as u64;
         let stored = StoredSnapshot {
             index: meta.last_log_id.map_or(0, |id| id.index),
             meta: encode(&meta).into(),
-            data: data.clone(),
+            data,
         };
         let snapshots = self.0.snapshots.clone();
         let saved = tasks::blocking(move || snapshots.save(&stored)).await;
-        if let Err(error) = saved {
-            let source = self.failed(chain(&error));
-            return Err(StorageIOError::write_snapshot(Some(meta.signature()), source).into());
-        }
-        self.lock().snapshot = Some((meta, data));
+        let older = match saved {
+            Ok(older) => older,
+            Err(error) => {
+                let source = self.failed(chain(&error));
+                return Err(StorageIOError::write_snapshot(Some(meta.signature()), source).into());
+            }
+        };
+        let mut state = self.lock();
+        state.snapshot_bytes = bytes;
+        state.snapshot = Some(meta);
+        state.older = older;
         Ok(())
     }
 }
@@ -244,11 +266,26 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot<TypeConfig>>, StorageError> {
-        let state = self.lock();
-        Ok(state.snapshot.as_ref().map(|(meta, data)| Snapshot {
-            meta: meta.clone(),
-            snapshot: Box::new(Cursor::new(data.to_vec())),
-        }))
+        if self.lock().snapshot.is_none() {
+            return Ok(None);
+        }
+        let snapshots = self.0.snapshots.clone();
+        let read = tasks::blocking(move || snapshots.newest()).await;
+        let read = read.map_err(|error| chain(&error)).and_then(|found| {
+            let found = found.ok_or("no snapshot is whole")?;
+            let meta = decode(&found.meta).ok_or("its description cannot be read")?;
+            Ok((meta, found.data))
+        });
+        match read {
+            Ok((meta, data)) => Ok(Some(Snapshot {
+                meta,
+                snapshot: Box::new(Cursor::new(data.into())),
+            })),
+            Err(reason) => {
+                let source = self.failed(format!("the newest snapshot cannot be used: {reason}"));
+                Err(StorageIOError::read_snapshot(None, source).into())
+            }
+        }
     }
 }
 
@@ -262,13 +299,13 @@ pub struct Builder {
 
 impl RaftSnapshotBuilder<TypeConfig> for Builder {
     async fn build_snapshot(&mut self) -> Result<Snapshot<TypeConfig>, StorageError> {
-        self.machine
-            .keep(self.meta.clone(), self.data.clone())
-            .await?;
-        info!(snapshot = %self.meta.snapshot_id, bytes = self.data.len(), "snapshot written");
+        let data = std::mem::take(&mut self.data);
+        self.machine.keep(self.meta.clone(), data.clone()).await?;
+        info!(snapshot = %self.meta.snapshot_id, bytes = data.len(), "snapshot written");
         Ok(Snapshot {
             meta: self.meta.clone(),
-            snapshot: Box::new(Cursor::new(self.data.to_vec())),
+            // Written and let go of: not a copy.
+            snapshot: Box::new(Cursor::new(data.into())),
         })
     }
 }

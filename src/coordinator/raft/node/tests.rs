@@ -593,6 +593,46 @@ async fn two_emptied_members_of_three_never_begin_anew() {
     assert!(!all.member(0).node.serving());
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_of_few_large_entries_is_purged_by_its_bytes_and_a_damaged_snapshot_is_done_without()
+{
+    let dir = tempfile::tempdir().expect("a directory");
+    let snapshots = dir.path().join("snapshots");
+    let mut member = start(one(dir.path()), None).await.expect("starts");
+    let client = Client::new(&member).await;
+    client.done(&member, create("/a")).await;
+    let value = Bytes::from(vec![7; 900 << 10]);
+    let mut purged = None;
+    // In each life the log moves on; at its end the newest snapshot is damaged.
+    for life in 0..3 {
+        let until = Instant::now() + LIMIT * 2;
+        while member.node.status().purged_index <= purged {
+            assert!(Instant::now() < until, "{:?}", member.node.status());
+            client.done(&member, set("/a", value.clone())).await;
+        }
+        let status = member.node.status();
+        purged = status.purged_index;
+        let logged = status.last_log_index.unwrap_or(0) - purged.unwrap_or(0);
+        assert!(logged < 200, "life {life}: {status:?}");
+        let (digest, zxid) = (member.replica.digest(), member.replica.last_zxid());
+        member.node.shutdown().await;
+        drop(member);
+        let mut files = RealDisk.list(&snapshots).expect("listed");
+        files.retain(|path| !path.ends_with("damaged"));
+        files.sort();
+        assert_eq!(files.len(), 2, "{files:?}");
+        let mut bytes = RealDisk.read(&files[1], u64::MAX).expect("there");
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        RealDisk.replace(&files[1], &bytes).expect("spoiled");
+        member = start_again(one(dir.path()), None).await;
+        member.node.barrier().await.expect("applied");
+        assert_eq!(member.replica.digest(), digest, "life {life}");
+        assert_eq!(member.replica.last_zxid(), zxid, "life {life}");
+    }
+    member.node.shutdown().await;
+}
+
 /// The real disk, with syncs that take long or fail.
 #[derive(Debug, Default)]
 struct Faulty(Arc<Faults>);
