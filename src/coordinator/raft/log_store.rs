@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use openraft::storage::{LogFlushed, RaftLogStorage};
 use openraft::{AnyError, LogState, OptionalSend, RaftLogId, RaftLogReader, StorageIOError};
+use tokio::sync::Notify;
 use tracing::error;
 
 use super::types::{Entry, LogId, StorageError, TypeConfig, Vote, decode, encode};
@@ -31,6 +32,8 @@ const KEY_COMMITTED: u64 = 3;
 const CACHE_BYTES_MAX: usize = 4 << 20;
 /// What one read returns at most, after its first entry.
 const READ_BYTES_MAX: usize = 1 << 20;
+/// Growth is told each time so many bytes were appended.
+const GROWN_BYTES: u64 = 1 << 20;
 
 /// Why the log cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -71,6 +74,7 @@ struct Shared {
     identity: Arc<IdentityFile>,
     clock: Clock,
     sync_us: Histogram,
+    grown: Notify,
     state: Mutex<State>,
 }
 
@@ -100,6 +104,7 @@ impl LogStore {
             identity,
             clock,
             sync_us: Histogram::default(),
+            grown: Notify::new(),
             state: Mutex::new(state),
         })))
     }
@@ -129,6 +134,11 @@ impl LogStore {
     /// Bytes appended since the process started, and those found in the log then.
     pub fn appended_bytes(&self) -> u64 {
         self.lock().appended_bytes
+    }
+
+    /// Resolves when the log has grown by a good deal.
+    pub async fn grown(&self) {
+        self.0.grown.notified().await;
     }
 
     /// The first failure's text, once there was one.
@@ -349,8 +359,12 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             if let Some(committed) = committed {
                 state.committed_stored = committed;
             }
+            let before = state.appended_bytes / GROWN_BYTES;
             for (entry, bytes) in entries.into_iter().zip(sizes) {
                 state.cache(entry, bytes);
+            }
+            if state.appended_bytes / GROWN_BYTES > before {
+                self.0.grown.notify_one();
             }
         }
         callback.log_io_completed(Ok(()));

@@ -53,7 +53,7 @@ const SNAPSHOT_PIECE_BYTES: u64 = 1 << 20;
 const SNAPSHOT_PIECE_LIMIT_MS: u64 = 10_000;
 /// A snapshot is taken after so many bytes of log, too, or after as many as the last one had: what the log
 /// takes on disk, and in memory, is bounded by bytes.
-const SNAPSHOT_LOG_BYTES: u64 = 16 << 20;
+const SNAPSHOT_LOG_BYTES: u64 = 8 << 20;
 /// The largest request; ZooKeeper's limit is 1 MiB by default.
 const REQUEST_BYTES_MAX: usize = 16 << 20;
 const FORWARD_PAUSE: Duration = Duration::from_millis(20);
@@ -309,6 +309,7 @@ impl RaftNode {
         }
         tasks.spawn("raft sender", Kind::Essential, self.clone().sender());
         tasks.spawn("raft keeper", Kind::Essential, self.clone().keeper());
+        tasks.spawn("raft trimmer", Kind::Essential, self.clone().trimmer());
         tasks.spawn(
             leadership::TASK,
             Kind::Essential,
@@ -544,13 +545,10 @@ impl RaftNode {
             });
     }
 
-    /// Looks after what has no event: late requests, touches, the durable index, the log's size.
+    /// Looks after what has no event: late requests, touches, the durable index.
     async fn keeper(self: Arc<Self>) {
         let shutdown = self.tasks.shutdown().clone();
         let mut round = 0u64;
-        // What was found up to one snapshot's distance is taken as covered by the snapshot that was found.
-        let distance = || SNAPSHOT_LOG_BYTES.max(self.machine.snapshot_bytes());
-        let mut snapshot_at = self.log.appended_bytes().min(distance());
         loop {
             tokio::select! {
                 () = shutdown.stopped() => return,
@@ -564,6 +562,22 @@ impl RaftNode {
             self.report_touches().await;
             if round.is_multiple_of(NOTE_ROUNDS) {
                 self.note_durable().await;
+            }
+        }
+    }
+
+    /// Bounds the log by bytes. It follows the log's growth rather than the time: large entries fill a
+    /// disk, and the store's memory, faster than any timer looks.
+    async fn trimmer(self: Arc<Self>) {
+        let shutdown = self.tasks.shutdown().clone();
+        // What was found up to one snapshot's distance is taken as covered by the snapshot that was found.
+        let distance = || SNAPSHOT_LOG_BYTES.max(self.machine.snapshot_bytes());
+        let mut snapshot_at = self.log.appended_bytes().min(distance());
+        loop {
+            tokio::select! {
+                () = shutdown.stopped() => return,
+                () = self.log.grown() => {}
+                () = tokio::time::sleep(KEEPER_INTERVAL) => {}
             }
             let appended = self.log.appended_bytes();
             if appended.saturating_sub(snapshot_at) > distance() {

@@ -147,7 +147,8 @@ mod tests {
         let refused = gone(3, false, Some(Refusal::OtherCluster));
         let lost = gone(3, false, Some(Refusal::OtherStore));
         let leader = Some(MemberId(2));
-        let cases: [(bool, Option<MemberId>, Vec<Other>, &[&str]); 7] = [
+        type Case = (bool, Option<MemberId>, Vec<Other>, &'static [&'static str]);
+        let cases: [Case; 7] = [
             (
                 true,
                 None,
