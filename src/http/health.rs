@@ -147,7 +147,7 @@ mod tests {
             ..view.clone()
         };
         assert_eq!(
-            waits_for(&sources(Some(named), None)),
+            readiness(&sources(Some(named), None)).waits_for,
             ["the coordinator does not serve: a quorum is 2 of 3 members; missing: member 3"]
         );
         let view = CoordinatorView {
