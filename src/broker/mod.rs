@@ -222,7 +222,14 @@ async fn start(deps: BrokerDeps) -> Result<Running, StartError> {
     let tasks = deps.tasks.child();
     let wanted = config.listeners.bound.iter();
     let wanted: Vec<(String, HostPort)> = wanted
-        .map(|endpoint| (endpoint.name.clone(), endpoint.address.clone()))
+        .map(|endpoint| {
+            let mut address = endpoint.address.clone();
+            if address.host.is_empty() {
+                // Spelt out, so that a message about a busy port says where it is busy.
+                "0.0.0.0".clone_into(&mut address.host);
+            }
+            (endpoint.name.clone(), address)
+        })
         .collect();
     let bound = listener::bind(&wanted).await?;
     let addresses = bound.addresses();

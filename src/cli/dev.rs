@@ -10,7 +10,7 @@ use clap::Parser;
 use super::node::HttpPolicy;
 use super::print::err;
 use super::serve;
-use crate::config::{Config, Flag, Loaded, Sources, load};
+use crate::config::{Config, Flag, Loaded, Sources};
 
 /// Runs a cluster in one process: Kafka on localhost:9092, ZooKeeper on localhost:2181.
 #[derive(Debug, Parser)]
@@ -216,7 +216,7 @@ fn configure(arguments: &Arguments, node: u16, dir: &Path) -> Result<Config, Str
         hostname: serve::hostname(),
         ..Sources::default()
     };
-    let Loaded { config, .. } = load(&sources).map_err(|report| report.to_string())?;
+    let Loaded { config, .. } = serve::load(&sources).map_err(|report| report.to_string())?;
     Ok(config)
 }
 

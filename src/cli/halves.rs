@@ -196,13 +196,13 @@ async fn quorum_host(config: &Config) -> String {
         .iter()
         .find(|member| member.id == config.myid);
     let Some(own) = own.filter(|_| !config.coordinator.quorum_listen_on_all_ips) else {
-        return String::new();
+        return "0.0.0.0".to_owned();
     };
     match net::bind(&HostPort::new(own.host.clone(), 0)).await {
         Ok(_) => own.host.clone(),
         Err(error) => {
             info!(host = own.host, %error, "not an address of this machine; listening for members on all");
-            String::new()
+            "0.0.0.0".to_owned()
         }
     }
 }
@@ -211,7 +211,10 @@ fn coordinator_options(config: &Config, quorum_host: String) -> coordinator::Opt
     let settings = &config.coordinator;
     let port = |port: i32| u16::try_from(port).unwrap_or(0);
     let unsigned = |value: i32| u32::try_from(value).unwrap_or(0);
-    let client_host = settings.client_port_address.clone().unwrap_or_default();
+    // Spelt out, so that a message about a busy port says where it is busy.
+    let everywhere = || "0.0.0.0".to_owned();
+    let client_host = settings.client_port_address.clone();
+    let client_host = client_host.filter(|host| !host.is_empty());
     let own = config
         .members
         .iter()
@@ -235,7 +238,10 @@ fn coordinator_options(config: &Config, quorum_host: String) -> coordinator::Opt
         member: config.myid,
         members: members.collect(),
         data_dir: config.coordinator_dir.clone(),
-        client_address: HostPort::new(client_host, port(settings.client_port)),
+        client_address: HostPort::new(
+            client_host.unwrap_or_else(everywhere),
+            port(settings.client_port),
+        ),
         tick_time_ms: unsigned(settings.tick_time),
         init_limit: unsigned(settings.init_limit),
         sync_limit: unsigned(settings.sync_limit),
@@ -320,6 +326,13 @@ mod tests {
             ] {
                 assert!(lines.contains(text), "{lines}");
             }
+        }
+    }
+
+    #[test]
+    fn the_words_that_may_be_allowed_are_those_that_are_answered() {
+        for word in crate::config::FOUR_LETTER_WORDS {
+            assert!(four_letter::is_known(word), "{word}");
         }
     }
 

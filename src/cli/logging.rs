@@ -9,11 +9,16 @@ use tracing_subscriber::fmt::format::FmtSpan;
 
 use crate::config::LoggingConfig;
 
+/// The filter of `log.level`, or what is wrong with it.
+pub fn filter(level: &str) -> Result<EnvFilter, String> {
+    EnvFilter::builder()
+        .parse(filter_text(level))
+        .map_err(|error| format!("log.level '{level}' is no filter: {error}"))
+}
+
 /// Installs the subscriber. A second call keeps the first; a bad filter is told.
 pub fn install(config: &LoggingConfig) -> Result<(), String> {
-    let filter = EnvFilter::builder()
-        .parse(filter_text(&config.level))
-        .map_err(|error| format!("log.level '{}' is no filter: {error}", config.level))?;
+    let filter = filter(&config.level)?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_span_events(FmtSpan::NONE)

@@ -7,11 +7,13 @@ use std::path::PathBuf;
 
 use clap::{CommandFactory, FromArgMatches, Parser};
 
+use super::logging;
 use super::node::{self, HttpPolicy};
 use super::print::{err, out};
 use super::signals::Signals;
 use crate::config::keys::{self, Honour, Key};
-use crate::config::{Config, Flag, Loaded, Sources, env, load};
+use crate::config::raw::{Problem, Report};
+use crate::config::{Config, Flag, Loaded, Sources, env, examine};
 
 /// Runs a node: a coordinator (ZooKeeper), a broker (Kafka), or both.
 ///
@@ -115,13 +117,7 @@ pub fn run(_program: &str, arguments: Vec<String>) -> u8 {
         return 0;
     }
     let check_only = arguments.check_config;
-    let sources = match sources(arguments, std::env::vars_os()) {
-        Ok(sources) => sources,
-        Err(text) => {
-            err!("tripod: {text}");
-            return 2;
-        }
-    };
+    let sources = sources(arguments, std::env::vars_os());
     if check_only {
         check(&sources)
     } else {
@@ -151,7 +147,7 @@ pub fn hostname() -> String {
 fn sources(
     arguments: Arguments,
     raw: impl Iterator<Item = (std::ffi::OsString, std::ffi::OsString)>,
-) -> Result<Sources, String> {
+) -> Sources {
     let variables = variables(raw);
     let file = |flag: Option<PathBuf>, variable: &str| {
         let said = variables
@@ -197,20 +193,34 @@ fn sources(
         ("--set", "", &arguments.set),
         ("--override", "broker.", &arguments.overrides),
     ];
+    let mut problems = Vec::new();
     for (flag, prefix, list) in pairs {
         for pair in list {
-            flags.push(pair_flag(flag, prefix, pair)?);
+            match pair_flag(flag, prefix, pair) {
+                Ok(flag) => flags.push(flag),
+                Err(text) => problems.push(Problem::general(text)),
+            }
         }
     }
-    Ok(Sources {
+    Sources {
         yaml: file(arguments.config, "TRIPOD_CONFIG"),
         server_properties: file(arguments.server_properties, "TRIPOD_SERVER_PROPERTIES"),
         zoo_cfg: file(arguments.zoo_cfg, "TRIPOD_ZOO_CFG"),
         variables,
         flags,
         implied: Vec::new(),
+        problems,
         hostname: hostname(),
-    })
+    }
+}
+
+/// Loads a configuration, and checks what only this program can know about it.
+pub fn load(sources: &Sources) -> Result<Loaded, Report> {
+    let mut examined = examine(sources);
+    if let Err(text) = logging::filter(&examined.config.log.level) {
+        examined.problems.push(Problem::general(text));
+    }
+    examined.verdict()
 }
 
 /// Splits `name=value` of a flag.
@@ -276,7 +286,7 @@ pub fn run_nodes(
     let Some(first) = configs.first() else {
         return 0;
     };
-    if let Err(text) = super::logging::install(&first.log) {
+    if let Err(text) = logging::install(&first.log) {
         err!("tripod: {text}");
         return 1;
     }
@@ -310,10 +320,10 @@ pub fn run_nodes(
 /// The reference: every row of the table.
 fn list_settings() {
     let show = |key: &Key| {
-        let effect = match key.honour {
-            Honour::Acts => "",
-            Honour::Reported => " (no effect)",
-            Honour::Refused(_) => " (not supported)",
+        let effect = match (key.honour, key.without_effect()) {
+            (Honour::Refused(why), _) => format!(" (not supported: {why})"),
+            (_, Some(why)) => format!(" (no effect: {why})"),
+            (_, None) => String::new(),
         };
         let default = match key.default {
             None => "not set".to_owned(),
@@ -321,7 +331,7 @@ fn list_settings() {
         };
         out!(
             "{}  [{}, {default}]{effect}",
-            key.path(),
+            key.written(),
             key.kind.name().to_lowercase()
         );
         out!("    {}. {}", key.doc, env::variable(key));
@@ -341,7 +351,7 @@ mod tests {
         let words = "--roles coordinator --server 1=a:1:2 --server 2=b:1:2 --set http.port=0 --override num.partitions=4 --myid 1";
         let words = words.split(' ').map(str::to_owned).collect();
         let arguments = parse::<Arguments>(words).expect("legal");
-        let sources = sources(arguments, std::iter::empty()).expect("legal");
+        let sources = sources(arguments, std::iter::empty());
         let flags: Vec<_> = sources
             .flags
             .iter()

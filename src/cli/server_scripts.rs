@@ -88,7 +88,8 @@ fn start(script: &Script, program: &str, arguments: Vec<String>) -> u8 {
 
 fn sources(script: &Script, start: &Start) -> Sources {
     let mut variables = serve::variables(std::env::vars_os());
-    variables.retain(|(name, _)| !name.starts_with("KAFKA_") && name != "CLUSTER_ID");
+    // The genuine scripts read none of those that their images understand.
+    variables.retain(|(name, _)| name.starts_with("TRIPOD_") || name == "JMX_PORT");
     let mut sources = Sources {
         variables,
         flags: start.overrides.clone(),

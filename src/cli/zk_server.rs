@@ -112,7 +112,8 @@ fn config_file(conf_dir: &Path, said: Option<&str>) -> PathBuf {
 
 fn sources(file: &Path) -> Sources {
     let mut variables = serve::variables(std::env::vars_os());
-    variables.retain(|(name, _)| !name.starts_with("KAFKA_") && name != "CLUSTER_ID");
+    // The genuine scripts read none of those that their images understand.
+    variables.retain(|(name, _)| name.starts_with("TRIPOD_") || name == "JMX_PORT");
     Sources {
         zoo_cfg: Some(file.to_owned()),
         implied: vec![("node.roles".into(), "coordinator".into())],
@@ -178,7 +179,7 @@ fn running(pid_file: &Path) -> Option<i32> {
 
 fn start(program: &str, file: &Path) -> u8 {
     // What is wrong with the configuration is told here, not in an output file.
-    if let Err(report) = crate::config::load(&sources(file)) {
+    if let Err(report) = serve::load(&sources(file)) {
         err!("{report}");
         out!("Starting zookeeper ... FAILED TO START");
         return 1;

@@ -4,7 +4,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -35,6 +35,9 @@ impl HostPort {
             let (host, rest) = rest
                 .split_once(']')
                 .ok_or_else(|| format!("'{text}' lacks a ']'"))?;
+            if !rest.is_empty() && !rest.starts_with(':') {
+                return Err(format!("'{text}' is not [address]:port"));
+            }
             (host, rest.strip_prefix(':'))
         } else {
             match text.rsplit_once(':') {
@@ -48,6 +51,15 @@ impl HostPort {
                 .map_err(|_| format!("'{port}' in '{text}' is no port (0-65535)"))?,
             None => default_port.ok_or_else(|| format!("'{text}' is not host:port"))?,
         };
+        // What is left with a colon is an address, or has one part too many: node1:2181:99.
+        if host.contains(':') && !is_v6(host) {
+            return Err(format!("'{text}' is not host:port"));
+        }
+        // The letters of Kafka's own pattern for addresses.
+        let legal = |c: char| c.is_ascii_alphanumeric() || "-%._:".contains(c);
+        if !host.chars().all(legal) {
+            return Err(format!("'{host}' in '{text}' is no host name"));
+        }
         Ok(HostPort {
             host: host.to_owned(),
             port,
@@ -62,6 +74,12 @@ impl HostPort {
             .map(|item| HostPort::parse(item, default_port))
             .collect()
     }
+}
+
+/// An IPv6 address, perhaps with a zone.
+fn is_v6(host: &str) -> bool {
+    let address = host.split_once('%').map_or(host, |(address, _)| address);
+    address.parse::<Ipv6Addr>().is_ok()
 }
 
 impl FromStr for HostPort {
@@ -130,7 +148,21 @@ mod tests {
         assert_eq!(HostPort::parse(":9092", None), Ok(HostPort::new("", 9092)));
         assert_eq!(HostPort::new("::1", 1).to_string(), "[::1]:1");
         assert!(HostPort::parse("node1", None).is_err());
-        assert!(HostPort::parse("node1:x", None).is_err());
+        assert_eq!(
+            HostPort::parse("fe80::1%eth0:9092", None),
+            Ok(HostPort::new("fe80::1%eth0", 9092))
+        );
+        for bad in [
+            "node1:x",
+            "node1:2181:99",
+            "[::1]9092",
+            "[::1",
+            "a b:1",
+            "a/b:1",
+            "1:2:3",
+        ] {
+            assert!(HostPort::parse(bad, Some(1)).is_err(), "{bad}");
+        }
         assert_eq!(
             HostPort::parse_list("a:1,,b:2,", None).map(|list| list.len()),
             Ok(2)

@@ -6,24 +6,7 @@
 
 use crate::config::keys::{self, Key};
 use crate::config::raw::{Origin, Problem, Said, SourceKind, Values, cut, nearest};
-use crate::config::resolve;
-
-/// `KAFKA_*` names that concern the JVM or the image, not the broker.
-const NOT_SETTINGS: &[&str] = &[
-    "KAFKA_VERSION",
-    "KAFKA_HEAP_OPTS",
-    "KAFKA_LOG4J_OPTS",
-    "KAFKA_OPTS",
-    "KAFKA_JMX_OPTS",
-    "KAFKA_JVM_PERFORMANCE_OPTS",
-    "KAFKA_GC_LOG_OPTS",
-    "KAFKA_LOG4J_ROOT_LOGLEVEL",
-    "KAFKA_LOG4J_LOGGERS",
-    "KAFKA_TOOLS_LOG4J_LOGLEVEL",
-    "KAFKA_JMX_HOSTNAME",
-    "KAFKA_HOME",
-    "KAFKA_BOOTSTRAP_SERVERS",
-];
+use crate::config::{foreign, resolve};
 
 /// `TRIPOD_*` names that the command line reads itself.
 const OURS: &[&str] = &[
@@ -39,7 +22,7 @@ pub fn read(variables: &[(String, String)], values: &mut Values) {
             continue;
         }
         match name.as_str() {
-            "CLUSTER_ID" | "KAFKA_CLUSTER_ID" => say(
+            "CLUSTER_ID" | "KAFKA_CLUSTER_ID" | "KAFKA_KRAFT_CLUSTER_ID" => say(
                 values,
                 SourceKind::KafkaVariable,
                 name,
@@ -53,9 +36,13 @@ pub fn read(variables: &[(String, String)], values: &mut Values) {
                     "JMX is not spoken here; the same figures are on the HTTP port under /metrics",
                 ));
             }
-            _ if NOT_SETTINGS.contains(&name.as_str()) || OURS.contains(&name.as_str()) => {}
+            _ if foreign::is_silent(name) || OURS.contains(&name.as_str()) => {}
             _ => {
-                if let Some(rest) = name.strip_prefix("KAFKA_") {
+                if let Some(text) = foreign::advice(name) {
+                    let origin =
+                        Origin::named(SourceKind::KafkaVariable, format!("variable {name}"));
+                    values.warnings.push(Problem::at(&origin, text));
+                } else if let Some(rest) = name.strip_prefix("KAFKA_") {
                     kafka(name, rest, value, values);
                 } else if let Some(rest) = name.strip_prefix("TRIPOD_") {
                     tripod(name, rest, value, values);
@@ -66,7 +53,8 @@ pub fn read(variables: &[(String, String)], values: &mut Values) {
 }
 
 fn kafka(name: &str, rest: &str, value: &str, values: &mut Values) {
-    let property = kafka_name(rest);
+    // Bitnami's image says KAFKA_CFG_X for what Apache's calls KAFKA_X.
+    let property = kafka_name(rest.strip_prefix("CFG_").unwrap_or(rest));
     let known = keys::broker().find(|key| key.name.eq_ignore_ascii_case(&property));
     match known {
         Some(key) => say(values, SourceKind::KafkaVariable, name, key.path(), value),
@@ -96,8 +84,10 @@ fn tripod(name: &str, rest: &str, value: &str, values: &mut Values) {
         .filter(|digits| !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()));
     let path = match member {
         Some(digits) => Some(format!("coordinator.server.{digits}")),
+        // TRIPOD_BROKER_ID is as good as TRIPOD_BROKER_BROKER_ID.
         None => keys::all()
             .find(|key| flatten(&key.path()) == flat)
+            .or_else(|| keys::all().find(|key| flatten(&key.written()) == flat))
             .map(Key::path),
     };
     if let Some(path) = path {
@@ -210,8 +200,76 @@ mod tests {
         assert_eq!(values.problems, []);
         let warnings: Vec<_> = values.warnings.iter().map(ToString::to_string).collect();
         assert_eq!(warnings.len(), 2, "{warnings:?}");
-        assert!(warnings[0].contains("confluent.support.metrics.enable"));
+        assert!(warnings[0].contains("KAFKA_CONFLUENT_SUPPORT_METRICS_ENABLE"));
         assert!(warnings[1].starts_with("variable JMX_PORT: ") && warnings[1].contains("/metrics"));
+    }
+
+    #[test]
+    fn variables_of_other_images_are_taken_or_answered() {
+        let values = read_all(&[
+            ("KAFKA_CFG_NUM_PARTITIONS", "5"),
+            ("KAFKA_KRAFT_CLUSTER_ID", "5L6g3nShT-eMCtK--X86sw"),
+            ("ALLOW_PLAINTEXT_LISTENER", "yes"),
+            ("KAFKA_LOG4J_ROOT_LOGLEVEL", "WARN"),
+            ("ZOOKEEPER_UNHEARD_OF", "1"),
+        ]);
+        let said: Vec<_> = values.iter().map(|said| said.path.as_str()).collect();
+        assert_eq!(said, ["broker.num.partitions", "node.cluster.id"]);
+        assert_eq!((&values.warnings, &values.problems), (&vec![], &vec![]));
+        for (name, instead) in [
+            ("KAFKA_CREATE_TOPICS", "kafka-topics --create"),
+            ("KAFKA_CLIENT_USERS", "authentication is not supported"),
+            ("KAFKA_ZOOKEEPER_PROTOCOL", "plain text"),
+            ("KAFKA_TLS_TYPE", "TLS is not supported"),
+            ("KAFKA_SSL_KEYSTORE_FILENAME", "TLS is not supported"),
+            ("BROKER_ID_COMMAND", "KAFKA_BROKER_ID"),
+            ("KAFKA_CFG_NUM_PARTITION", "num.partitions"),
+            ("ZOO_MY_ID", "TRIPOD_COORDINATOR_MYID"),
+            ("ZOO_SERVERS", "TRIPOD_COORDINATOR_SERVER_1=host:2888:3888"),
+            ("ZOOKEEPER_CLIENT_PORT", "TRIPOD_COORDINATOR_CLIENT_PORT"),
+        ] {
+            let values = read_all(&[(name, "x")]);
+            assert_eq!(
+                (values.iter().count(), values.problems.len()),
+                (0, 0),
+                "{name}"
+            );
+            let warnings: Vec<_> = values.warnings.iter().map(ToString::to_string).collect();
+            let [warning] = &warnings[..] else {
+                panic!("{name}: {warnings:?}")
+            };
+            assert!(
+                warning.starts_with(&format!("variable {name}: ")),
+                "{warning}"
+            );
+            assert!(warning.contains(instead), "{warning}");
+        }
+    }
+
+    #[test]
+    fn advice_names_variables_that_exist() {
+        let names: Vec<String> = keys::all().map(variable).collect();
+        for name in [
+            "ZOO_MY_ID",
+            "ZOO_TICK_TIME",
+            "ZOO_INIT_LIMIT",
+            "ZOO_SYNC_LIMIT",
+            "ZOO_MAX_CLIENT_CNXNS",
+            "ZOO_DATA_DIR",
+            "ZOO_4LW_COMMANDS_WHITELIST",
+            "ZOO_ADMINSERVER_ENABLED",
+            "ZOO_PORT_NUMBER",
+            "KAFKA_VOLUME_DIR",
+        ] {
+            let advice = foreign::advice(name).expect("answered");
+            let named = advice
+                .split([' ', ','])
+                .find(|word| word.starts_with("TRIPOD_"));
+            assert!(
+                names.iter().any(|known| Some(known.as_str()) == named),
+                "{advice}"
+            );
+        }
     }
 
     #[test]
@@ -219,6 +277,7 @@ mod tests {
         let values = read_all(&[
             ("TRIPOD_BROKER_NUM_PARTITIONS", "3"),
             ("TRIPOD_COORDINATOR_TICK_TIME", "1s"),
+            ("TRIPOD_BROKER_ID", "4"),
             ("TRIPOD_COORDINATOR_SERVER_2", "b:2888:3888"),
             ("TRIPOD_BROKER_NUM_PARTITION", "3"),
         ]);
@@ -229,6 +288,7 @@ mod tests {
             Some("1000")
         );
         assert!(values.said("coordinator.server.2").is_some());
+        assert!(values.said("broker.broker.id").is_some());
         assert_eq!(
             values
                 .problems

@@ -6,6 +6,7 @@
 //! variable is `TRIPOD_SECTION_NAME`. Kafka's rows follow 2.8.0; a few of 4.x are there because they act.
 //! Pure: no files, no clock. New key? One row here; then use the typed field.
 
+use crate::config::effects;
 use crate::config::raw::Values;
 use crate::config::value::Valid::{Any, ApiVersion, AtLeast, Between, OneOf, ThrottledReplicas};
 use crate::config::value::{Kind, Password, Setting, Valid};
@@ -74,6 +75,33 @@ impl Key {
     /// The path in our YAML file, in flags and (upper case) in `TRIPOD_*` variables.
     pub fn path(&self) -> String {
         format!("{}.{}", self.section, self.name)
+    }
+
+    /// How a person writes it: `broker.id` says its section by itself.
+    pub fn written(&self) -> String {
+        let named = self.name.strip_prefix(self.section);
+        if named.is_some_and(|rest| rest.starts_with('.')) {
+            self.name.to_owned()
+        } else {
+            self.path()
+        }
+    }
+
+    /// The name in messages: Kafka's and ZooKeeper's own, ours with its section.
+    pub fn shown(&self) -> String {
+        match self.section {
+            "broker" | "coordinator" | "topic" => self.name.to_owned(),
+            _ => self.path(),
+        }
+    }
+
+    /// Why saying it changes nothing here, if that is so.
+    pub fn without_effect(&self) -> Option<&'static str> {
+        match self.honour {
+            Honour::Refused(_) => None,
+            _ if !matches!(self.section, "broker" | "topic") => None,
+            _ => effects::lookup(effects::WITHOUT_EFFECT, self.name),
+        }
     }
 }
 
@@ -269,7 +297,7 @@ settings! {
         "Idle connections timeout: the server socket processor threads close the connections that idle more than this";
     controlled_shutdown_enable: bool = "controlled.shutdown.enable", Some("true"), Any, Medium, ReadOnly,
         "Enable controlled shutdown of the server";
-    controller_listener_names: Option<Vec<String>> = "controller.listener.names", None, Any, High, ReadOnly,
+    controller_listener_names: Option<String> = "controller.listener.names", None, Any, High, ReadOnly,
         "A comma-separated list of the names of the listeners used by the controller";
     controller_quorum_bootstrap_servers: Vec<String> = "controller.quorum.bootstrap.servers", Some(""), Any, High, ReadOnly,
         "List of endpoints to use for bootstrapping the cluster metadata";
@@ -739,6 +767,32 @@ rows! {
         "The time in ms that the transaction coordinator will wait without receiving any transaction status updates for the current transaction before expiring its transactional id";
     "zookeeper.max.in.flight.requests", Int, Some("10"), AtLeast(1), High, ReadOnly, Honour::Reported,
         "The maximum number of unacknowledged requests the client will send to Zookeeper before blocking";
+    "zookeeper.clientCnxnSocket", String, None, Any, Medium, ReadOnly, Honour::Reported,
+        "Typically set to org.apache.zookeeper.ClientCnxnSocketNetty when using TLS connectivity to ZooKeeper";
+    "zookeeper.ssl.cipher.suites", List, None, Any, Low, ReadOnly, Honour::Reported,
+        "Specifies the enabled cipher suites to be used in ZooKeeper TLS negotiation (csv)";
+    "zookeeper.ssl.crl.enable", Boolean, Some("false"), Any, Low, ReadOnly, Honour::Reported,
+        "Specifies whether to enable Certificate Revocation List in the ZooKeeper TLS protocols";
+    "zookeeper.ssl.enabled.protocols", List, None, Any, Low, ReadOnly, Honour::Reported,
+        "Specifies the enabled protocol(s) in ZooKeeper TLS negotiation (csv)";
+    "zookeeper.ssl.endpoint.identification.algorithm", String, Some("HTTPS"), Any, Low, ReadOnly, Honour::Reported,
+        "Specifies whether to enable hostname verification in the ZooKeeper TLS negotiation process";
+    "zookeeper.ssl.keystore.location", String, None, Any, Medium, ReadOnly, Honour::Reported,
+        "Keystore location when using a client-side certificate with TLS connectivity to ZooKeeper";
+    "zookeeper.ssl.keystore.password", Password, None, Any, Medium, ReadOnly, Honour::Reported,
+        "Keystore password when using a client-side certificate with TLS connectivity to ZooKeeper";
+    "zookeeper.ssl.keystore.type", String, None, Any, Medium, ReadOnly, Honour::Reported,
+        "Keystore type when using a client-side certificate with TLS connectivity to ZooKeeper";
+    "zookeeper.ssl.ocsp.enable", Boolean, Some("false"), Any, Low, ReadOnly, Honour::Reported,
+        "Specifies whether to enable Online Certificate Status Protocol in the ZooKeeper TLS protocols";
+    "zookeeper.ssl.protocol", String, Some("TLSv1.2"), Any, Low, ReadOnly, Honour::Reported,
+        "Specifies the protocol to be used in ZooKeeper TLS negotiation";
+    "zookeeper.ssl.truststore.location", String, None, Any, Medium, ReadOnly, Honour::Reported,
+        "Truststore location when using TLS connectivity to ZooKeeper";
+    "zookeeper.ssl.truststore.password", Password, None, Any, Medium, ReadOnly, Honour::Reported,
+        "Truststore password when using TLS connectivity to ZooKeeper";
+    "zookeeper.ssl.truststore.type", String, None, Any, Medium, ReadOnly, Honour::Reported,
+        "Truststore type when using TLS connectivity to ZooKeeper";
     "zookeeper.sync.time.ms", Int, Some("2000"), Any, Low, ReadOnly, Honour::Reported,
         "How far a ZK follower can be behind a ZK leader";
     "replica.alter.log.dirs.io.max.bytes.per.second", Long, Some("9223372036854775807"), AtLeast(0), Medium, PerBroker, Honour::Reported,
@@ -805,16 +859,6 @@ topic_settings! {
     unclean_leader_election_enable: bool = "unclean.leader.election.enable", Some("false"), Any, Medium, "unclean.leader.election.enable",
         "Indicates whether to enable replicas not in the ISR set to be elected as leader as a last resort, even though doing so may result in data loss";
 }
-
-/// Typed rows of which no reader exists: they are shown and kept, as [`Honour::Reported`] rows.
-pub static WITHOUT_EFFECT: &[&str] = &[
-    "log.message.downconversion.enable",
-    "log.message.format.version",
-    "log.preallocate",
-    "message.downconversion.enable",
-    "message.format.version",
-    "preallocate",
-];
 
 /// Every row that a configuration source may set.
 pub fn all() -> impl Iterator<Item = &'static Key> {

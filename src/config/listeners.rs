@@ -8,6 +8,7 @@ use std::fmt;
 
 use crate::common::net::HostPort;
 use crate::config::keys::BrokerConfig;
+use crate::config::value::split_list;
 
 /// The security protocols of Kafka.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -82,13 +83,14 @@ impl Listeners {
     ) -> Result<Listeners, Vec<(&'static str, String)>> {
         let mut problems = Vec::new();
         let protocols = protocol_map(&broker.listener_security_protocol_map, &mut problems);
-        let controllers = broker.controller_listener_names.clone().unwrap_or_default();
+        let controllers = broker.controller_listener_names.as_deref();
+        let controllers = split_list(controllers.unwrap_or_default());
         let mut parse = |key, text: &str| {
             let mut list = parse_list(key, text, &protocols, &mut problems);
             list.retain(|endpoint| !controllers.contains(&endpoint.name));
             list
         };
-        let advertised = broker
+        let mut advertised = broker
             .advertised_listeners
             .as_deref()
             .map(|text| parse("advertised.listeners", text));
@@ -104,9 +106,23 @@ impl Listeners {
         if bound.is_empty() && problems.is_empty() {
             problems.push(("listeners", "there is no listener for clients".to_owned()));
         }
+        // As in Kafka, no host is this machine's name.
+        for endpoint in advertised.iter_mut().flatten() {
+            if endpoint.address.host.is_empty() {
+                endpoint.address.host = hostname.to_owned();
+            }
+        }
         let advertised = advertised.unwrap_or_else(|| implied(broker, &bound, said, hostname));
         check_advertised(&bound, &advertised, &mut problems);
         let inter_broker = inter_broker(broker, &bound, &mut problems);
+        if problems.is_empty() && !advertised.iter().any(|one| one.name == inter_broker) {
+            let text = format!(
+                "inter.broker.listener.name must be a listener name defined in advertised.listeners. \
+                 The valid options based on currently configured listeners are {}",
+                names(&advertised)
+            );
+            problems.push(("inter.broker.listener.name", text));
+        }
         if problems.is_empty() {
             Ok(Listeners {
                 bound,
@@ -246,7 +262,6 @@ fn check_advertised(bound: &[Endpoint], advertised: &[Endpoint], problems: &mut 
             ));
         }
         if !bound.is_empty() && !bound.iter().any(|other| other.name == endpoint.name) {
-            let names: Vec<_> = bound.iter().map(|other| other.name.as_str()).collect();
             problems.push((
                 "advertised.listeners",
                 format!(
@@ -254,11 +269,16 @@ fn check_advertised(bound: &[Endpoint], advertised: &[Endpoint], problems: &mut 
                      defined in listeners. Found {}. The valid options based on the current \
                      configuration are {}",
                     endpoint.name,
-                    names.join(",")
+                    names(bound)
                 ),
             ));
         }
     }
+}
+
+fn names(endpoints: &[Endpoint]) -> String {
+    let names: Vec<_> = endpoints.iter().map(|one| one.name.as_str()).collect();
+    names.join(",")
 }
 
 fn inter_broker(broker: &BrokerConfig, bound: &[Endpoint], problems: &mut Problems) -> String {
@@ -352,7 +372,7 @@ mod tests {
                 b.listener_security_protocol_map =
                     "BROKER:PLAINTEXT,PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,TC-0:PLAINTEXT"
                         .into();
-                b.controller_listener_names = Some(vec!["CONTROLLER".into()]);
+                b.controller_listener_names = Some("CONTROLLER".into());
                 b.inter_broker_listener_name = Some("BROKER".into());
             },
         );

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::config::raw::{Origin, Problem, Report, Said, SourceKind, Values};
 use crate::config::resolve::{self, Facts};
-use crate::config::{Config, env, yaml, zoo_cfg};
+use crate::config::{Config, env, places, yaml, zoo_cfg};
 
 /// The largest configuration file that is read.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
@@ -39,6 +39,8 @@ pub struct Sources {
     pub flags: Vec<Flag>,
     /// What the command implies unless anybody says otherwise: path and value.
     pub implied: Vec<(String, String)>,
+    /// What the reader of the command line could not make sense of.
+    pub problems: Vec<Problem>,
     /// This machine's name.
     pub hostname: String,
 }
@@ -52,9 +54,45 @@ pub struct Loaded {
     pub warnings: Vec<Problem>,
 }
 
+/// A configuration with everything that is known against it.
+#[derive(Clone, Debug)]
+pub struct Examined {
+    /// Complete; to be used only when there is no problem.
+    pub config: Config,
+    /// What makes it unusable.
+    pub problems: Vec<Problem>,
+    /// What is odd about it.
+    pub warnings: Vec<Problem>,
+}
+
+impl Examined {
+    /// The configuration, or the report of all that is wrong.
+    pub fn verdict(self) -> Result<Loaded, Report> {
+        let Examined {
+            config,
+            mut problems,
+            mut warnings,
+        } = self;
+        let mut seen = std::collections::BTreeSet::new();
+        warnings.retain(|warning| seen.insert(warning.clone()));
+        if problems.is_empty() {
+            return Ok(Loaded { config, warnings });
+        }
+        problems.sort();
+        problems.dedup();
+        Err(Report { problems, warnings })
+    }
+}
+
 /// Reads every source and resolves them; all problems in one report.
 pub fn load(sources: &Sources) -> Result<Loaded, Report> {
+    examine(sources).verdict()
+}
+
+/// As [`load`], for those who have more to say before the verdict.
+pub fn examine(sources: &Sources) -> Examined {
     let mut values = Values::default();
+    values.problems.extend(sources.problems.iter().cloned());
     for (path, value) in &sources.implied {
         let (path, value) = (path.clone(), value.clone());
         let origin = Origin::named(SourceKind::Implied, "this command");
@@ -67,14 +105,21 @@ pub fn load(sources: &Sources) -> Result<Loaded, Report> {
             },
         );
     }
-    if let Some((file, text)) = open(sources.server_properties.as_deref(), &mut values) {
+    let before = values.problems.len();
+    let server_properties = open(sources.server_properties.as_deref(), &mut values);
+    let zoo_cfg = open(sources.zoo_cfg.as_deref(), &mut values);
+    let yaml = open(sources.yaml.as_deref(), &mut values);
+    let mut unread = values.problems.len() > before;
+    if let Some((file, text)) = server_properties {
         resolve::server_properties(&file, &text, &mut values);
     }
-    if let Some((file, text)) = open(sources.zoo_cfg.as_deref(), &mut values) {
+    if let Some((file, text)) = zoo_cfg {
         zoo_cfg::read(&file, &text, &mut values);
     }
-    if let Some((file, text)) = open(sources.yaml.as_deref(), &mut values) {
+    if let Some((file, text)) = yaml {
         let (said, problems) = yaml::parse(&file, &text);
+        // What is not YAML holds nothing, whatever its author put there.
+        unread |= said.is_empty() && !problems.is_empty();
         values.problems.extend(problems);
         for said in said {
             resolve::say(&mut values, said);
@@ -97,20 +142,15 @@ pub fn load(sources: &Sources) -> Result<Loaded, Report> {
         hostname: sources.hostname.clone(),
         zoo_cfg: sources.zoo_cfg.is_some(),
         server_properties: sources.server_properties.is_some(),
+        unread,
         myid: read_myid(&values),
     };
     let config = resolve::resolve(&mut values, &facts);
-    let mut problems = values.problems;
-    if problems.is_empty() {
-        Ok(Loaded {
-            config,
-            warnings: values.warnings,
-        })
-    } else {
-        problems.sort();
-        problems.dedup();
-        let warnings = values.warnings;
-        Err(Report { problems, warnings })
+    places::look(&config, &mut values);
+    Examined {
+        config,
+        problems: values.problems,
+        warnings: values.warnings,
     }
 }
 
@@ -139,13 +179,24 @@ fn read(path: &Path) -> Result<String, String> {
     String::from_utf8(bytes).map_err(|_| "is not UTF-8 text".to_owned())
 }
 
-/// The text of `myid` in the directory that was said, if it is there.
-fn read_myid(values: &Values) -> Option<String> {
+/// The text of `myid` in the directory that was said, if it is there; one that is there has to be read.
+fn read_myid(values: &Values) -> Option<(Origin, Result<String, String>)> {
     let directory = match values.said("coordinator.dataDir") {
         Some(said) => PathBuf::from(said.value.trim()),
         None => PathBuf::from(values.said("node.data.dir")?.value.trim()).join("coordinator"),
     };
-    read(&directory.join("myid")).ok()
+    let path = directory.join("myid");
+    // Without the directory there is no file; what is wrong with the directory is told elsewhere.
+    if !std::fs::metadata(&directory).is_ok_and(|found| found.is_dir()) {
+        return None;
+    }
+    match std::fs::metadata(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        _ => {
+            let file: Arc<str> = Arc::from(path.display().to_string());
+            Some((Origin::line(SourceKind::Properties, &file, 1), read(&path)))
+        }
+    }
 }
 
 #[cfg(test)]

@@ -5,11 +5,15 @@
 //! report. Only `cli` and `broker` read this module; the log engine and the coordinator take their own
 //! small options. May read files; never writes.
 
+mod checks;
 pub mod describe;
+pub mod effects;
 pub mod env;
+mod foreign;
 pub mod keys;
 pub mod listeners;
 pub mod load;
+mod places;
 pub mod properties;
 pub mod raw;
 pub mod resolve;
@@ -24,12 +28,13 @@ use std::path::PathBuf;
 use crate::common::ids::{BrokerId, MemberId};
 use crate::common::net::HostPort;
 
+pub use checks::FOUR_LETTER_WORDS;
 pub use describe::{
     ConfigEntry, ConfigSource, DynamicConfig, Synonym, describe_broker, describe_topic,
 };
 pub use keys::{BrokerConfig, CoordinatorConfig, HttpConfig, LoggingConfig, NodeConfig};
 pub use listeners::{Endpoint, Listeners, SecurityProtocol};
-pub use load::{Flag, Loaded, Sources, load};
+pub use load::{Examined, Flag, Loaded, Sources, examine, load};
 use raw::Values;
 pub use topic::TopicConfig;
 

@@ -167,11 +167,6 @@ impl Values {
         self.chosen.get(path)
     }
 
-    /// Takes back what was said, for settings that only stand for others.
-    pub fn forget(&mut self, path: &str) -> Option<Said> {
-        self.chosen.remove(path)
-    }
-
     /// All that was said, by path.
     pub fn iter(&self) -> impl Iterator<Item = &Said> {
         self.chosen.values()
@@ -201,13 +196,14 @@ pub fn check(key: &Key, text: &str) -> Result<String, String> {
     } else {
         text
     };
+    let name = key.shown();
     let canonical = key
         .kind
         .canonical(text)
-        .map_err(|message| invalid(key.name, &cut(shown), &message))?;
+        .map_err(|message| invalid(&name, &cut(shown), &message))?;
     key.valid
         .check(key.kind, &canonical)
-        .map_err(|(blamed, message)| invalid(key.name, &cut(&blamed), &message))?;
+        .map_err(|(blamed, message)| invalid(&name, &cut(&blamed), &message))?;
     if let Honour::Refused(why) = key.honour
         && !canonical.is_empty()
         && Some(canonical.as_str()) != key.default

@@ -8,12 +8,12 @@ use std::path::PathBuf;
 use crate::common::ids::{BrokerId, MemberId};
 use crate::common::net::HostPort;
 use crate::common::units;
-use crate::config::keys::{self, Honour, Key};
+use crate::config::keys::{self, Key};
 use crate::config::raw::{self, Origin, Problem, Said, SourceKind, Values, cut, nearest};
 use crate::config::value::Kind;
 use crate::config::{
     BrokerConfig, Config, CoordinatorConfig, HttpConfig, Listeners, LoggingConfig, Member,
-    NodeConfig, Roles, ZookeeperConnect, zoo_cfg,
+    NodeConfig, Roles, ZookeeperConnect, checks, zoo_cfg,
 };
 
 /// What the resolver has to know of this machine and of the command line.
@@ -25,24 +25,34 @@ pub struct Facts {
     pub zoo_cfg: bool,
     /// Was a `server.properties` given?
     pub server_properties: bool,
-    /// The text of `dataDir/myid`, where there is one.
-    pub myid: Option<String>,
+    /// Could a file not be read? Then what is missing may well be in it.
+    pub unread: bool,
+    /// The file `dataDir/myid`, and its text where it can be read.
+    pub myid: Option<(Origin, Result<String, String>)>,
 }
 
-/// Notes what a source said. Our own sources may use human units, and may name only what exists.
+/// Notes what a source said. Our own sources may use human units, and may name only what exists: by its
+/// path, or by the name that Kafka or ZooKeeper gives it.
 pub fn say(values: &mut Values, mut said: Said) {
+    if said.path.starts_with("server.") {
+        said.path = format!("coordinator.{}", said.path);
+    }
     if said.path.starts_with("coordinator.server.") {
         values.say(said);
         return;
     }
-    let Some(key) = keys::all().find(|key| key.path() == said.path) else {
-        let paths: Vec<String> = keys::all().map(Key::path).collect();
-        let near = nearest(&said.path, paths.iter().map(String::as_str));
-        let hint = near.map_or(String::new(), |near| format!("; did you mean {near}?"));
-        let text = format!("{} is unknown{hint}", cut(&said.path));
+    let own_name = || {
+        keys::broker()
+            .chain(keys::COORDINATOR)
+            .find(|key| key.name == said.path)
+    };
+    let key = keys::all().find(|key| key.path() == said.path);
+    let Some(key) = key.or_else(own_name) else {
+        let text = format!("{} is unknown{}", cut(&said.path), advice(&said.path));
         values.problems.push(Problem::at(&said.origin, text));
         return;
     };
+    said.path = key.path();
     if matches!(
         said.origin.kind,
         SourceKind::Yaml | SourceKind::TripodVariable | SourceKind::Flag
@@ -50,6 +60,19 @@ pub fn say(values: &mut Values, mut said: Said) {
         said.value = humane(key, said.value);
     }
     values.say(said);
+}
+
+/// What may be meant by an unknown path: the same name in its own section, else the nearest.
+fn advice(path: &str) -> String {
+    let name = path.split_once('.').map_or(path, |(_, name)| name);
+    let moved = keys::all().find(|key| key.name == name || key.name == path);
+    let meant = moved.map(Key::written).or_else(|| {
+        let mut known: Vec<String> = keys::all().map(Key::written).collect();
+        let own = keys::broker().chain(keys::COORDINATOR);
+        known.extend(own.map(|key| key.name.to_owned()));
+        nearest(path, known.iter().map(String::as_str)).map(str::to_owned)
+    });
+    meant.map_or(String::new(), |meant| format!("; did you mean {meant}?"))
 }
 
 /// `64MiB` and `7d` as the plain numbers that Kafka knows.
@@ -115,22 +138,32 @@ pub fn resolve(values: &mut Values, facts: &Facts) -> Config {
     } else {
         Vec::new()
     };
-    broker.broker_id = broker_id(values, roles, &node, &broker, &coordinator, &members);
+    broker.broker_id = broker_id(values, facts, roles, &node, &broker, &coordinator, &members);
     let myid = myid(values, facts, roles, &node, &broker, &coordinator, &members);
+    checks::four_letter_words(values, roles, &mut coordinator);
+    checks::coordinator(values, roles, &coordinator);
     if let Some(member) = members.iter().find(|member| member.id == myid)
         && let Some(client) = &member.client
         && values.said("coordinator.clientPort").is_none()
     {
         coordinator.client_port = i32::from(client.port);
     }
-    let zookeeper = zookeeper(values, roles, &broker, &coordinator, &members, &voters);
+    let zookeeper = zookeeper(
+        values,
+        facts,
+        roles,
+        &broker,
+        &coordinator,
+        &members,
+        &voters,
+    );
     let listeners = listeners(values, facts, roles, &broker);
     if roles.broker {
-        check_broker(values, &broker);
+        checks::broker(values, &broker);
     }
     let log_dirs = log_dirs(values, &node, &broker);
     let coordinator_dir = coordinator_dir(values, facts, roles, &node, &coordinator);
-    Config {
+    let config = Config {
         roles,
         broker_id: BrokerId(broker.broker_id),
         myid,
@@ -153,10 +186,12 @@ pub fn resolve(values: &mut Values, facts: &Facts) -> Config {
         coordinator,
         http,
         log,
-    }
+    };
+    checks::sockets(values, &config);
+    config
 }
 
-/// Reports values of rows that have no field.
+/// Reports values of rows that have no field, and what has no effect.
 fn check_untyped(values: &mut Values) {
     let untyped = keys::REPORTED.iter().filter_map(|key| {
         let said = values.said(&key.path())?;
@@ -165,21 +200,15 @@ fn check_untyped(values: &mut Values) {
     });
     let problems: Vec<Problem> = untyped.collect();
     values.problems.extend(problems);
-    let idle =
-        |key: &&Key| key.honour == Honour::Reported || keys::WITHOUT_EFFECT.contains(&key.name);
-    let said: Vec<&str> = keys::broker()
-        .filter(idle)
-        .filter(|key| {
-            values
-                .said(&key.path())
-                .is_some_and(|said| Some(said.value.as_str()) != key.default)
-        })
-        .map(|key| key.name)
-        .collect();
-    if !said.is_empty() {
-        let text = format!("accepted, but without effect here: {}", said.join(", "));
-        values.warnings.push(Problem::general(text));
-    }
+    let idle = keys::broker().filter_map(|key| {
+        let (why, said) = (key.without_effect()?, values.said(&key.path())?);
+        // What a command implies, and what says the default, disappoints nobody.
+        let text = raw::check(key, &said.value).ok()?;
+        (said.origin.kind != SourceKind::Implied && Some(text.as_str()) != key.default)
+            .then(|| Problem::at(&said.origin, format!("{} has no effect: {why}", key.name)))
+    });
+    let warnings: Vec<Problem> = idle.collect();
+    values.warnings.extend(warnings);
 }
 
 fn refuse(values: &mut Values) {
@@ -297,6 +326,7 @@ fn members(values: &mut Values, voters: &[Member]) -> Vec<Member> {
 
 fn broker_id(
     values: &mut Values,
+    facts: &Facts,
     roles: Roles,
     node: &NodeConfig,
     broker: &BrokerConfig,
@@ -320,7 +350,7 @@ fn broker_id(
     let elsewhere = values.said("broker.zookeeper.connect").is_some();
     if roles.broker && (members.len() > 1 || (elsewhere && !roles.coordinator)) {
         let text = "broker.id is not said; ids are not generated here, so give each broker its own";
-        values.problems.push(Problem::general(text));
+        missing(values, facts, text);
     }
     coordinator.myid.unwrap_or(1)
 }
@@ -336,40 +366,45 @@ fn myid(
 ) -> MemberId {
     let kraft = (values.said("broker.process.roles").is_some() || node.id.is_some())
         .then_some(broker.broker_id);
-    let from_file = facts.myid.as_deref().map(zoo_cfg::myid);
+    if !roles.coordinator {
+        return MemberId(1);
+    }
+    let from_file = facts.myid.as_ref().map(|(origin, text)| {
+        let id = text.clone().and_then(|text| zoo_cfg::myid(&text));
+        id.map_err(|text| Problem::at(origin, text))
+    });
     let id = match (coordinator.myid, from_file) {
         (Some(said), _) => Some(said),
         (None, Some(Ok(id))) => Some(id),
-        (None, Some(Err(text))) => {
-            if roles.coordinator {
-                values
-                    .problems
-                    .push(Problem::general(format!("the file myid: {text}")));
-            }
+        (None, Some(Err(problem))) => {
+            values.problems.push(problem);
             return MemberId(1);
         }
         (None, None) => node.id.or(kraft),
     };
-    if !roles.coordinator {
-        return MemberId(1);
-    }
-    let id = match (id, members) {
-        (Some(id), _) => id,
-        (None, [] | [_]) => {
-            // Alone, and nobody says a number: the only server line's, else the broker's own.
-            return members.first().map_or(MemberId(1), |member| member.id);
-        }
-        (None, _) => {
+    // Also lines that are wrong count: they say that there is more than one server.
+    let servers = values
+        .iter()
+        .filter(|said| said.path.starts_with("coordinator.server."))
+        .count();
+    let id = match id {
+        Some(id) => id,
+        None if servers.max(members.len()) > 1 => {
             let text = "myid is missing: it says which of the servers this is, in the file dataDir/myid or with --myid";
-            values.problems.push(Problem::general(text));
+            missing(values, facts, text);
             return MemberId(1);
         }
+        // Alone, and nobody says a number: the only server line's, else the broker's own.
+        None => return members.first().map_or(MemberId(1), |member| member.id),
     };
     let id = MemberId(u64::try_from(id).unwrap_or(0));
     if id.0 > 255 {
         let text = format!("{id} cannot be a coordinator's id: it goes from 0 to 255");
         values.problems.push(Problem::general(text));
-    } else if !members.is_empty() && !members.iter().any(|member| member.id == id) {
+    } else if !members.is_empty()
+        && !members.iter().any(|member| member.id == id)
+        && values.said(&format!("coordinator.server.{id}")).is_none()
+    {
         let text = format!("myid is {id}, but there is no server.{id}");
         values.problems.push(Problem::general(text));
     }
@@ -378,6 +413,7 @@ fn myid(
 
 fn zookeeper(
     values: &mut Values,
+    facts: &Facts,
     roles: Roles,
     broker: &BrokerConfig,
     coordinator: &CoordinatorConfig,
@@ -389,32 +425,7 @@ fn zookeeper(
         .as_deref()
         .filter(|text| !text.is_empty())
     {
-        let (servers, chroot) = match text.find('/') {
-            Some(at) => text.split_at(at),
-            None => (text, ""),
-        };
-        return match HostPort::parse_list(servers, Some(2181)) {
-            Ok(servers) if !servers.is_empty() => ZookeeperConnect {
-                servers,
-                chroot: chroot.trim_end_matches('/').to_owned(),
-            },
-            Ok(_) => {
-                blame(
-                    values,
-                    "broker.zookeeper.connect",
-                    "zookeeper.connect names no server",
-                );
-                ZookeeperConnect::default()
-            }
-            Err(text) => {
-                blame(
-                    values,
-                    "broker.zookeeper.connect",
-                    format!("zookeeper.connect: {text}"),
-                );
-                ZookeeperConnect::default()
-            }
-        };
+        return checks::zookeeper_connect(values, text);
     }
     let client_port = u16::try_from(coordinator.client_port).unwrap_or(2181);
     let ensemble = if members.is_empty() { voters } else { members };
@@ -434,7 +445,7 @@ fn zookeeper(
     if roles.broker && servers.is_empty() {
         let text =
             "Missing required configuration \"zookeeper.connect\" which has no default value.";
-        values.problems.push(Problem::general(text));
+        missing(values, facts, text);
     }
     ZookeeperConnect {
         servers,
@@ -464,7 +475,7 @@ fn listeners(values: &mut Values, facts: &Facts, roles: Roles, broker: &BrokerCo
         let mut broker = broker.clone();
         // The listeners of controllers are said to belong to them even where a file forgets to.
         if broker.controller_listener_names.is_none() {
-            broker.controller_listener_names = Some(vec!["CONTROLLER".to_owned()]);
+            broker.controller_listener_names = Some("CONTROLLER".to_owned());
         }
         match Listeners::resolve(&broker, &facts.hostname) {
             Ok(listeners) => return listeners,
@@ -480,51 +491,6 @@ fn listeners(values: &mut Values, facts: &Facts, roles: Roles, broker: &BrokerCo
         advertised: Vec::new(),
         inter_broker: String::new(),
     }
-}
-
-/// The rules between settings of `kafka.server.KafkaConfig`.
-fn check_broker(values: &mut Values, broker: &BrokerConfig) {
-    let mut rule = |holds: bool, name: &str, text: &str| {
-        if !holds {
-            blame(values, &format!("broker.{name}"), text);
-        }
-    };
-    rule(
-        broker.log_roll_time_millis() >= 1,
-        "log.roll.ms",
-        "log.roll.ms must be equal or greater than 1",
-    );
-    rule(
-        broker.log_roll_jitter_millis() >= 0,
-        "log.roll.jitter.ms",
-        "log.roll.jitter.ms must be equal or greater than 0",
-    );
-    let retention = broker.log_retention_time_millis();
-    rule(
-        retention >= 1 || retention == -1,
-        "log.retention.ms",
-        "log.retention.ms must be unlimited (-1) or, equal or greater than 1",
-    );
-    rule(
-        broker.replica_fetch_wait_max_ms <= broker.replica_socket_timeout_ms,
-        "replica.fetch.wait.max.ms",
-        "replica.socket.timeout.ms should always be at least replica.fetch.wait.max.ms to prevent unnecessary socket timeouts",
-    );
-    rule(
-        i64::from(broker.replica_fetch_wait_max_ms) <= broker.replica_lag_time_max_ms,
-        "replica.fetch.wait.max.ms",
-        "replica.fetch.wait.max.ms should always be less than or equal to replica.lag.time.max.ms to prevent frequent changes in ISR",
-    );
-    rule(
-        broker.group_min_session_timeout_ms <= broker.group_max_session_timeout_ms,
-        "group.min.session.timeout.ms",
-        "group.min.session.timeout.ms must not be above group.max.session.timeout.ms",
-    );
-    rule(
-        broker.offsets_topic_compression_codec == 0,
-        "offsets.topic.compression.codec",
-        "offsets.topic.compression.codec must be 0: compressed offset records are not written yet",
-    );
 }
 
 fn log_dirs(values: &mut Values, node: &NodeConfig, broker: &BrokerConfig) -> Vec<PathBuf> {
@@ -553,15 +519,22 @@ fn coordinator_dir(
         (None, Some(dir)) => PathBuf::from(dir).join("coordinator"),
         (None, None) => {
             if facts.zoo_cfg && roles.coordinator {
-                values.problems.push(Problem::general("dataDir is not set"));
+                missing(values, facts, "dataDir is not set");
             }
             PathBuf::from("/tmp/zookeeper")
         }
     }
 }
 
+/// Adds a problem about something that nobody says, unless it may be in a file that could not be read.
+fn missing(values: &mut Values, facts: &Facts, text: &str) {
+    if !facts.unread {
+        values.problems.push(Problem::general(text));
+    }
+}
+
 /// Adds a problem at the place that said the setting, if one did.
-fn blame(values: &mut Values, path: &str, text: impl Into<String>) {
+pub(super) fn blame(values: &mut Values, path: &str, text: impl Into<String>) {
     let problem = match values.said(path) {
         Some(said) => Problem::at(&said.origin, text),
         None => Problem::general(text),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::common::net::HostPort;
 use crate::config::Member;
+use crate::config::effects::lookup;
 use crate::config::keys;
 use crate::config::properties;
 use crate::config::raw::{Origin, Problem, Said, SourceKind, Values, cut, nearest};
@@ -20,28 +21,67 @@ const WITHOUT_EFFECT: &[(&str, &str)] = &[
         "old snapshots are removed without being asked",
     ),
     ("preAllocSize", "the log is not preallocated"),
-    ("electionAlg", "members elect by Raft"),
-    ("peerType", "every member votes"),
-    ("group.*", "every member has one vote"),
-    ("weight.*", "every member has one vote"),
+    (
+        "commitLogCount",
+        "a member that is behind gets what it lacks from the log",
+    ),
+    (
+        "snapSizeLimitInKb",
+        "snapCount alone decides when a snapshot is taken",
+    ),
+    (
+        "txnLogSizeLimitInKb",
+        "the log is one store, not files of a size",
+    ),
+    ("snapshot.*", SNAPSHOT),
+    ("fsync.warningthresholdms", "slow syncs are in the metrics"),
+    (
+        "forceSync",
+        "answers are given when they are on disk, always",
+    ),
+    ("electionAlg", RAFT),
+    ("electionPortBindRetry", RAFT),
+    ("fastleader.*", RAFT),
+    ("initialConfig", RAFT),
+    ("leader.*", RAFT),
+    ("learner.*", RAFT),
+    (
+        "forward_learner_requests_to_commit_processor_disabled",
+        RAFT,
+    ),
+    ("connectToLearnerMasterLimit", RAFT),
     (
         "cnxTimeout",
         "connections between members have limits of their own",
     ),
+    (
+        "quorum.cnxn.threads.size",
+        "connections between members have limits of their own",
+    ),
+    (
+        "quorumCnxnTimeoutMs",
+        "connections between members have limits of their own",
+    ),
+    ("maxTimeToWaitForEpoch", RAFT),
+    (
+        "tcpKeepAlive",
+        "connections between members have limits of their own",
+    ),
+    ("multiAddress.*", "a member has one address"),
+    ("leaderServes", "the leader serves clients"),
+    ("peerType", "every member votes"),
+    ("group.*", "every member has one vote"),
+    ("weight.*", "every member has one vote"),
+    ("observerMasterPort", "there are no observers"),
+    ("observer.*", "there are no observers"),
+    ("syncEnabled", "there are no observers"),
     ("standaloneEnabled", "one member alone is always possible"),
     ("reconfigEnabled", "members are fixed by the configuration"),
     (
         "dynamicConfigFile",
         "members are fixed by the configuration",
     ),
-    (
-        "extendedTypesEnabled",
-        "containers and TTL nodes are not supported yet",
-    ),
-    (
-        "metricsProvider.*",
-        "metrics are on the HTTP port under /metrics",
-    ),
+    ("configFileList", "members are fixed by the configuration"),
     (
         "localSessionsEnabled",
         "every session is known to all members",
@@ -50,55 +90,113 @@ const WITHOUT_EFFECT: &[(&str, &str)] = &[
         "localSessionsUpgradingEnabled",
         "every session is known to all members",
     ),
-    ("observerMasterPort", "there are no observers"),
-    ("syncEnabled", "there are no observers"),
-    ("multiAddress.*", "a member has one address"),
-    ("maxResponseCacheSize", "answers are not cached"),
     (
-        "globalOutstandingLimit",
-        "each connection has a limit of its own",
+        "extendedTypesEnabled",
+        "containers and TTL nodes are not supported yet",
     ),
+    (
+        "emulate353TTLNodes",
+        "containers and TTL nodes are not supported yet",
+    ),
+    (
+        "znode.container.*",
+        "containers and TTL nodes are not supported yet",
+    ),
+    (
+        "readonlymode.enabled",
+        "a member without a quorum serves nobody",
+    ),
+    ("skipACL", "only world ACLs are supported yet"),
+    (
+        "digest.enabled",
+        "members compare checksums of the log, not digests of the tree",
+    ),
+    ("maxResponseCacheSize", "answers are not cached"),
+    ("maxGetChildrenResponseCacheSize", "answers are not cached"),
+    ("globalOutstandingLimit", LIMITS),
+    ("largeRequest*", LIMITS),
+    ("advancedFlowControlEnabled", LIMITS),
+    ("request_throttle*", LIMITS),
+    ("requestThrottle*", LIMITS),
+    ("requestStale*", LIMITS),
+    ("throttledOpWaitTime", LIMITS),
+    ("connection*", LIMITS),
+    ("outstandingHandshake.*", "TLS is not supported yet"),
     ("clientPortListenBacklog", "the system's backlog is used"),
-    ("fsync.warningthresholdms", "slow syncs are in the metrics"),
-    ("leaderServes", "the leader serves clients"),
+    ("watchManagerName", WATCHES),
+    ("watcherClean*", WATCHES),
+    ("maxInProcessingDeadWatchers", WATCHES),
+    ("bitHashCacheSize", WATCHES),
+    ("nio.*", THREADS),
+    ("nioWorkerThreads", THREADS),
+    ("numWorkerThreads", THREADS),
+    ("commitProcessor.*", THREADS),
+    ("netty.*", THREADS),
+    ("serverCnxnFactory", THREADS),
+    ("maxBatchSize", "each pass to disk takes what is there"),
+    ("flushDelay", "each pass to disk takes what is there"),
+    (
+        "maxWriteQueuePollTime",
+        "each pass to disk takes what is there",
+    ),
+    ("jute.maxbuffer.extrasize", "jute.maxbuffer is the limit"),
+    ("audit.enable", "there is no audit log"),
+    (
+        "metricsProvider.*",
+        "metrics are on the HTTP port under /metrics",
+    ),
+    (
+        "jmx.*",
+        "JMX is not spoken; metrics are on the HTTP port under /metrics",
+    ),
     (
         "admin.idleTimeout",
         "HTTP connections have a limit of their own",
     ),
     ("admin.commandURL", "the path is /commands"),
-    ("skipACL", "only world ACLs are supported yet"),
+    ("sslQuorumReloadCertFiles", "TLS is not supported yet"),
+    ("kerberos.*", "SASL is not supported"),
+    ("sasl.*", "SASL is not supported"),
 ];
 
-/// Keys that promise what is not kept: refused rather than passed over.
+const RAFT: &str = "members elect and replicate by Raft";
+const SNAPSHOT: &str = "snapshots have one form, with a checksum";
+const LIMITS: &str = "each connection has a limit of its own";
+const WATCHES: &str = "watches are kept in one table";
+const THREADS: &str = "threads are few and shared: node.worker.threads";
+
+/// Keys that promise security which is not there: refused rather than passed over.
 const REFUSED: &[(&str, &str)] = &[
     ("secureClientPort", "TLS is not supported yet"),
     ("secureClientPortAddress", "TLS is not supported yet"),
     ("ssl.*", "TLS is not supported yet"),
     ("sslQuorum", "TLS is not supported yet"),
     ("portUnification", "TLS is not supported yet"),
-    ("authProvider.*", "authentication is not supported yet"),
-    (
-        "requireClientAuthScheme",
-        "authentication is not supported yet",
-    ),
+    ("client.portUnification", "TLS is not supported yet"),
+    ("admin.portUnification", "TLS is not supported yet"),
+    ("admin.forceHttps", "TLS is not supported yet"),
+    ("authProvider*", AUTHENTICATION),
+    ("requireClientAuthScheme", AUTHENTICATION),
+    ("sessionRequireClientSASLAuth", AUTHENTICATION),
+    ("enforce.auth.*", AUTHENTICATION),
+    ("ensembleAuthName", AUTHENTICATION),
+    ("X509AuthenticationProvider.superUser", AUTHENTICATION),
+    ("allowSaslFailedClients", AUTHENTICATION),
     ("quorum.auth.*", "SASL between members is not supported"),
-    (
-        "forceSync",
-        "answers are given when they are on disk, always",
-    ),
 ];
+
+const AUTHENTICATION: &str = "authentication is not supported yet";
 
 /// Takes what a `zoo.cfg` says.
 pub fn read(file: &Arc<str>, text: &str, values: &mut Values) {
     for property in properties::parse(text) {
         let origin = Origin::line(SourceKind::Properties, file, property.line);
+        // ZooKeeper makes a system property zookeeper.x of a key x, and understands both.
         let key = property.key.as_str();
+        let key = key.strip_prefix("zookeeper.").unwrap_or(key);
         let path = match key {
             "admin.serverPort" => Some("http.port".to_owned()),
             "admin.serverAddress" => Some("http.host".to_owned()),
-            "zookeeper.4lw.commands.whitelist" => {
-                Some("coordinator.4lw.commands.whitelist".to_owned())
-            }
             _ if is_member(key) => Some(format!("coordinator.{key}")),
             _ => keys::COORDINATOR
                 .iter()
@@ -136,24 +234,12 @@ fn is_member(key: &str) -> bool {
 }
 
 fn refuse(key: &str, value: &str, why: &str, origin: &Origin, values: &mut Values) {
-    // Off is what we do anyway; forceSync is the other way round.
-    let off = matches!(value.to_ascii_lowercase().as_str(), "" | "false" | "no");
-    let on = matches!(value.to_ascii_lowercase().as_str(), "true" | "yes");
-    if if key == "forceSync" { on } else { off } {
+    // Off is what we do anyway.
+    if matches!(value.to_ascii_lowercase().as_str(), "" | "false" | "no") {
         return;
     }
     let text = format!("{} cannot be set to {}: {why}", cut(key), cut(value));
     values.problems.push(Problem::at(origin, text));
-}
-
-fn lookup(table: &'static [(&str, &'static str)], key: &str) -> Option<&'static str> {
-    table
-        .iter()
-        .find(|(pattern, _)| match pattern.strip_suffix('*') {
-            Some(prefix) => key.starts_with(prefix),
-            None => *pattern == key,
-        })
-        .map(|(_, why)| *why)
 }
 
 /// Reads the value of `server.N`: `host:quorum:election[:participant][;[host:]port]`.
@@ -167,6 +253,12 @@ pub fn member(id: &str, text: &str) -> Result<Member, String> {
     let id = id
         .parse::<u8>()
         .map_err(|_| format!("server.{} is no number from 0 to 255", cut(id)))?;
+    // Those are of ZooKeeper 3.6, too.
+    if text.contains('|') {
+        return Err(format!(
+            "server.{id} has several addresses, which is not supported: say one"
+        ));
+    }
     let (servers, client) = match text.split_once(';') {
         Some((servers, client)) => (servers, Some(client)),
         None => (text, None),
@@ -184,6 +276,11 @@ pub fn member(id: &str, text: &str) -> Result<Member, String> {
     let (Some(quorum_port), Some(election_port)) = (port(), port()) else {
         return Err(bad());
     };
+    if quorum_port == 0 || election_port == 0 {
+        return Err(format!(
+            "server.{id} needs ports that the others know, not 0"
+        ));
+    }
     match (parts.next().map(str::trim), parts.next()) {
         (None | Some("participant"), None) => {}
         (Some("observer"), None) => {
@@ -194,7 +291,8 @@ pub fn member(id: &str, text: &str) -> Result<Member, String> {
         _ => return Err(bad()),
     }
     let client = client.map(parse_client).transpose()?;
-    if host.trim().is_empty() {
+    let host_port = format!("[{}]:1", host.trim());
+    if host.trim().is_empty() || HostPort::parse(&host_port, None).is_err() {
         return Err(bad());
     }
     Ok(Member {
@@ -261,6 +359,79 @@ mod tests {
         );
     }
 
+    /// The keys of ZooKeeper 3.6's administrator's guide and of `QuorumPeerConfig`, beside those of our table.
+    const KEYS_OF_3_6: &str = "tickTime dataDir clientPort dataLogDir globalOutstandingLimit preAllocSize snapCount \
+        commitLogCount snapSizeLimitInKb txnLogSizeLimitInKb maxCnxns maxClientCnxns clientPortAddress \
+        minSessionTimeout maxSessionTimeout fsync.warningthresholdms maxResponseCacheSize \
+        maxGetChildrenResponseCacheSize autopurge.snapRetainCount autopurge.purgeInterval syncEnabled \
+        extendedTypesEnabled emulate353TTLNodes watchManagerName watcherCleanThreadsNum watcherCleanThreshold \
+        watcherCleanIntervalInSeconds maxInProcessingDeadWatchers bitHashCacheSize \
+        fastleader.minNotificationInterval fastleader.maxNotificationInterval connectionMaxTokens \
+        connectionTokenFillTime connectionTokenFillCount connectionFreezeTime connectionDropIncrease \
+        connectionDropDecrease connectionDecreaseRatio zookeeper.connection_throttle_tokens electionAlg \
+        maxTimeToWaitForEpoch initLimit connectToLearnerMasterLimit leaderServes server.1 group.1 weight.1 \
+        syncLimit cnxTimeout quorumCnxnTimeoutMs standaloneEnabled reconfigEnabled 4lw.commands.whitelist \
+        tcpKeepAlive electionPortBindRetry observer.reconnectDelayMs observer.election.DelayMs \
+        localSessionsEnabled localSessionsUpgradingEnabled zookeeper.request_throttle_max_requests \
+        requestThrottleLimit requestThrottleStallTime requestThrottleDropStale requestStaleLatencyCheck \
+        requestStaleConnectionCheck zookeeper.request_throttler.shutdownTimeout advancedFlowControlEnabled \
+        learner.closeSocketAsync leader.closeSocketAsync learner.asyncSending leader.maxConcurrentSnapSyncs \
+        forward_learner_requests_to_commit_processor_disabled serverCnxnFactory skipACL forceSync \
+        jute.maxbuffer jute.maxbuffer.extrasize multiAddress.enabled multiAddress.reachabilityCheckTimeoutMs \
+        multiAddress.reachabilityCheckEnabled nio.sessionlessCnxnTimeout nio.numSelectorThreads \
+        nio.numWorkerThreads nio.directBufferBytes netty.advancedFlowControl.enabled \
+        commitProcessor.numWorkerThreads znode.container.checkIntervalMs znode.container.maxPerMinute \
+        snapshot.compression.method snapshot.trust.empty audit.enable largeRequestMaxBytes \
+        largeRequestThreshold outstandingHandshake.limit digest.enabled flushDelay maxWriteQueuePollTime \
+        maxBatchSize readonlymode.enabled peerType dynamicConfigFile quorumListenOnAllIPs observerMasterPort \
+        clientPortListenBacklog admin.enableServer admin.serverAddress admin.serverPort admin.idleTimeout \
+        admin.commandURL metricsProvider.className metricsProvider.httpPort \
+        DigestAuthenticationProvider.superDigest sslQuorumReloadCertFiles kerberos.removeHostFromPrincipal \
+        sasl.serverconfig quorum.cnxn.threads.size zookeeper.jmx.log4j.disable throttledOpWaitTime";
+    /// Those that promise security; off is what we do anyway.
+    const SECURITY_OF_3_6: &str = "secureClientPort secureClientPortAddress ssl.keyStore.location \
+        ssl.quorum.trustStore.location ssl.hostnameVerification sslQuorum portUnification \
+        client.portUnification admin.portUnification admin.forceHttps authProvider.sasl \
+        requireClientAuthScheme sessionRequireClientSASLAuth enforce.auth.enabled ensembleAuthName \
+        X509AuthenticationProvider.superUser allowSaslFailedClients quorum.auth.enableSasl \
+        quorum.auth.learnerRequireSasl";
+
+    #[test]
+    fn every_key_of_zookeeper_3_6_acts_or_is_answered() {
+        let answer = |key: &str, value: &str| {
+            let mut values = Values::default();
+            read(
+                &Arc::from("zoo.cfg"),
+                &format!("{key}={value}"),
+                &mut values,
+            );
+            (values.iter().count(), values.warnings, values.problems)
+        };
+        for key in KEYS_OF_3_6.split_whitespace() {
+            let (said, warnings, problems) = answer(key, "a:1:2");
+            assert_eq!(
+                (said + warnings.len(), problems.len()),
+                (1, 0),
+                "{key}: {warnings:?}"
+            );
+            for warning in warnings {
+                let plain = key.strip_prefix("zookeeper.").unwrap_or(key);
+                assert!(
+                    warning
+                        .text
+                        .starts_with(&format!("{plain} has no effect: ")),
+                    "{warning}"
+                );
+            }
+        }
+        for key in SECURITY_OF_3_6.split_whitespace() {
+            let (said, warnings, problems) = answer(key, "x");
+            assert_eq!((said, warnings.len(), problems.len()), (0, 0, 1), "{key}");
+            let (_, warnings, problems) = answer(key, "false");
+            assert_eq!((warnings.len(), problems.len()), (0, 0), "{key}");
+        }
+    }
+
     #[test]
     fn members_are_read_in_every_form() {
         let read = |text: &str| {
@@ -295,6 +466,9 @@ mod tests {
             "a:1:99999",
             "[::1:1:2",
             "a:1:2;x",
+            "a b:1:2",
+            "a:0:2",
+            "a:1:2|b:1:2",
         ] {
             assert!(read(bad).is_err(), "{bad}");
         }

@@ -120,11 +120,11 @@ fn all_problems_come_in_one_report_with_their_lines_and_nearest_names() {
             "server.properties:5: authorizer.class.name cannot be set: authorization is not supported yet",
             "zoo.cfg:2: Invalid value 0 for configuration tickTime: Value must be at least 1",
             "zoo.cfg:3: 'a:2888' does not have the form server.N=host:port:port or host:port:port:participant",
-            "tripod.yaml:2: Invalid value x for configuration id: Not a number of type INT",
+            "tripod.yaml:2: Invalid value x for configuration node.id: Not a number of type INT",
             "tripod.yaml:4: broker.num.partition is unknown; did you mean broker.num.partitions?",
             "tripod.yaml:5: Invalid value maybe for configuration auto.create.topics.enable: Expected value to be either true or false",
             "variable TRIPOD_HTTP_PRT: no setting has this name; did you mean TRIPOD_HTTP_PORT?",
-            "--log.format: Invalid value xml for configuration format: String must be one of: text, json",
+            "--log.format: Invalid value xml for configuration log.format: String must be one of: text, json",
         ]
     );
     let missing = Sources {
@@ -194,7 +194,7 @@ fn the_tutorials_files_give_three_members_and_a_broker() {
     files.put("data/myid", "four\n");
     assert_eq!(
         files.report(&zoo_only),
-        ["the file myid: serverid four is not a number from 0 to 255"]
+        ["data/myid:1: serverid four is not a number from 0 to 255"]
     );
 }
 
@@ -393,5 +393,143 @@ fn a_report_tells_warnings_too() {
             "s.properties:1: log.dri is unknown and has no effect; the nearest is log.dir"
         ),
         "{text}"
+    );
+}
+
+#[test]
+fn yaml_understands_kafkas_own_names_and_advises_the_section() {
+    let files = Files::new();
+    let yaml = |text: &str| Sources {
+        yaml: files.put("f.yaml", text),
+        ..Sources::default()
+    };
+    for text in [
+        "broker:\n  id: 7\n",
+        "broker:\n  broker.id: 7\n",
+        "broker.id: 7\n",
+        "broker:\n  broker:\n    id: 7\n",
+    ] {
+        let config = load(&yaml(text)).expect(text).config;
+        assert_eq!(config.broker_id.0, 7, "{text}");
+    }
+    let text = "num.partitions: 3\ntickTime: 1s\nserver:\n  1: a:1:2\n";
+    let config = load(&yaml(text)).expect("legal").config;
+    assert_eq!(config.broker.num_partitions, 3);
+    assert_eq!(config.coordinator.tick_time, 1000);
+    for (text, problem) in [
+        (
+            "roles: [broker]\n",
+            "f.yaml:1: roles is unknown; did you mean node.roles?",
+        ),
+        (
+            "broker:\n  roles: broker\n",
+            "f.yaml:2: broker.roles is unknown; did you mean node.roles?",
+        ),
+        (
+            "broker:\n  idd: 7\n",
+            "f.yaml:2: broker.idd is unknown; did you mean broker.id?",
+        ),
+        (
+            "num.partition: 7\n",
+            "f.yaml:1: num.partition is unknown; did you mean num.partitions?",
+        ),
+        (
+            "node:\n  roles: [controller, broker]\n",
+            "f.yaml:2: Invalid value controller for configuration node.roles: String must be one of: coordinator, broker",
+        ),
+    ] {
+        assert_eq!(files.report(&yaml(text)), [problem]);
+    }
+}
+
+#[test]
+fn one_report_also_where_a_file_or_myid_is_missing() {
+    let files = Files::new();
+    let data = files.0.path().join("data");
+    std::fs::create_dir(&data).expect("made");
+    let zoo_cfg = format!(
+        "dataDir={}\nserver.1=node1:2888:3888\nserver.2=node2:2888\nserver.3=node3:2888:3888\n",
+        data.display()
+    );
+    let mut sources = Sources {
+        zoo_cfg: files.put("zoo.cfg", &zoo_cfg),
+        variables: variables(&[("TRIPOD_COORDINATOR_TICK_TIME", "0")]),
+        ..Sources::default()
+    };
+    let line = "zoo.cfg:3: 'node2:2888' does not have the form server.N=host:port:port or host:port:port:participant";
+    let tick = "variable TRIPOD_COORDINATOR_TICK_TIME: Invalid value 0 for configuration tickTime: Value must be at least 1";
+    assert_eq!(
+        files.report(&sources),
+        [
+            "myid is missing: it says which of the servers this is, in the file dataDir/myid or with --myid",
+            line,
+            tick,
+        ]
+    );
+    // A myid that is there but cannot be read is no missing one.
+    std::fs::create_dir(data.join("myid")).expect("made");
+    assert_eq!(
+        files.report(&sources),
+        [
+            "data/myid:1: cannot be read: Is a directory (os error 21)",
+            line,
+            tick
+        ]
+    );
+    // What may be in a file that cannot be read is not called missing; the rest is told at once.
+    std::fs::remove_dir(data.join("myid")).expect("removed");
+    files.put("data/myid", "3");
+    sources.server_properties = Some(files.0.path().join("none.properties"));
+    sources.problems = vec![Problem::general("--override takes NAME=VALUE, not 'x'")];
+    assert_eq!(
+        files.report(&sources),
+        [
+            "--override takes NAME=VALUE, not 'x'",
+            "none.properties: cannot be read: No such file or directory (os error 2)",
+            line,
+            tick,
+        ]
+    );
+}
+
+#[test]
+fn directories_that_cannot_be_used_are_told_at_the_line_that_names_them() {
+    let files = Files::new();
+    let file = files.put("file", "mine").expect("a file");
+    let top = files.0.path().display().to_string();
+    let with = |dirs: &str| Sources {
+        server_properties: files.put(
+            "s.properties",
+            &format!("broker.id=1\nzookeeper.connect=a:1\nlog.dirs={dirs}\n"),
+        ),
+        ..Sources::default()
+    };
+    let file = file.display().to_string();
+    assert_eq!(
+        files.report(&with(&file)),
+        ["s.properties:3: file is not a directory"]
+    );
+    assert_eq!(
+        files.report(&with(&format!("{file}/a/b"))),
+        ["s.properties:3: file/a/b cannot be made: file is not a directory"]
+    );
+    assert_eq!(
+        files.report(&with(&format!("{top}/x,{top}/x"))),
+        ["s.properties:3: Duplicate log directory found: x"]
+    );
+    // Kafka goes on with the directories that are left.
+    let loaded = load(&with(&format!("{file},{top}/new/dir"))).expect("one is left");
+    let [warning] = &loaded.warnings[..] else {
+        panic!("{:?}", loaded.warnings)
+    };
+    assert!(warning.to_string().ends_with("file is not a directory"));
+    assert!(!files.0.path().join("new").exists());
+    let zoo_cfg = Sources {
+        zoo_cfg: files.put("zoo.cfg", &format!("clientPort=1\ndataDir={file}\n")),
+        ..Sources::default()
+    };
+    assert_eq!(
+        files.report(&zoo_cfg),
+        ["zoo.cfg:2: file is not a directory"]
     );
 }
