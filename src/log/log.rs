@@ -17,7 +17,7 @@ use super::leader_epoch::{self, LeaderEpochs};
 use super::options::Options;
 use super::producer_state::{ProducerState, ProducerStatus, Verdict};
 use super::reader::{Region, TimestampOffset};
-use super::recovery::{Recovered, recover};
+use super::recovery::{Recovered, SYNC_FAILED, recover};
 use super::segment::{RollLimits, Segment};
 use super::validate::{INFLATED_BYTES_MAX, Validated, validate};
 use crate::common::clock::Clock;
@@ -266,6 +266,17 @@ impl Log {
         locked(&self.failure).take()
     }
 
+    /// Tells the next start that the page cache may hold what the disk does not.
+    fn mark_failed_sync(&self) {
+        let path = self.dir.join(SYNC_FAILED);
+        if let Err(error) = self.disk.open(&path, Open::Create) {
+            tracing::error!(
+                ?path, %error,
+                "a sync failed and cannot be noted: reboot before this broker is started again"
+            );
+        }
+    }
+
     fn note_failure(&self, error: &LogError) {
         if !error.is_of_one_log() {
             *locked(&self.failure) = Some(Failure::of(error));
@@ -411,6 +422,7 @@ impl Log {
         if let Err(failed) = active.append(&parts, header, options.index_interval_bytes) {
             if !failed.tail_is_clean {
                 writer.closed = Some("an append failed and its bytes could not be cut off again");
+                self.mark_failed_sync();
             }
             return Err(failed.error.into());
         }

@@ -4,6 +4,7 @@
 //! cut at the first one that is bad, and what lies behind goes. Indexes, epochs and producers come from
 //! the batches where their files are missing or wrong. Doing it twice changes nothing.
 
+use std::io::IoSlice;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -24,6 +25,10 @@ use crate::kafka::batch::{BatchError, BatchHeader, HEADER_BYTES};
 const SMALL_FILE_MAX: u64 = 64 << 20;
 /// Bytes of payload that are in memory at once while checksums are compared.
 const READ_BYTES: usize = 128 << 10;
+
+/// An empty file that says that a sync failed here. It is not synced, and need not be: what it warns of
+/// is in the page cache, as it is itself, and a reboot takes both.
+pub(super) const SYNC_FAILED: &str = "sync-failed";
 
 /// An opened directory.
 #[derive(Debug)]
@@ -68,6 +73,15 @@ pub(super) fn recover(
         now_ms,
     };
     let found = recovery.look_around()?;
+    let marker = dir.join(SYNC_FAILED);
+    let sync_failed = disk.exists(&marker);
+    let start = Start {
+        clean: start.clean && !sync_failed,
+        ..start
+    };
+    if sync_failed {
+        recovery.rewrite(&found, start)?;
+    }
     let lost_index = recovery.first_is_emptied(&found)?;
     let mut segments = recovery.open_segments(&found, start)?;
     let mut log_start_offset = start.log_start_offset;
@@ -100,8 +114,11 @@ pub(super) fn recover(
     if let Some(active) = segments.last() {
         active.become_active(options.segment_index_bytes)?;
     }
-    let epochs = recovery.epochs(&segments, log_start_offset, log_end_offset)?;
+    let epochs = recovery.epochs(&segments, (log_start_offset, log_end_offset), sync_failed)?;
     let producers = recovery.producers(&found, &segments, log_start_offset, log_end_offset)?;
+    if sync_failed {
+        disk.remove_file(&marker).at(&marker, "removing")?;
+    }
     if !start.clean {
         // What was removed must stay away, before anything new is written beside it.
         disk.sync_dir(dir).at(dir, "syncing")?;
@@ -170,6 +187,38 @@ impl Recovery<'_> {
             }
         }
         Ok(found)
+    }
+
+    /// Writes again, as it reads, what was not known to be synced when a sync failed. The kernel counts
+    /// those pages as written, so that no later sync would write them, and a power cut would take them
+    /// from below a recovery point.
+    fn rewrite(&self, found: &Found, start: Start) -> Result<(), LogError> {
+        let bases = &found.segments;
+        let mut buffer = Vec::new();
+        for (at, &base) in bases.iter().enumerate() {
+            let next = bases.get(at + 1);
+            if next.is_some_and(|next| Offset(*next) <= start.recovery_point) {
+                continue;
+            }
+            let path = segment_path(self.dir, base, LOG_SUFFIX);
+            tracing::warn!(
+                ?path,
+                "a sync failed before the restart: the segment is written again"
+            );
+            let file = self.disk.open(&path, Open::Write).at(&path, "opening")?;
+            let size = file.len().at(&path, "opening")?;
+            let mut position = 0;
+            while position < size {
+                let len = usize::try_from(size - position);
+                buffer.resize(len.map_or(READ_BYTES, |left| left.min(READ_BYTES)), 0);
+                file.read_exact_at(&mut buffer, position)
+                    .and_then(|()| file.write_at(&[IoSlice::new(&buffer)], position))
+                    .at(&path, "writing again")?;
+                position += buffer.len() as u64;
+            }
+            file.sync().at(&path, "syncing")?;
+        }
+        Ok(())
     }
 
     /// Is the first segment empty, and does its index name batches?
@@ -312,12 +361,12 @@ impl Recovery<'_> {
         Ok(())
     }
 
-    /// The epochs: from their file, and what it lacks from the batches.
+    /// The epochs: from their file, and what it lacks from the batches. `rewrite` doubts the file.
     fn epochs(
         &self,
         segments: &[Arc<Segment>],
-        log_start_offset: Offset,
-        log_end_offset: Offset,
+        (log_start_offset, log_end_offset): (Offset, Offset),
+        rewrite: bool,
     ) -> Result<LeaderEpochs, LogError> {
         let path = self.dir.join(leader_epoch::FILE);
         let from_file = if self.disk.exists(&path) {
@@ -338,7 +387,8 @@ impl Recovery<'_> {
             epochs.assign(header.partition_leader_epoch, header.base_offset);
         })?;
         epochs.truncate_start(log_start_offset);
-        if from_file.as_ref() != Some(&epochs) && !(from_file.is_none() && epochs.is_empty()) {
+        let differs = rewrite || from_file.as_ref() != Some(&epochs);
+        if differs && !(from_file.is_none() && epochs.is_empty()) {
             self.disk
                 .replace(&path, epochs.encode().as_bytes())
                 .at(&path, "writing epochs")?;

@@ -94,6 +94,7 @@ impl Log {
             Err(error) => {
                 // A sync that is tried again may succeed without having written anything.
                 writer.closed.get_or_insert("a sync failed");
+                self.mark_failed_sync();
                 self.note_failure(&error);
                 Err(error)
             }
@@ -141,7 +142,12 @@ impl Log {
             self.give_up(&mut writer, segment, &options)?;
         }
         let active = self.active();
-        active.truncate_to(offset, self.clock.wall_ms())?;
+        if let Err(error) = active.truncate_to(offset, self.clock.wall_ms()) {
+            writer.closed = Some("a truncation failed");
+            self.mark_failed_sync();
+            self.note_failure(&error);
+            return Err(error);
+        }
         active.become_active(options.segment_index_bytes)?;
         {
             let mut epochs = locked(&self.epochs);
@@ -367,8 +373,13 @@ impl Log {
         let end = self.log_end_offset();
         let active = self.active();
         active.become_inactive()?;
-        self.sync_range(self.recovery_point(), end)?;
-        active.sync(true)?;
+        let synced = self.sync_range(self.recovery_point(), end);
+        synced
+            .and_then(|()| active.sync(true))
+            .inspect_err(|error| {
+                self.mark_failed_sync();
+                self.note_failure(error);
+            })?;
         let snapshot = segment_path(&self.dir, end.0, SNAPSHOT_SUFFIX);
         if end > self.log_start_offset() || self.disk.exists(&snapshot) {
             self.disk

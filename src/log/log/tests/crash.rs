@@ -141,6 +141,63 @@ fn a_failed_sync_ends_writing() {
     assert_eq!(log.recovery_point(), Offset(0));
 }
 
+/// After a failed sync the page cache shows what the disk does not have. A restarted process takes it
+/// for the log, so it has to bring it to the disk before a recovery point may stand above it.
+#[test]
+fn what_a_failed_sync_left_in_the_page_cache_is_written_again() {
+    for seed in 0..40 {
+        let rng = Rng::from_seed(seed);
+        let clock = Clock::manual(NOW);
+        let disk = SimDisk::new(rng.fork("disk"), clock.clone());
+        disk.create_dir_all(std::path::Path::new("/d"))
+            .expect("made");
+        let log = open_on(&disk, &clock, CLEAN);
+        put(&log, &["a"], NOW);
+        log.flush(Offset(1)).expect("syncs");
+        let recovery_point = log.recovery_point();
+        for at in 0..rng.below(60) {
+            put(&log, &[&format!("value {at}")], NOW);
+            if rng.below(20) == 0 {
+                log.roll().expect("rolls");
+            }
+        }
+        put(&log, &["z"], NOW);
+        disk.set_faults(Faults {
+            fail_after: Some((rng.below(3), Operation::Sync)),
+            ..Faults::default()
+        });
+        let failed = match rng.below(2) {
+            0 => log.flush(log.log_end_offset()),
+            _ => log.close(),
+        };
+        disk.set_faults(Faults::default());
+        let marker = std::path::Path::new("/d/t-0/sync-failed");
+        assert_eq!(disk.exists(marker), failed.is_err(), "seed {seed}");
+        let written = values(&read_all(&log, Offset(0)));
+        drop(log);
+        disk.kill();
+        let start = Start {
+            recovery_point,
+            ..CRASHED
+        };
+        let log = open_on(&disk, &clock, start);
+        assert!(!disk.exists(marker), "seed {seed}");
+        assert_eq!(values(&read_all(&log, Offset(0))), written, "seed {seed}");
+        put(&log, &["after"], NOW);
+        log.flush(log.log_end_offset()).expect("syncs");
+        let start = Start {
+            recovery_point: log.recovery_point(),
+            ..CRASHED
+        };
+        drop(log);
+        disk.crash();
+        let log = open_on(&disk, &clock, start);
+        let found = values(&read_all(&log, Offset(0)));
+        assert_eq!(found.len(), written.len() + 1, "seed {seed}");
+        assert!(found.starts_with(&written), "seed {seed}");
+    }
+}
+
 #[test]
 fn an_error_while_reading_is_an_error_for_that_read() {
     let clock = Clock::manual(NOW);
