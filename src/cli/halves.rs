@@ -19,7 +19,7 @@ use crate::common::tasks::Tasks;
 use crate::config::Config;
 use crate::coordinator::server::Server;
 use crate::coordinator::{self, Coordinator, four_letter};
-use crate::http::{CoordinatorView, Sources};
+use crate::http::{CoordinatorView, ProcessFigures, Sources};
 
 use super::process;
 
@@ -73,8 +73,12 @@ impl Halves {
     /// Where the HTTP pages read. A half that has not started answers with nothing but zeros, which reads
     /// as "waits for everything".
     pub fn sources(&self) -> Sources {
+        let workers = process::Workers::current();
         let mut sources = Sources {
-            process: Some(Arc::new(process::figures)),
+            process: Some(Arc::new(move || ProcessFigures {
+                idle_share: workers.as_ref().map(process::Workers::idle_share),
+                ..process::figures()
+            })),
             ..Sources::default()
         };
         if self.config.roles.coordinator {

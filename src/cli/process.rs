@@ -5,9 +5,13 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 
 use rustix::process::{Pid, Resource, Signal};
+use tokio::runtime::{Handle, RuntimeMetrics};
+use tokio::time::Instant;
 
+use crate::common::metrics::IdleShare;
 use crate::http::ProcessFigures;
 
 /// Clock ticks of a second in `/proc/self/stat`; the kernel's interface fixes it.
@@ -43,7 +47,42 @@ pub fn figures() -> ProcessFigures {
             .current
             .unwrap_or(u64::MAX),
         start_seconds: boot_seconds + field(19) / TICKS_PER_SECOND,
+        idle_share: None,
     }
+}
+
+/// How idle the runtime's workers are. Blocking work (syncs, directory walks) runs on other threads
+/// and is not in it.
+#[derive(Debug)]
+pub struct Workers {
+    runtime: RuntimeMetrics,
+    began: Instant,
+    share: Mutex<IdleShare>,
+}
+
+impl Workers {
+    /// Those of the runtime that calls; none outside of one.
+    pub fn current() -> Option<Workers> {
+        let runtime = Handle::try_current().ok()?.metrics();
+        Some(Workers {
+            share: Mutex::new(IdleShare::new(0, busy_us(&runtime))),
+            runtime,
+            began: Instant::now(),
+        })
+    }
+
+    /// The share of the last minute, 0 to 1, in which they were idle.
+    pub fn idle_share(&self) -> f64 {
+        let now_us = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let mut share = self.share.lock().unwrap_or_else(PoisonError::into_inner);
+        share.look(now_us, busy_us(&self.runtime), self.runtime.num_workers())
+    }
+}
+
+fn busy_us(runtime: &RuntimeMetrics) -> u64 {
+    let workers = 0..runtime.num_workers();
+    let busy = workers.map(|worker| runtime.worker_total_busy_duration(worker).as_micros());
+    u64::try_from(busy.sum::<u128>()).unwrap_or(u64::MAX)
 }
 
 /// The fields after the program's name, which may hold spaces: the first is field 3 of the manual.

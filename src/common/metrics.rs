@@ -2,6 +2,7 @@
 //!
 //! Who measures owns the value; the HTTP half gathers them into a [`Page`] when it is asked.
 
+use std::collections::VecDeque;
 use std::fmt::{Display, Write};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
@@ -120,6 +121,54 @@ impl Histogram {
     }
 }
 
+/// What share of the last minute somebody was idle, from a counter of their busy time.
+///
+/// Nobody samples it: each look is remembered, and the answer reaches back to the newest one that is a
+/// minute old; where nobody looked for longer, to the last.
+#[derive(Clone, Debug)]
+pub struct IdleShare {
+    looks: VecDeque<Look>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Look {
+    now_us: u64,
+    busy_us: u64,
+}
+
+/// How far an [`IdleShare`] reaches back.
+const WINDOW_US: u64 = 60_000_000;
+/// Looks that are closer than this count as one.
+const LOOK_APART_US: u64 = 1_000_000;
+
+impl IdleShare {
+    /// Begins now.
+    pub fn new(now_us: u64, busy_us: u64) -> IdleShare {
+        IdleShare {
+            looks: VecDeque::from([Look { now_us, busy_us }]),
+        }
+    }
+
+    /// The share, from 0 to 1, of `workers` that were busy for `busy_us` in all.
+    pub fn look(&mut self, now_us: u64, busy_us: u64, workers: usize) -> f64 {
+        let old = |look: &Look| now_us.saturating_sub(look.now_us) >= WINDOW_US;
+        while self.looks.get(1).is_some_and(old) {
+            self.looks.pop_front();
+        }
+        let from = self.looks.front().copied().unwrap_or_default();
+        let newest = self.looks.back().copied().unwrap_or_default();
+        if now_us.saturating_sub(newest.now_us) >= LOOK_APART_US {
+            self.looks.push_back(Look { now_us, busy_us });
+        }
+        let available = now_us.saturating_sub(from.now_us) as f64 * workers as f64;
+        if available == 0.0 {
+            return 1.0;
+        }
+        let busy = busy_us.saturating_sub(from.busy_us) as f64;
+        (1.0 - busy / available).clamp(0.0, 1.0)
+    }
+}
+
 /// One answer in Prometheus' text format, version 0.0.4.
 #[derive(Debug, Default)]
 pub struct Page {
@@ -147,6 +196,14 @@ impl Page {
             let _ = writeln!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}");
         }
         self.part(name, labels, value);
+    }
+
+    /// Adds a summary without quantiles.
+    pub fn summary(&mut self, name: &str, help: &str, sum: impl Display, count: u64) {
+        self.described.insert(name.to_owned());
+        let _ = writeln!(self.text, "# HELP {name} {help}\n# TYPE {name} summary");
+        self.part(&format!("{name}_sum"), &[], sum);
+        self.part(&format!("{name}_count"), &[], count);
     }
 
     /// Adds a line that belongs to the sample before it: a summary's `_sum` or `_count`.
@@ -193,6 +250,42 @@ mod tests {
                 "{us}"
             );
         }
+    }
+
+    #[test]
+    fn the_idle_share_is_that_of_the_last_minute() {
+        const S: u64 = 1_000_000;
+        let mut idle = IdleShare::new(5 * S, S);
+        let mut shares = Vec::new();
+        // Seconds since the start, busy seconds of two workers.
+        for (at, busy) in [
+            (0, 0),
+            (10, 5),
+            (20, 25),
+            (20, 25),
+            (70, 25),
+            (130, 25),
+            (1_130, 525),
+            (1_131, 9_999),
+        ] {
+            shares.push(idle.look((5 + at) * S, (1 + busy) * S, 2));
+        }
+        let tenths = shares.iter().map(|share| (share * 100.0).round() as i64);
+        assert_eq!(
+            tenths.collect::<Vec<_>>(),
+            [100, 75, 38, 38, 83, 100, 75, 0]
+        );
+    }
+
+    #[test]
+    fn a_summary_has_its_type_and_its_two_samples() {
+        let mut page = Page::new();
+        page.summary("sync_seconds", "Syncs", 1.5, 3);
+        assert_eq!(
+            page.into_text(),
+            "# HELP sync_seconds Syncs\n# TYPE sync_seconds summary\n\
+             sync_seconds_sum 1.5\nsync_seconds_count 3\n"
+        );
     }
 
     #[test]

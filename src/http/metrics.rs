@@ -29,7 +29,11 @@ pub fn page(sources: &Sources) -> String {
         raft(&mut page, &coordinator());
     }
     if let Some(process) = &sources.process {
-        process_figures(&mut page, &process());
+        let figures = process();
+        if let (Some(_), Some(share)) = (&sources.broker, figures.idle_share) {
+            idle(&mut page, share);
+        }
+        process_figures(&mut page, &figures);
     }
     page.into_text()
 }
@@ -519,19 +523,11 @@ fn raft(page: &mut Page, view: &CoordinatorView) {
 
 fn syncs(page: &mut Page, what: &str, syncs: &crate::broker::status::SyncFigures) {
     let name = format!("tripod_{what}_fsync_seconds");
-    page.sample(
-        &format!("{name}_count"),
-        "counter",
+    page.summary(
+        &name,
         "Syncs to disk",
-        &[],
-        syncs.count,
-    );
-    page.sample(
-        &format!("{name}_sum"),
-        "counter",
-        "Time in syncs",
-        &[],
         syncs.sum_us as f64 / 1e6,
+        syncs.count,
     );
     page.sample(
         &format!("{name}_max"),
@@ -540,6 +536,18 @@ fn syncs(page: &mut Page, what: &str, syncs: &crate::broker::status::SyncFigures
         &[],
         syncs.max_us as f64 / 1e6,
     );
+}
+
+/// Sockets and requests are served by the same workers, so that both names tell the same.
+fn idle(page: &mut Page, share: f64) {
+    let help =
+        "Share of the last minute, 0 to 1, in which the workers of sockets and requests were idle";
+    for name in [
+        "kafka_network_socketserver_networkprocessoravgidle_percent",
+        "kafka_server_kafkarequesthandlerpool_requesthandleravgidle_percent",
+    ] {
+        page.sample(name, "gauge", help, &[], share);
+    }
 }
 
 fn process_figures(page: &mut Page, figures: &ProcessFigures) {
@@ -642,7 +650,10 @@ mod tests {
                 applied_index: 5,
                 ..CoordinatorView::default()
             })),
-            process: Some(Arc::new(ProcessFigures::default)),
+            process: Some(Arc::new(|| ProcessFigures {
+                idle_share: Some(0.25),
+                ..ProcessFigures::default()
+            })),
             ..Sources::default()
         };
         page(&sources)
@@ -680,6 +691,11 @@ mod tests {
             "tripod_raft_is_leader 1",
             "tripod_raft_apply_lag 2",
             "process_open_fds 0",
+            "kafka_network_socketserver_networkprocessoravgidle_percent 0.25",
+            "kafka_server_kafkarequesthandlerpool_requesthandleravgidle_percent 0.25",
+            "# TYPE tripod_raft_fsync_seconds summary",
+            "tripod_raft_fsync_seconds_sum 0",
+            "kafka_log_logmanager_offlinelogdirectorycount 0",
         ] {
             assert!(text.lines().any(|have| have == line), "{line}\n{text}");
         }
@@ -708,14 +724,12 @@ mod tests {
         let mut open = String::new();
         for line in text.lines().filter(|line| !line.starts_with('#')) {
             let name = line.split(['{', ' ']).next().expect("a name");
-            let family = name
-                .strip_suffix("_sum")
-                .filter(|base| base.ends_with("totaltimems"));
-            let family = family
-                .or(name
-                    .strip_suffix("_count")
-                    .filter(|base| base.ends_with("totaltimems")))
-                .unwrap_or(name);
+            let parts = ["_sum", "_count"].map(|part| name.strip_suffix(part));
+            let summary = parts.into_iter().flatten().find(|base| {
+                let kind = format!("# TYPE {base} summary");
+                text.lines().any(|line| line == kind)
+            });
+            let family = summary.unwrap_or(name);
             if family != open {
                 assert!(closed.insert(family.to_owned()), "{family} comes twice");
                 open = family.to_owned();

@@ -85,4 +85,6 @@ pub struct ProcessFigures {
     pub max_fds: u64,
     /// Seconds since 1970.
     pub start_seconds: f64,
+    /// The share of the last minute, 0 to 1, in which the async workers were idle, where it is known.
+    pub idle_share: Option<f64>,
 }

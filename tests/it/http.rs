@@ -4,8 +4,8 @@ use tripod::client::consumer::Start;
 
 use crate::cluster::{Plan, http_get, numbered, wait_until};
 
-/// What existing dashboards ask for (names only).
-const METRICS: [&str; 20] = [
+/// What existing dashboards ask for (names only): every family of the JMX exporter's that is promised.
+const METRICS: [&str; 34] = [
     "kafka_server_brokertopicmetrics_messagesin_total",
     "kafka_server_brokertopicmetrics_bytesin_total",
     "kafka_server_brokertopicmetrics_bytesout_total",
@@ -13,15 +13,29 @@ const METRICS: [&str; 20] = [
     "kafka_server_brokertopicmetrics_totalfetchrequests_total",
     "kafka_server_brokertopicmetrics_failedproducerequests_total",
     "kafka_server_brokertopicmetrics_failedfetchrequests_total",
+    "kafka_server_brokertopicmetrics_replicationbytesin_total",
+    "kafka_server_brokertopicmetrics_replicationbytesout_total",
     "kafka_server_replicamanager_leadercount",
     "kafka_server_replicamanager_partitioncount",
     "kafka_server_replicamanager_underreplicatedpartitions",
     "kafka_server_replicamanager_underminisrpartitioncount",
+    "kafka_server_replicamanager_isrshrinks_total",
+    "kafka_server_replicamanager_isrexpands_total",
+    "kafka_server_replicamanager_offlinereplicacount",
     "kafka_controller_kafkacontroller_activecontrollercount",
     "kafka_controller_kafkacontroller_offlinepartitionscount",
+    "kafka_controller_controllerstats_uncleanleaderelections_total",
+    "kafka_cluster_partition_underminisr",
+    "kafka_cluster_partition_atminisr",
     "kafka_cluster_partition_replicascount",
     "kafka_log_log_size",
+    "kafka_log_logmanager_offlinelogdirectorycount",
+    "kafka_network_socketserver_networkprocessoravgidle_percent",
+    "kafka_server_kafkarequesthandlerpool_requesthandleravgidle_percent",
     "kafka_server_socket_server_metrics_connection_count",
+    "kafka_network_requestmetrics_totaltimems",
+    "kafka_network_requestmetrics_totaltimems_count",
+    "tripod_raft_fsync_seconds_sum",
     "process_open_fds",
     "process_cpu_seconds_total",
     "process_resident_memory_bytes",
@@ -56,6 +70,18 @@ async fn a_node_tells_its_health_its_figures_and_its_words() {
         })
         .collect();
     assert!(missing.is_empty(), "missing {missing:?} in:\n{metrics}");
+    for name in [
+        "kafka_network_socketserver_networkprocessoravgidle_percent ",
+        "kafka_server_kafkarequesthandlerpool_requesthandleravgidle_percent ",
+    ] {
+        let mut values = metrics.lines().filter_map(|line| line.strip_prefix(name));
+        let share = values.next().and_then(|value| value.parse::<f64>().ok());
+        // Something was served, and much more time went by than that took.
+        assert!(
+            share.is_some_and(|share| share > 0.0 && share < 1.0),
+            "{name}{share:?}"
+        );
+    }
     for line in [
         "kafka_server_brokertopicmetrics_messagesin_total 10",
         "kafka_topic_partitions{topic=\"t\"} 2",
