@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use openraft::ServerState;
@@ -76,7 +77,7 @@ pub async fn watch(node: Arc<RaftNode>) {
         if has_stopped(&node, &now) {
             return;
         }
-        let leader = leader(&now);
+        let leader = leader(&now).filter(|_| !node.stopping.load(Ordering::SeqCst));
         let leading = now.state == ServerState::Leader;
         node.proposals.set_leader(leader, leading);
         publish(&node, &now, leader, leading);

@@ -6,6 +6,7 @@
 //! rest of the coordinator sees. The only folder that names openraft. Knows nothing of znodes.
 
 pub mod batch;
+pub mod handover;
 pub mod leadership;
 pub mod log_store;
 pub mod network;

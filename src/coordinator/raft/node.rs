@@ -18,6 +18,7 @@ use tracing::{info, warn};
 
 pub use super::batch::ProposeError;
 use super::batch::{Proposals, Send, Waiter};
+use super::handover;
 use super::leadership;
 use super::log_store::{LogStore, chain};
 use super::network::Links;
@@ -198,6 +199,8 @@ pub struct RaftNode {
     touches: Arc<Touches>,
     pub(super) tasks: Tasks,
     resending: AtomicBool,
+    /// It hands its leadership over.
+    pub(super) stopping: AtomicBool,
     /// The directory is ours while this is here.
     lock: Mutex<Option<Box<dyn DirLock>>>,
 }
@@ -282,6 +285,7 @@ impl RaftNode {
             touches: Arc::default(),
             tasks: tasks.child(),
             resending: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
             lock: Mutex::new(Some(data.lock)),
         });
         node.spawn(listener);
@@ -457,8 +461,15 @@ impl RaftNode {
         }
     }
 
-    /// Stops the member. What is acknowledged is on disk already; what waits is failed.
-    pub async fn shutdown(&self) {
+    /// Proposes nothing more, though this member may lead.
+    pub(super) fn stop_proposing(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        self.proposals.set_leader(None, false);
+    }
+
+    /// Stops the member. If it leads, another one does first. What is acknowledged is on disk already; what waits is failed.
+    pub async fn shutdown(self: &Arc<Self>) {
+        handover::hand_over(self).await;
         self.proposals.stop();
         self.tasks.shutdown().stop();
         if let Err(error) = self.raft.shutdown().await {

@@ -25,6 +25,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tracing::{debug, warn};
 
 use super::batch::Proposals;
+use super::handover;
 use super::node::Touches;
 use super::types::{LeaderKey, Part, Raft, TypeConfig, decode, encode};
 use crate::common::frame::{FrameError, read_frame};
@@ -66,12 +67,16 @@ pub enum Message {
     Forward(LeaderKey, Part),
     /// Sessions that were heard from.
     Touch(Vec<SessionId>),
+    /// From the leader, which stops: let this member stand for election at once.
+    Release(LeaderKey, MemberId),
+    /// From the leader, which stops: stand for election.
+    Stand(LeaderKey),
 }
 
 /// What the other answers.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Answer {
-    /// To a ping or a touch.
+    /// To a ping, a touch, or what a leader says that stops.
     Here,
     /// To an append.
     Append(AppendEntriesResponse<u64>),
@@ -470,7 +475,17 @@ impl PeerServer {
                 }
                 Some(Answer::Forward(self.proposals.take(*leader, part.clone())))
             }
-            Message::Append(_) | Message::Vote(_) | Message::Snapshot(_) => None,
+            Message::Release(_, next) if *next == self.credentials.me => Some(Answer::Stopped),
+            Message::Release(leader, _) | Message::Stand(leader)
+                if !handover::concerns(&self.raft, *leader, peer.member) =>
+            {
+                Some(Answer::Stopped)
+            }
+            Message::Append(_)
+            | Message::Vote(_)
+            | Message::Snapshot(_)
+            | Message::Release(..)
+            | Message::Stand(_) => None,
         })
     }
 
@@ -485,6 +500,14 @@ impl PeerServer {
                 Err(_) => Answer::Stopped,
             },
             Message::Snapshot(piece) => Answer::Snapshot(self.raft.install_snapshot(piece).await),
+            Message::Release(leader, next) => {
+                handover::release(&self.raft, handover::vote_after(leader, next)).await;
+                Answer::Here
+            }
+            Message::Stand(_) => match self.raft.trigger().elect().await {
+                Ok(()) => Answer::Here,
+                Err(_) => Answer::Stopped,
+            },
             Message::Ping | Message::Touch(_) | Message::Forward(..) => Answer::Here,
         }
     }

@@ -633,6 +633,47 @@ async fn a_log_of_few_large_entries_is_purged_by_its_bytes_and_a_damaged_snapsho
     member.node.shutdown().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_stops_hands_over_even_when_its_own_vote_is_needed() {
+    let mut all = Ensemble::new().await;
+    all.all_serve().await;
+    let client = Client::new(all.member(0)).await;
+    client.done(all.member(0), create("/a")).await;
+    for _ in 0..2 {
+        let term = all
+            .member(all.leader().expect("one leads"))
+            .node
+            .status()
+            .term;
+        let leader = all.leader().expect("one leads");
+        all.stop(leader).await;
+        // It was handed over before the old one was gone: in the very next term, by one election.
+        all.wait("another leads", |all| all.leader().is_some())
+            .await;
+        let next = all.leader().expect("one leads");
+        assert_eq!(all.member(next).node.status().term, term + 1);
+        client
+            .done(all.member(next), set("/a", Bytes::from_static(b"x")))
+            .await;
+        all.restart(leader).await;
+        all.all_serve().await;
+    }
+    // Now with two of three, so that the one that stops has to vote.
+    let leader = all.leader().expect("one leads");
+    let (away, next) = ((leader + 1) % 3, (leader + 2) % 3);
+    all.stop(away).await;
+    let term = all.member(leader).node.status().term;
+    all.stop(leader).await;
+    assert_eq!(all.member(next).node.status().term, term + 1);
+    all.restart(away).await;
+    all.wait("two serve", |all| all.running().all(|m| m.node.serving()))
+        .await;
+    client
+        .done(all.member(next), set("/a", Bytes::from_static(b"y")))
+        .await;
+    all.same_tree().await;
+}
+
 /// The real disk, with syncs that take long or fail.
 #[derive(Debug, Default)]
 struct Faulty(Arc<Faults>);
