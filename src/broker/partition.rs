@@ -498,3 +498,88 @@ impl Partition {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::testing::batch;
+    use crate::common::clock::Clock;
+    use crate::common::disk::Disk;
+    use crate::common::disk::sim::{Faults, SimDisk};
+    use crate::common::rng::Rng;
+    use crate::common::testing::logged;
+
+    fn full() -> Faults {
+        Faults {
+            capacity: Some(0),
+            ..Faults::default()
+        }
+    }
+
+    fn leading(disk: &SimDisk, clock: &Clock, index: i32) -> Partition {
+        let id = TopicPartition::new("t", index);
+        let dir = std::path::Path::new("/d").join(id.to_string());
+        let start = log::Start {
+            recovery_point: Offset(0),
+            log_start_offset: Offset(0),
+            clean: true,
+        };
+        let disk: Arc<dyn Disk> = Arc::new(disk.clone());
+        let log = Log::open(disk, dir, id, log::Options::default(), start, clock.clone());
+        let log = Arc::new(log.expect("opens"));
+        let partition = Partition::new(log, uuid::Uuid::nil(), None, Arc::default());
+        let role = Role {
+            leading: true,
+            leader_epoch: LeaderEpoch(1),
+            ..Role::default()
+        };
+        partition.become_role(role).expect("leads");
+        partition
+    }
+
+    #[test]
+    fn a_full_disk_fails_every_append_and_is_told_now_and_then() {
+        let clock = Clock::manual(1_700_000_000_000);
+        let disk = SimDisk::new(Rng::from_seed(1), clock.clone());
+        disk.create_dir_all(std::path::Path::new("/d"))
+            .expect("made");
+        let partitions = [0, 1].map(|index| leading(&disk, &clock, index));
+        disk.set_faults(full());
+        let append = |partition: &Partition| {
+            // More than fits into the page that is there.
+            let value = [7; 10_000];
+            let appended = partition.append(batch(&[&value]), Origin::Client, None);
+            appended.map_err(ResponseError::from)
+        };
+        let errors = |times: usize| {
+            let logged = logged(|| {
+                for _ in 0..times {
+                    for partition in &partitions {
+                        assert_eq!(append(partition), Err(ResponseError::KafkaStorageError));
+                    }
+                }
+            });
+            let errors = logged.lines().filter(|line| line.contains("ERROR"));
+            errors.map(str::to_owned).collect::<Vec<_>>()
+        };
+        let first = errors(20);
+        assert_eq!(first.len(), 2, "one for each partition: {first:?}");
+        for (line, name) in first.iter().zip(["t-0", "t-1"]) {
+            assert!(
+                line.contains(name) && line.contains("append failed"),
+                "{line}"
+            );
+        }
+        clock.advance_ms(FAILURE_PERIOD_MS - 1);
+        assert_eq!(errors(1).len(), 0);
+        clock.advance_ms(1);
+        assert_eq!(errors(20).len(), 2, "it still fails");
+        disk.set_faults(Faults::default());
+        let appended = append(&partitions[0]).expect("there is room again");
+        assert_eq!(
+            appended.base_offset,
+            Offset(0),
+            "nothing of the failed ones is left"
+        );
+    }
+}

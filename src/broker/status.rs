@@ -237,3 +237,61 @@ fn groups(broker: &Broker, partitions: &[PartitionStatus]) -> Vec<GroupLag> {
     });
     groups.collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::testing::{apply, broker, image, topic};
+    use crate::common::ids::Offset;
+
+    #[tokio::test]
+    async fn only_what_shall_run_here_is_waited_for() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let broker = broker(dir.path(), vec![topic("here", 1, 0)]);
+        let named = |broker: &Broker| {
+            let pending = of(broker).pending;
+            pending.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(named(&broker), [""; 0]);
+
+        // An image that was not applied yet: a topic that is new here, one of another broker, and one
+        // that a foreign tool gave several replicas.
+        let placed = |name: &str, replicas: &[i32]| {
+            let mut topic = topic(name, 1, 0);
+            for partition in topic.partitions.values_mut() {
+                partition.replicas = replicas.iter().copied().map(BrokerId).collect();
+            }
+            topic
+        };
+        let topics = || {
+            vec![
+                topic("here", 1, 0),
+                placed("new", &[1]),
+                placed("elsewhere", &[2]),
+                placed("foreign", &[1, 2]),
+            ]
+        };
+        broker.image.swap(Arc::new(image(topics())));
+        assert_eq!(named(&broker), ["new-0"]);
+        apply(&broker, topics());
+        assert_eq!(named(&broker), [""; 0]);
+    }
+
+    #[tokio::test]
+    async fn a_snapshot_has_what_is_here() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let broker = broker(dir.path(), vec![topic("t", 1, 0)]);
+        let partition = broker.replicas.leader("t", 0).expect("leads");
+        let origin = crate::broker::partition::Origin::Client;
+        let batch = crate::broker::testing::batch(&[b"x", b"y"]);
+        partition.append(batch, origin, None).expect("appends");
+        let status = of(&broker);
+        assert!(status.registered && status.is_controller() && !status.connected);
+        let local = status.partitions[0].local.expect("here");
+        assert_eq!(Offset(local.high_watermark), Offset(2));
+        assert!(local.size_bytes > 0);
+        let dirs = [(dir.path().display().to_string(), None)];
+        assert_eq!(status.log_dirs, dirs);
+        assert_eq!(status.offline, []);
+    }
+}

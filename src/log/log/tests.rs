@@ -842,5 +842,74 @@ fn a_follower_keeps_offsets_and_epochs() {
     }
 }
 
+/// Files that were emptied or removed behind the broker's back are told by one ERROR line, and what a
+/// crash may leave is not.
+#[test]
+fn records_that_vanished_are_told() {
+    type Harm = fn(&std::path::Path);
+    let log_file = "00000000000000000000.log";
+    let empty: Harm = |dir| {
+        let file = dir.join("00000000000000000000.log");
+        fs::write(file, b"").expect("emptied");
+    };
+    let halve: Harm = |dir| {
+        let file = dir.join("00000000000000000000.log");
+        let bytes = fs::read(&file).expect("reads");
+        fs::write(file, &bytes[..bytes.len() / 2]).expect("cut");
+    };
+    let remove: Harm = |dir| {
+        fs::remove_dir_all(dir).expect("removed");
+        fs::create_dir(dir).expect("made");
+    };
+    let nothing: Harm = |_| {};
+    let at = |recovery_point, clean| Start {
+        recovery_point: Offset(recovery_point),
+        clean,
+        ..CLEAN
+    };
+    for (what, start, harm, told) in [
+        ("whole, clean", at(8, true), nothing, false),
+        ("whole, crashed", at(0, false), nothing, false),
+        ("emptied, clean", at(8, true), empty, true),
+        (
+            "emptied, crashed before the first sync",
+            at(0, false),
+            empty,
+            true,
+        ),
+        ("removed, synced", at(8, false), remove, true),
+        (
+            "never synced, gone with the power",
+            at(0, false),
+            remove,
+            false,
+        ),
+        ("cut below what was synced", at(8, false), halve, true),
+        ("cut above what was synced", at(1, false), halve, false),
+    ] {
+        let world = World::new();
+        let log = world.open(small(), CLEAN);
+        for _ in 0..8 {
+            put(
+                &log,
+                &["a value that makes index entries, as there are several of them"],
+                NOW,
+            );
+        }
+        log.close().expect("closes");
+        drop(log);
+        assert!(world.path().join(log_file).exists());
+        harm(&world.path());
+        let logged = crate::common::testing::logged(|| {
+            let log = world.open(small(), start);
+            put(&log, &["it takes records all the same"], NOW);
+        });
+        let errors: Vec<&str> = logged.lines().filter(|l| l.contains("ERROR")).collect();
+        assert_eq!(errors.len(), usize::from(told), "{what}: {logged}");
+        let names = |line: &&str| line.contains("partition=t-0") && line.contains("are gone");
+        assert!(errors.iter().all(names), "{what}: {logged}");
+    }
+}
+
 mod crash;
 mod model;
