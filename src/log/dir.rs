@@ -107,7 +107,7 @@ pub struct Dirs {
     clock: Clock,
     rng: Rng,
     dirs: Vec<Dir>,
-    failed: Mutex<BTreeMap<PathBuf, Failure>>,
+    failed: Mutex<BTreeMap<PathBuf, Failed>>,
     state: Mutex<State>,
     /// Checkpoints are written by one thread at a time.
     checkpointing: Mutex<()>,
@@ -680,7 +680,7 @@ mod checkpoints;
 mod health;
 
 use self::checkpoints::Checkpoints;
-use self::health::Damaged;
+use self::health::{Damaged, Failed};
 
 #[cfg(test)]
 mod tests;

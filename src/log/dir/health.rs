@@ -11,8 +11,18 @@ use super::{DirError, Dirs, Entry, locked};
 use crate::common::ids::{Offset, TopicPartition};
 use crate::log::error::Failure;
 
-/// A full directory is used again when this much is free.
+/// A full directory is used again when this much is free,
 const ROOM_BYTES: u64 = 16 << 20;
+/// and nothing failed in it for so long: a quota is not seen in what is free.
+const QUIET_MS: i64 = 5_000;
+
+/// A directory that failed.
+#[derive(Debug)]
+pub(super) struct Failed {
+    failure: Failure,
+    /// When it failed last (monotonic).
+    at_ms: i64,
+}
 
 /// A log that did not open: its bytes are wrong, not its disk.
 #[derive(Clone, Debug)]
@@ -45,7 +55,7 @@ impl Dirs {
         let failed = locked(&self.failed);
         failed
             .iter()
-            .map(|(path, failure)| (path.clone(), failure.reason.clone()))
+            .map(|(path, failed)| (path.clone(), failed.failure.reason.clone()))
             .collect()
     }
 
@@ -58,18 +68,19 @@ impl Dirs {
 
     /// Notes that a directory failed. Told once, until it is used again.
     pub(super) fn fail(&self, path: &Path, failure: Failure) {
+        let at_ms = self.clock.monotonic_ms();
         let mut failed = locked(&self.failed);
         match failed.get_mut(path) {
             None => {
                 tracing::error!(dir = ?path, error = failure.reason, "the log directory is offline");
-                failed.insert(path.to_owned(), failure);
+                failed.insert(path.to_owned(), Failed { failure, at_ms });
             }
             // Room that comes back mends a full disk, and nothing else.
-            Some(known) if known.is_full && !failure.is_full => {
+            Some(known) if known.failure.is_full && !failure.is_full => {
                 tracing::error!(dir = ?path, error = failure.reason, "the log directory failed again");
-                *known = failure;
+                *known = Failed { failure, at_ms };
             }
-            Some(_) => {}
+            Some(known) => known.at_ms = at_ms,
         }
     }
 
@@ -83,8 +94,11 @@ impl Dirs {
     /// Takes directories back that were full and have room again.
     pub(super) fn regain(&self) {
         let full: Vec<PathBuf> = {
+            let until = self.clock.monotonic_ms().saturating_sub(QUIET_MS);
             let failed = locked(&self.failed);
-            let full = failed.iter().filter(|(_, failure)| failure.is_full);
+            let full = failed
+                .iter()
+                .filter(|(_, failed)| failed.failure.is_full && failed.at_ms <= until);
             full.map(|(path, _)| path.clone()).collect()
         };
         for path in full {

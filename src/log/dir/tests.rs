@@ -413,6 +413,9 @@ fn a_full_directory_is_offline_until_it_has_room() {
         );
         capacity(None);
         dirs.maintain();
+        assert_eq!(dirs.failed().len(), 1, "not so soon");
+        world.clock.advance_ms(5_000);
+        dirs.maintain();
         assert_eq!(dirs.failed(), []);
         assert!(append().is_ok());
     });
