@@ -3,7 +3,7 @@
 //! The child gets a session of its own, so that closing the terminal does not end it, and its output
 //! goes to a file. Nothing forks: the child is an ordinary process that begins at `main`.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -52,7 +52,56 @@ fn open_log(path: &Path) -> Result<File, String> {
         .map_err(failed)
 }
 
-/// `LOG_DIR` of Kafka's scripts: where the output of a daemon goes.
+/// Where the output of a daemon goes, as in `kafka-run-class.sh`: `LOG_DIR`, else `logs` of the
+/// installation that the called name belongs to. A name that belongs to none (a lone binary, a link in
+/// /usr/local/bin) has only the working directory to offer.
 pub fn kafka_log_dir() -> PathBuf {
-    std::env::var_os("LOG_DIR").map_or_else(|| PathBuf::from("logs"), PathBuf::from)
+    if let Some(dir) = std::env::var_os("LOG_DIR").filter(|dir| !dir.is_empty()) {
+        return PathBuf::from(dir);
+    }
+    let called = std::env::args_os().next().unwrap_or_default();
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    installation(Path::new(&called), &path)
+        .map_or_else(|| PathBuf::from("logs"), |dir| dir.join("logs"))
+}
+
+/// The directory with `bin`, in which the called name stands, and `config` beside it. A name without a
+/// directory was found by the shell in `PATH`.
+fn installation(called: &Path, path: &OsStr) -> Option<PathBuf> {
+    let bin = match called.parent() {
+        Some(dir) if dir != Path::new("") => dir.to_owned(),
+        _ => std::env::split_paths(path).find(|dir| dir.join(called).is_file())?,
+    };
+    let bin = std::path::absolute(bin).ok()?;
+    let top = bin.parent().filter(|_| bin.ends_with("bin"))?;
+    top.join("config").is_dir().then(|| top.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_installation_has_bin_and_config() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (top, lone) = (dir.path().join("kafka"), dir.path().join("lone/bin"));
+        for made in ["bin", "config"] {
+            fs::create_dir_all(top.join(made)).expect("made");
+        }
+        fs::create_dir_all(&lone).expect("made");
+        let name = Path::new("kafka-server-start.sh");
+        for bin in [&top.join("bin"), &lone] {
+            fs::write(bin.join(name), "").expect("written");
+        }
+        let none = OsStr::new("");
+        assert_eq!(
+            installation(&top.join("bin").join(name), none),
+            Some(top.clone())
+        );
+        assert_eq!(installation(&lone.join(name), none), None);
+        assert_eq!(installation(name, none), None);
+        let path = std::env::join_paths([dir.path().join("none"), top.join("bin")]).expect("legal");
+        assert_eq!(installation(name, &path), Some(top));
+        assert_eq!(installation(name, lone.as_os_str()), None);
+    }
 }

@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 
 use clap::Parser;
 
-use super::node::HttpPolicy;
+use super::node::{Banner, HttpPolicy};
 use super::print::err;
 use super::serve;
-use crate::config::{Config, Flag, Loaded, Sources};
+use crate::config::{Flag, Loaded, Sources};
 
 /// Runs a cluster in one process: Kafka on localhost:9092, ZooKeeper on localhost:2181.
 #[derive(Debug, Parser)]
@@ -30,14 +30,14 @@ struct Arguments {
     #[arg(long, value_name = "PORT", default_value_t = 9092)]
     port: u16,
     /// The first node's ZooKeeper port
-    #[arg(long, value_name = "PORT", default_value_t = 2181)]
+    #[arg(long, value_name = "PORT", default_value_t = 2181, value_parser = known_port)]
     zookeeper_port: u16,
     /// The first node's port between coordinators; only with three nodes
-    #[arg(long, value_name = "PORT", default_value_t = 2888)]
+    #[arg(long, value_name = "PORT", default_value_t = 2888, value_parser = known_port)]
     peer_port: u16,
-    /// The first node's HTTP port
-    #[arg(long, value_name = "PORT", default_value_t = 8080)]
-    http_port: u16,
+    /// The first node's HTTP port; where nobody says it and 8080 is taken, one of the next nine
+    #[arg(long, value_name = "PORT")]
+    http_port: Option<u16>,
     /// error, warn, info, debug, trace, or a filter
     #[arg(long, default_value = "warn")]
     log_level: String,
@@ -54,6 +54,21 @@ fn nodes(text: &str) -> Result<u16, String> {
         "1" => Ok(1),
         "3" => Ok(3),
         _ => Err("a cluster has 1 or 3 nodes".to_owned()),
+    }
+}
+
+/// Where HTTP is served unless somebody says otherwise.
+const HTTP_PORT: u16 = 8080;
+
+/// A port that other nodes have to know before it is open.
+fn known_port(text: &str) -> Result<u16, String> {
+    match text.parse() {
+        Ok(0) => Err(
+            "0, a port of the system's choice, is possible for --port and --http-port only"
+                .to_owned(),
+        ),
+        Ok(port) => Ok(port),
+        Err(_) => Err("no port (1-65535)".to_owned()),
     }
 }
 
@@ -87,20 +102,31 @@ pub fn run(_program: &str, arguments: Vec<String>) -> u8 {
             }
         },
     };
-    let mut configs = Vec::new();
+    let (mut configs, mut warnings) = (Vec::new(), Vec::new());
     for node in 0..arguments.nodes {
         match configure(&arguments, node, &dir) {
-            Ok(config) => configs.push(config),
+            Ok(loaded) => {
+                // What is odd is odd for each of them: once is enough.
+                warnings = loaded.warnings.iter().map(ToString::to_string).collect();
+                configs.push(loaded.config);
+            }
             Err(text) => {
                 err!("tripod: {text}");
                 return 1;
             }
         }
     }
-    let banner = banner(&arguments, &dir, temporary.is_some());
+    let kept = match temporary {
+        Some(_) => "gone at the end",
+        None => "kept",
+    };
+    let banner = Banner {
+        data: format!("{} ({kept})", dir.display()),
+        json: arguments.log_format == "json",
+    };
     let code = serve::run_nodes(
         configs,
-        Vec::new(),
+        warnings,
         HttpPolicy::Optional,
         Some(banner),
         signals,
@@ -182,10 +208,7 @@ fn implied(arguments: &Arguments, node: u16, dir: &Path) -> Result<Vec<(String, 
             "0".to_owned(),
         ),
         ("http.host".to_owned(), "localhost".to_owned()),
-        (
-            "http.port".to_owned(),
-            port(arguments.http_port, node)?.to_string(),
-        ),
+        ("http.port".to_owned(), port(HTTP_PORT, node)?.to_string()),
         ("log.level".to_owned(), arguments.log_level.clone()),
         ("log.format".to_owned(), arguments.log_format.clone()),
     ];
@@ -204,36 +227,28 @@ fn implied(arguments: &Arguments, node: u16, dir: &Path) -> Result<Vec<(String, 
     Ok(implied)
 }
 
-fn configure(arguments: &Arguments, node: u16, dir: &Path) -> Result<Config, String> {
+fn configure(arguments: &Arguments, node: u16, dir: &Path) -> Result<Loaded, String> {
     let flags: Result<Vec<Flag>, String> = arguments
         .overrides
         .iter()
         .map(|pair| serve::pair_flag("--override", "broker.", pair))
         .collect();
+    let mut flags = flags?;
+    if let Some(first) = arguments.http_port {
+        // A wish, not a default: a node that cannot have it does not start.
+        flags.push(Flag {
+            shown: "--http-port".to_owned(),
+            path: "http.port".to_owned(),
+            value: port(first, node)?.to_string(),
+        });
+    }
     let sources = Sources {
-        flags: flags?,
+        flags,
         implied: implied(arguments, node, dir)?,
         hostname: serve::hostname(),
         ..Sources::default()
     };
-    let Loaded { config, .. } = serve::load(&sources).map_err(|report| report.to_string())?;
-    Ok(config)
-}
-
-fn banner(arguments: &Arguments, dir: &Path, temporary: bool) -> String {
-    let list = |first: u16| {
-        let ports =
-            (0..arguments.nodes).map(|node| format!("localhost:{}", first.saturating_add(node)));
-        ports.collect::<Vec<_>>().join(",")
-    };
-    let kept = if temporary { "gone at the end" } else { "kept" };
-    format!(
-        "  Kafka      {}\n  ZooKeeper  {}\n  HTTP       {}  (/readyz /metrics /commands)\n  data       {} ({kept})\n  Ctrl-C stops.",
-        list(arguments.port),
-        list(arguments.zookeeper_port),
-        list(arguments.http_port),
-        dir.display()
-    )
+    serve::load(&sources).map_err(|report| report.to_string())
 }
 
 #[cfg(test)]
@@ -246,7 +261,9 @@ mod tests {
             serve::parse::<Arguments>(words.iter().map(|word| (*word).to_owned()).collect())
                 .expect("legal")
         };
-        let one = configure(&arguments(&[]), 0, Path::new("/d")).expect("legal");
+        let one = configure(&arguments(&[]), 0, Path::new("/d"))
+            .expect("legal")
+            .config;
         assert_eq!(
             one.listeners.advertised[0].to_string(),
             "PLAINTEXT://localhost:9092"
@@ -258,7 +275,7 @@ mod tests {
         assert_eq!(one.broker.offsets_topic_replication_factor, 1);
 
         let words = arguments(&["--nodes", "3", "--override", "num.partitions=4"]);
-        let third = configure(&words, 2, Path::new("/d")).expect("legal");
+        let third = configure(&words, 2, Path::new("/d")).expect("legal").config;
         assert_eq!((third.broker_id.0, third.myid.0), (2, 3));
         assert_eq!(third.members.len(), 3);
         assert_eq!(third.members[2].quorum_port, 2890);
@@ -275,6 +292,25 @@ mod tests {
             servers,
             ["localhost:2181", "localhost:2182", "localhost:2183"]
         );
-        assert!(serve::parse::<Arguments>(vec!["--nodes".into(), "2".into()]).is_err());
+        assert!(!third.http_port_said);
+        let asked = arguments(&["--http-port", "9000", "--override", "num.io.threads=3"]);
+        let asked = configure(&asked, 1, Path::new("/d")).expect("legal");
+        assert_eq!(
+            (asked.config.http.port, asked.config.http_port_said),
+            (9001, true)
+        );
+        let warnings: Vec<_> = asked.warnings.iter().map(ToString::to_string).collect();
+        assert!(
+            matches!(&warnings[..], [one] if one.starts_with("--override num.io.threads: num.io.threads has no effect: ")),
+            "{warnings:?}"
+        );
+        for bad in [
+            ["--nodes", "2"],
+            ["--zookeeper-port", "0"],
+            ["--peer-port", "x"],
+        ] {
+            let bad = bad.iter().map(|word| (*word).to_owned()).collect();
+            assert!(serve::parse::<Arguments>(bad).is_err());
+        }
     }
 }

@@ -4,6 +4,7 @@
 //! The halves do not know each other. A broker reaches its coordinator as it would reach any ZooKeeper:
 //! over TCP, by `zookeeper.connect`.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tracing::info;
@@ -57,6 +58,7 @@ pub struct Halves {
     server: Arc<OnceLock<Arc<Server>>>,
     coordinator: Mutex<Option<Coordinator>>,
     broker: Arc<OnceLock<Running>>,
+    http: OnceLock<SocketAddr>,
 }
 
 impl Halves {
@@ -67,7 +69,29 @@ impl Halves {
             server: Arc::default(),
             coordinator: Mutex::default(),
             broker: Arc::default(),
+            http: OnceLock::new(),
         }
+    }
+
+    /// Notes where the pages are.
+    pub fn serves_http(&self, address: SocketAddr) {
+        let _ = self.http.set(address);
+    }
+
+    /// The port of the pages, once they are served.
+    pub fn http_port(&self) -> Option<u16> {
+        self.http.get().map(SocketAddr::port)
+    }
+
+    /// The port for Kafka's clients, once it is open.
+    pub fn kafka_port(&self) -> Option<u16> {
+        let first = self.broker.get()?.addresses.values().next()?;
+        Some(first.port())
+    }
+
+    /// The port for ZooKeeper's clients, once it is open.
+    pub fn zookeeper_port(&self) -> Option<u16> {
+        self.server.get().map(|server| server.client_address.port())
     }
 
     /// Where the HTTP pages read. A half that has not started answers with nothing but zeros, which reads

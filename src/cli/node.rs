@@ -27,6 +27,44 @@ pub enum HttpPolicy {
     Optional,
 }
 
+/// What `tripod dev` says when everything listens.
+#[derive(Clone, Debug)]
+pub struct Banner {
+    /// Where the data is, and whether it stays.
+    pub data: String,
+    /// One JSON object instead of lines for people.
+    pub json: bool,
+}
+
+impl Banner {
+    fn text(&self, nodes: &[Halves]) -> String {
+        let list = |port: fn(&Halves) -> Option<u16>| {
+            let ports = nodes.iter().filter_map(port);
+            let places: Vec<String> = ports.map(|port| format!("localhost:{port}")).collect();
+            places.join(",")
+        };
+        let kafka = list(Halves::kafka_port);
+        let zookeeper = list(Halves::zookeeper_port);
+        let http = list(Halves::http_port);
+        if self.json {
+            return serde_json::json!({
+                "level": "INFO", "message": "the cluster is up", "kafka": kafka,
+                "zookeeper": zookeeper, "http": http, "data": self.data,
+            })
+            .to_string();
+        }
+        let http = if http.is_empty() {
+            "not served".to_owned()
+        } else {
+            format!("{http}  (/readyz /metrics /commands)")
+        };
+        format!(
+            "  Kafka      {kafka}\n  ZooKeeper  {zookeeper}\n  HTTP       {http}\n  data       {}\n  Ctrl-C stops.",
+            self.data
+        )
+    }
+}
+
 /// How long HTTP connections and other rests may take at the very end.
 const REST_LIMIT: Duration = Duration::from_secs(2);
 
@@ -34,7 +72,7 @@ const REST_LIMIT: Duration = Duration::from_secs(2);
 pub async fn run(
     configs: Vec<Config>,
     http: HttpPolicy,
-    banner: Option<String>,
+    banner: Option<Banner>,
     signals: Signals,
 ) -> Result<(), String> {
     // The signal only ends the waiting: the halves stop in order, each by its own means.
@@ -93,7 +131,7 @@ async fn start_and_wait(
     world: &World,
     tasks: &Tasks,
     http: HttpPolicy,
-    banner: Option<String>,
+    banner: Option<Banner>,
     shutdown: &Shutdown,
 ) -> Result<(), String> {
     let start = async {
@@ -103,12 +141,13 @@ async fn start_and_wait(
         for node in nodes {
             node.start_coordinator(world).await?;
         }
-        if let Some(banner) = banner {
-            out!("{banner}");
-        }
         let brokers = nodes.iter().map(|node| start_broker(node, world));
         for started in join_all(brokers).await {
             started?;
+        }
+        // Not before: who reads it may connect.
+        if let Some(banner) = banner {
+            out!("{}", banner.text(nodes));
         }
         Ok::<(), String>(())
     };
@@ -164,13 +203,16 @@ async fn start_http(node: &Halves, tasks: &Tasks, policy: HttpPolicy) -> Result<
         Err(error) => Err(error),
     };
     match served {
-        Ok(_) => Ok(()),
+        Ok(address) => {
+            node.serves_http(address);
+            Ok(())
+        }
         Err(error) if policy == HttpPolicy::Optional && !config.http_port_said => {
             warn!(%address, %error, "no HTTP here: health, metrics and commands are not served");
             Ok(())
         }
         Err(error) => Err(format!(
-            "cannot listen for HTTP on {address}: {error} (http.port, --http-port)"
+            "cannot listen for HTTP on {address}: {error} (http.port; another port or http.enable=false helps)"
         )),
     }
 }
@@ -234,6 +276,23 @@ async fn join_all<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_banner_is_lines_for_people_or_one_json_object() {
+        let nodes = [Halves::new(Arc::new(Config::defaults()))];
+        nodes[0].serves_http(([127, 0, 0, 1], 8081).into());
+        let mut banner = Banner {
+            data: "/d (kept)".into(),
+            json: false,
+        };
+        let text = banner.text(&nodes);
+        assert!(text.contains("HTTP       localhost:8081 "), "{text}");
+        banner.json = true;
+        let text = banner.text(&nodes);
+        let json: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        assert_eq!(json["http"], "localhost:8081");
+        assert_eq!(json["data"], "/d (kept)");
+    }
 
     #[tokio::test]
     async fn futures_run_side_by_side() {

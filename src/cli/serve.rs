@@ -280,7 +280,7 @@ pub fn run_nodes(
     configs: Vec<Config>,
     warnings: Vec<String>,
     http: HttpPolicy,
-    banner: Option<String>,
+    banner: Option<node::Banner>,
     signals: Signals,
 ) -> u8 {
     let Some(first) = configs.first() else {

@@ -81,6 +81,11 @@ fn start(script: &Script, program: &str, arguments: Vec<String>) -> u8 {
         }
     };
     if parsed.daemon {
+        // What is wrong with the configuration is told here, not in an output file.
+        if let Err(report) = serve::load(&sources(script, &parsed)) {
+            err!("tripod: {report}");
+            return 1;
+        }
         return background(script, &arguments);
     }
     serve::run_node(&sources(script, &parsed), HttpPolicy::Optional)

@@ -504,7 +504,7 @@ rows! {
         "DEPRECATED: An alias for delegation.token.secret.key, which should be used instead of this config";
     "delegation.token.secret.key", Password, None, Any, Medium, ReadOnly, Honour::Refused("delegation tokens are not supported"),
         "Secret key to generate and verify delegation tokens";
-    "zookeeper.set.acl", Boolean, Some("false"), Any, High, ReadOnly, Honour::Refused("znode ACLs are not supported yet"),
+    "zookeeper.set.acl", Boolean, Some("false"), Any, High, ReadOnly, Honour::Refused("the broker sets no ACLs on its znodes yet"),
         "Set client to use secure ACLs";
     "zookeeper.ssl.client.enable", Boolean, Some("false"), Any, Medium, ReadOnly, Honour::Refused("TLS towards ZooKeeper is not supported"),
         "Set client to use TLS when connecting to ZooKeeper";

@@ -447,6 +447,11 @@ fn zookeeper(
             "Missing required configuration \"zookeeper.connect\" which has no default value.";
         missing(values, facts, text);
     }
+    if roles.broker && servers.iter().any(|server| server.port == 0) {
+        let text =
+            "a broker cannot find a coordinator whose port the system chooses: say clientPort";
+        blame(values, "coordinator.clientPort", text);
+    }
     ZookeeperConnect {
         servers,
         chroot: String::new(),

@@ -90,23 +90,17 @@ const WITHOUT_EFFECT: &[(&str, &str)] = &[
         "localSessionsUpgradingEnabled",
         "every session is known to all members",
     ),
-    (
-        "extendedTypesEnabled",
-        "containers and TTL nodes are not supported yet",
-    ),
-    (
-        "emulate353TTLNodes",
-        "containers and TTL nodes are not supported yet",
-    ),
+    ("extendedTypesEnabled", "TTL nodes are not supported yet"),
+    ("emulate353TTLNodes", "TTL nodes are not supported yet"),
     (
         "znode.container.*",
-        "containers and TTL nodes are not supported yet",
+        "empty containers are removed by a schedule of its own",
     ),
     (
         "readonlymode.enabled",
         "a member without a quorum serves nobody",
     ),
-    ("skipACL", "only world ACLs are supported yet"),
+    ("skipACL", "ACLs always count"),
     (
         "digest.enabled",
         "members compare checksums of the log, not digests of the tree",
@@ -185,7 +179,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("quorum.auth.*", "SASL between members is not supported"),
 ];
 
-const AUTHENTICATION: &str = "authentication is not supported yet";
+const AUTHENTICATION: &str = "only the schemes world, digest and ip are supported";
 
 /// Takes what a `zoo.cfg` says.
 pub fn read(file: &Arc<str>, text: &str, values: &mut Values) {

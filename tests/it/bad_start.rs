@@ -376,3 +376,119 @@ async fn partitions_of_a_cluster_that_the_coordinator_does_not_know_are_left_alo
     let after = fs::read_to_string(broker.join("meta.properties")).expect("there");
     assert_eq!(after, properties);
 }
+
+/// `tripod dev` on ports of its own, with its standard output in a file.
+fn dev(dir: &Path, more: &[&str]) -> (Command, std::path::PathBuf) {
+    let (kafka, zookeeper) = (free_port().to_string(), free_port().to_string());
+    let mut arguments = vec!["dev", "--zookeeper-port", &zookeeper];
+    if !more.contains(&"--port") {
+        arguments.extend(["--port", &kafka]);
+    }
+    arguments.extend(more);
+    let mut command = tripod(&arguments);
+    let stdout = dir.join("stdout");
+    command
+        .env("TMPDIR", dir)
+        .stdout(fs::File::create(&stdout).expect("a file"));
+    (command, stdout)
+}
+
+#[tokio::test]
+async fn dev_shows_its_banner_when_everything_listens_and_not_before() {
+    let dir = tempfile::tempdir().expect("a directory");
+    // Whoever has 8080, nobody asked for it: the banner says where HTTP really is.
+    let _taken = TcpListener::bind(("127.0.0.1", 8080));
+    for (more, end) in [
+        (&["--log-format", "text"][..], "  Ctrl-C stops.\n"),
+        (&["--log-format", "json"], " (gone at the end)\"}\n"),
+    ] {
+        let (mut command, stdout) = dev(dir.path(), more);
+        let node = Running(command.spawn().expect("the binary is there"));
+        wait_until("the banner is there", || async {
+            let text = fs::read_to_string(&stdout).ok()?;
+            text.contains(end).then_some(())
+        })
+        .await;
+        let text = fs::read_to_string(&stdout).expect("a file");
+        let (before, banner) = text
+            .split_once("Transitioning from RECOVERY to RUNNING")
+            .expect("the broker was ready before");
+        assert!(!before.contains("Kafka      "), "{text}");
+        assert!(!banner.contains("localhost:8080"), "{text}");
+        if more.contains(&"json") {
+            for line in text.lines() {
+                serde_json::from_str::<serde_json::Value>(line).expect(line);
+            }
+        }
+        let pid = i32::try_from(node.0.id()).expect("a pid");
+        let pid = rustix::process::Pid::from_raw(pid).expect("a pid");
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("our child");
+        wait_until("it has tidied up", || async {
+            let mut left = fs::read_dir(dir.path()).ok()?.flatten();
+            let ours = |name: &str| name.starts_with("tripod-dev-");
+            let left = left.any(|entry| entry.file_name().to_str().is_some_and(ours));
+            (!left).then_some(())
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn dev_names_the_port_that_is_taken_and_shows_no_banner() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let busy = TcpListener::bind(("127.0.0.1", 0)).expect("free");
+    let port = busy.local_addr().expect("bound").port().to_string();
+    for flag in ["--port", "--http-port"] {
+        let (mut command, stdout) = dev(dir.path(), &[flag, &port]);
+        let mut child = command.spawn().expect("the binary is there");
+        // `run` wants a pipe for standard output.
+        let status = wait_until("it ends", || {
+            let ended = child.try_wait().expect("our child");
+            async move { ended }
+        })
+        .await;
+        let mut stderr = String::new();
+        let mut pipe = child.stderr.take().expect("piped");
+        pipe.read_to_string(&mut stderr).expect("a pipe");
+        assert_eq!(status.code(), Some(1), "{stderr}");
+        assert!(stderr.contains(&format!("localhost:{port}")), "{stderr}");
+        let shown = fs::read_to_string(&stdout).expect("a file");
+        assert!(!shown.contains("Ctrl-C stops"), "{flag}: {shown}");
+        let left: Vec<_> = contents(dir.path()).into_keys().collect();
+        assert_eq!(left, [stdout.display().to_string()], "{flag}");
+    }
+}
+
+#[tokio::test]
+async fn a_daemon_with_a_wrong_configuration_is_told_at_once() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("server.properties");
+    fs::write(&file, "broker.id=x\nzookeeper.connect=a:1:2\n").expect("written");
+    let before = contents(dir.path());
+    let name = file.display().to_string();
+    let mut command = tripod(&["server-start", "-daemon", &name]);
+    command.env("LOG_DIR", dir.path().join("logs"));
+    let output = run(command).await;
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    for text in [format!("{name}:1: "), format!("{name}:2: ")] {
+        assert!(stderr.contains(&text), "{stderr}");
+    }
+    assert_eq!(contents(dir.path()), before);
+}
+
+#[tokio::test]
+async fn a_log_filter_and_a_port_for_two_are_told_by_check_config_too() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let setup = Setup::new(dir.path());
+    let port = setup.kafka.to_string();
+    let flags = ["--log-level", "a=b=c", "--client-port", &port];
+    let said = [
+        "2 problems",
+        "log.level 'a=b=c' is no filter",
+        "clientPort and listener PLAINTEXT",
+    ];
+    setup.refused(dir.path(), &flags, &said).await;
+    let check = [&flags[..], &["--check-config"]].concat();
+    setup.refused(dir.path(), &check, &said).await;
+}

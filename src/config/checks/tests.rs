@@ -88,6 +88,10 @@ fn what_a_start_would_refuse_is_told_before() {
             "here: server.1 and server.2 have the same address a:1",
         ),
         (
+            &[("clientPort", "0")],
+            "here: a broker cannot find a coordinator whose port the system chooses: say clientPort",
+        ),
+        (
             &[("server.1", "a:0:2")],
             "here: server.1 needs ports that the others know, not 0",
         ),
@@ -159,6 +163,7 @@ fn what_only_looks_odd_is_legal() {
             &[
                 ("listeners", "PLAINTEXT://0.0.0.0:0"),
                 ("clientPort", "0"),
+                ("zookeeper.connect", "a:1"),
                 ("http.port", "0"),
             ],
             &[],
