@@ -34,7 +34,7 @@ use crate::zookeeper::error::ErrorCode;
 use crate::zookeeper::jute::{Jute, put_frame};
 use crate::zookeeper::message::{
     self, AuthRequest, ConnectRequest, ConnectResponse, PASSWORD_BYTES, RequestHeader, Response,
-    XID_AUTH, put_reply,
+    XID_AUTH, XID_PING, put_reply,
 };
 
 /// Requests of one connection that may wait for their replies.
@@ -175,11 +175,9 @@ pub async fn serve(
         is_ending: false,
     };
     let ended = connection.run(stream).await;
-    let waiting = connection.pending.len() + usize::from(connection.held.is_some());
-    server
-        .stats
-        .outstanding
-        .fetch_sub(i64::try_from(waiting).unwrap_or(0), Relaxed);
+    // Also what ended the connection instead of being answered.
+    let unanswered = connection.stats.outstanding.load(Relaxed);
+    server.stats.outstanding.fetch_sub(unanswered, Relaxed);
     drop(guard);
     ended
 }
@@ -355,7 +353,7 @@ impl Connection {
     fn take_request(&mut self, mut frame: Bytes) -> io::Result<()> {
         let frame_bytes = frame.len();
         let header = RequestHeader::decode(&mut frame).map_err(io::Error::other)?;
-        let request = message::Request::decode(header.op, &mut frame).map_err(io::Error::other)?;
+        let request = message::Request::decode(header.op, &mut frame);
         self.touch();
         let server = &self.server.stats;
         server.received.fetch_add(1, Relaxed);
@@ -364,7 +362,14 @@ impl Connection {
         self.stats.outstanding.fetch_add(1, Relaxed);
         self.stats.last_op.store(i64::from(header.op), Relaxed);
         self.stats.last_xid.store(i64::from(header.xid), Relaxed);
-        self.begin_request(header, request, frame_bytes)
+        match request {
+            Ok(request) => self.begin_request(header, request, frame_bytes),
+            Err(error) => {
+                debug!(op = header.op, %error, "a request cannot be read");
+                self.wait_in_line(header.xid, What::Answer(Err(ErrorCode::MarshallingError)));
+                Ok(())
+            }
+        }
     }
 
     /// Puts a request into the line: a write on its way to raft, everything else to wait for its turn.
@@ -399,15 +404,21 @@ impl Connection {
                 }
             },
         };
+        // Whatever a ping calls itself, its answer is known by its number.
+        let is_ping = matches!(what, What::Read(message::Request::Ping));
+        self.wait_in_line(if is_ping { XID_PING } else { header.xid }, what);
+        Ok(())
+    }
+
+    fn wait_in_line(&mut self, xid: i32, what: What) {
         if !matches!(what, What::Write(..)) {
             self.looks_waiting += 1;
         }
         self.pending.push_back(Pending {
-            xid: header.xid,
+            xid,
             since_ms: self.server.clock.monotonic_ms(),
             what,
         });
-        Ok(())
     }
 
     fn submit(&mut self, op: Op) -> oneshot::Receiver<Result<Outcome, ProposeError>> {

@@ -2,16 +2,19 @@
 
 use crate::common::ids::SessionId;
 use crate::coordinator::tree::op::{Change, ConnectionId, Done, Op, Outcome};
-use crate::coordinator::tree::{Tree, check};
+use crate::coordinator::tree::{Node, Tree, check};
 use crate::coordinator::watch::{WatchKind, Watches};
 use crate::zookeeper::acl::{self, Acl, Id};
 use crate::zookeeper::error::ErrorCode;
 use crate::zookeeper::message;
 use crate::zookeeper::message::{
-    AclReply, AddWatchRequest, Children2Reply, Create2Reply, CreateKind, CreateRequest, DataReply,
-    EventType, MultiOp, MultiResult, Request, Response, WatchedPath, WatchesRequest, watch_mode,
-    watcher_type,
+    AclReply, AddWatchRequest, Children2Reply, Create2Reply, CreateKind, CreateRequest,
+    CreateTtlRequest, DataReply, EventType, MultiOp, MultiResult, Request, Response, WatchedPath,
+    WatchesRequest, watch_mode, watcher_type,
 };
+
+/// Flags that no node has.
+const NO_FLAGS: i32 = -1;
 
 /// Who reads.
 #[derive(Clone, Copy, Debug)]
@@ -77,6 +80,12 @@ pub fn read(
     }
 }
 
+/// The node that a request reads; the root has an empty name, too.
+fn find<'a>(tree: &'a Tree, path: &str) -> Result<&'a Node, ErrorCode> {
+    let path = if path.is_empty() { "/" } else { path };
+    tree.get(path).ok_or(ErrorCode::NoNode)
+}
+
 fn arm(
     watches: &mut Watches,
     reader: &Reader<'_>,
@@ -103,7 +112,7 @@ fn exists(
     if record.watch {
         arm(watches, reader, WatchKind::Data, &record.path)?;
     }
-    let node = tree.get(&record.path).ok_or(ErrorCode::NoNode)?;
+    let node = find(tree, &record.path)?;
     Ok(Response::Stat(node.stat()))
 }
 
@@ -113,7 +122,7 @@ fn get_data(
     reader: &Reader<'_>,
     record: &WatchedPath,
 ) -> Result<DataReply, ErrorCode> {
-    let node = tree.get(&record.path).ok_or(ErrorCode::NoNode)?;
+    let node = find(tree, &record.path)?;
     check::permitted(&node.acl, acl::READ, reader.auth)?;
     if record.watch {
         arm(watches, reader, WatchKind::Data, &record.path)?;
@@ -130,7 +139,7 @@ fn children(
     reader: &Reader<'_>,
     record: &WatchedPath,
 ) -> Result<Children2Reply, ErrorCode> {
-    let node = tree.get(&record.path).ok_or(ErrorCode::NoNode)?;
+    let node = find(tree, &record.path)?;
     check::permitted(&node.acl, acl::READ, reader.auth)?;
     if record.watch {
         arm(watches, reader, WatchKind::Child, &record.path)?;
@@ -142,7 +151,7 @@ fn children(
 }
 
 fn get_acl(tree: &Tree, reader: &Reader<'_>, path: &str) -> Result<AclReply, ErrorCode> {
-    let node = tree.get(path).ok_or(ErrorCode::NoNode)?;
+    let node = find(tree, path)?;
     check::permitted(&node.acl, acl::READ | acl::ADMIN, reader.auth)?;
     let is_admin = check::permitted(&node.acl, acl::ADMIN, reader.auth).is_ok();
     let shown = node
@@ -168,6 +177,10 @@ fn multi_read(
     reader: &Reader<'_>,
     steps: &[MultiOp],
 ) -> Result<Response, ErrorCode> {
+    let is_read = |step: &MultiOp| matches!(step, MultiOp::GetData(_) | MultiOp::GetChildren(_));
+    if !steps.iter().all(is_read) {
+        return Err(ErrorCode::MarshallingError);
+    }
     let results = steps.iter().map(|step| {
         let result = match step {
             MultiOp::GetData(record) => {
@@ -175,7 +188,7 @@ fn multi_read(
             }
             MultiOp::GetChildren(record) => children(tree, watches, reader, record)
                 .map(|reply| MultiResult::GetChildren(reply.children)),
-            _ => Err(ErrorCode::Unimplemented),
+            _ => Err(ErrorCode::MarshallingError),
         };
         result.unwrap_or_else(|error| MultiResult::Error(Some(error)))
     });
@@ -190,7 +203,7 @@ fn add_watch(
     let kind = match record.mode {
         watch_mode::PERSISTENT => WatchKind::Persistent,
         watch_mode::PERSISTENT_RECURSIVE => WatchKind::Recursive,
-        _ => return Err(ErrorCode::BadArguments),
+        _ => return Err(ErrorCode::MarshallingError),
     };
     arm(watches, reader, kind, &record.path)?;
     Ok(Response::Error(0))
@@ -211,7 +224,7 @@ fn find_watches(
             WatchKind::Persistent,
             WatchKind::Recursive,
         ],
-        _ => return Err(ErrorCode::BadArguments),
+        _ => return Err(ErrorCode::MarshallingError),
     };
     let mut found = false;
     for kind in kinds {
@@ -304,9 +317,8 @@ impl<'a> Rearm<'a> {
 pub fn operation(request: &Request) -> Result<Option<Op>, ErrorCode> {
     let change = |change| Ok(Some(Op::Change(change)));
     match request {
-        Request::Create(kind, record) => change(create(*kind, record)?),
-        // Off by default in 3.6 (extendedTypesEnabled), and not offered here.
-        Request::CreateTtl(_) => Err(ErrorCode::Unimplemented),
+        Request::Create(_, record) => change(create(record)),
+        Request::CreateTtl(record) => change(create_ttl(record)),
         Request::Delete(record) => change(Change::Delete {
             path: record.path.clone(),
             version: record.version,
@@ -330,22 +342,34 @@ pub fn operation(request: &Request) -> Result<Option<Op>, ErrorCode> {
     }
 }
 
-fn create(kind: CreateKind, record: &CreateRequest) -> Result<Change, ErrorCode> {
-    // A container that is none would be created and never removed.
-    if kind == CreateKind::Container && record.flags != message::flags::CONTAINER {
-        return Err(ErrorCode::BadArguments);
-    }
-    Ok(Change::Create {
+/// The flags alone say what is created, whichever of the operations asks for it.
+fn create(record: &CreateRequest) -> Change {
+    Change::Create {
         path: record.path.clone(),
         data: record.data.clone().into(),
         acl: record.acl.clone(),
         flags: record.flags,
-    })
+    }
+}
+
+fn create_ttl(record: &CreateTtlRequest) -> Change {
+    Change::Create {
+        path: record.path.clone(),
+        data: record.data.clone().into(),
+        acl: record.acl.clone(),
+        flags: match record.flags {
+            flags @ (message::flags::PERSISTENT_WITH_TTL
+            | message::flags::PERSISTENT_SEQUENTIAL_WITH_TTL) => flags,
+            // A node that would not go by itself.
+            _ => NO_FLAGS,
+        },
+    }
 }
 
 fn multi_change(step: &MultiOp) -> Result<Change, ErrorCode> {
     Ok(match step {
-        MultiOp::Create(kind, record) => create(*kind, record)?,
+        MultiOp::Create(_, record) => create(record),
+        MultiOp::CreateTtl(record) => create_ttl(record),
         MultiOp::Delete(record) => Change::Delete {
             path: record.path.clone(),
             version: record.version,
@@ -359,8 +383,9 @@ fn multi_change(step: &MultiOp) -> Result<Change, ErrorCode> {
             path: record.path.clone(),
             version: record.version,
         },
-        MultiOp::CreateTtl(_) | MultiOp::GetData(_) | MultiOp::GetChildren(_) => {
-            return Err(ErrorCode::Unimplemented);
+        // Reads have a multi of their own.
+        MultiOp::GetData(_) | MultiOp::GetChildren(_) => {
+            return Err(ErrorCode::MarshallingError);
         }
     })
 }
@@ -388,12 +413,11 @@ pub fn response(request: &Request, outcome: Outcome) -> Result<Response, ErrorCo
 
 fn multi_result(asked: &MultiOp, done: Done) -> MultiResult {
     match (asked, done) {
-        (MultiOp::Create(CreateKind::Create, _), Done::Created(path, _)) => {
-            MultiResult::Create(path)
+        // What a client of 3.6 reads: it knows create2 only as the answer to containers.
+        (MultiOp::Create(CreateKind::Container, _), Done::Created(path, stat)) => {
+            MultiResult::Create2(CreateKind::Create2, Create2Reply { path, stat })
         }
-        (MultiOp::Create(kind, _), Done::Created(path, stat)) => {
-            MultiResult::Create2(*kind, Create2Reply { path, stat })
-        }
+        (_, Done::Created(path, _)) => MultiResult::Create(path),
         (_, Done::Stat(stat)) => MultiResult::SetData(stat),
         (MultiOp::Check(_), _) => MultiResult::Check,
         _ => MultiResult::Delete,

@@ -17,8 +17,9 @@ pub fn valid(path: &str) -> bool {
 }
 
 fn valid_char(c: char) -> bool {
+    // Java sees characters beyond the 16th bit as two surrogates.
     !matches!(c,
-        '\u{0}'..='\u{1f}' | '\u{7f}'..='\u{9f}' | '\u{f000}'..='\u{f8ff}' | '\u{fff0}'..='\u{ffff}')
+        '\u{0}'..='\u{1f}' | '\u{7f}'..='\u{9f}' | '\u{e000}'..='\u{f8ff}' | '\u{fff0}'..)
 }
 
 /// The path up to the last slash; "/" for the children of the root. `None` without a slash.
@@ -71,7 +72,8 @@ mod tests {
             "/a b",
             "/é",
             "/.a/..b",
-            "/a/\u{1f980}",
+            "/\u{d7ff}",
+            "/\u{ffef}",
         ] {
             assert!(valid(path), "{path:?}");
         }
@@ -88,7 +90,8 @@ mod tests {
             "/a\0",
             "/\u{1}",
             "/\u{85}",
-            "/\u{f000}",
+            "/\u{e000}",
+            "/a/\u{1f980}",
             "/\u{fff1}",
         ] {
             assert!(!valid(path), "{path:?}");

@@ -177,9 +177,13 @@ impl Client {
     async fn send(&mut self, request: &Ask) -> i32 {
         self.xid += 1;
         let mut out = BytesMut::new();
-        request.put(&mut out, self.xid);
+        let xid = match request {
+            Ask::Ping => XID_PING,
+            _ => self.xid,
+        };
+        request.put(&mut out, xid);
         self.stream.write_all(&out).await.unwrap();
-        self.xid
+        xid
     }
 
     async fn receive(&mut self, code: i32, xid: i32) -> Result<Response, i32> {
@@ -523,7 +527,7 @@ async fn a_multi_fails_as_a_whole() {
         panic!()
     };
     let [
-        MultiResult::Create2(..),
+        MultiResult::Create(_),
         MultiResult::SetData(stat),
         MultiResult::Check,
         MultiResult::Delete,
@@ -566,6 +570,71 @@ async fn garbage_ends_its_connection_and_nothing_else() {
     bad.send(&Ask::Check(versioned("/", 0))).await;
     assert!(bad.ended().await);
     client.call(Ask::Ping).await.unwrap();
+}
+
+/// Answers that ZooKeeper 3.6.2 gave to the same requests.
+#[tokio::test]
+async fn odd_requests_are_answered_as_zookeeper_answers_them() {
+    let fixture = start().await;
+    let mut client = fixture.connect().await;
+    let made = |flags| Ask::Create(CreateKind::Create, create("/odd", flags));
+    let watch = |mode| {
+        let path = "/".into();
+        Ask::AddWatch(AddWatchRequest { path, mode })
+    };
+    let read = MultiOp::GetData(watched("/"));
+    let removal = WatchesRequest {
+        path: "/".into(),
+        kind: 9,
+    };
+    for (request, code) in [
+        (made(flags::PERSISTENT_WITH_TTL), -6),
+        (made(flags::PERSISTENT_SEQUENTIAL_WITH_TTL), -6),
+        (made(7), -8),
+        (made(-1), -8),
+        (watch(2), -5),
+        (Ask::RemoveWatches(removal), -5),
+        (Ask::Multi(vec![read.clone()]), -5),
+        (
+            Ask::MultiRead(vec![read, MultiOp::Delete(versioned("/x", 0))]),
+            -5,
+        ),
+        (Ask::Create(CreateKind::Create, create("/\u{1f980}", 0)), -8),
+    ] {
+        let name = format!("{request:?}");
+        assert_eq!(client.call(request).await, Err(code), "{name}");
+    }
+    assert!(client.call(Ask::GetData(watched(""))).await.is_ok());
+    let plain = Ask::Create(CreateKind::Container, create("/plain", flags::PERSISTENT));
+    assert!(client.call(plain).await.is_ok());
+    let steps = vec![
+        MultiOp::Create(CreateKind::Create2, create("/two", 0)),
+        MultiOp::Create(CreateKind::Container, create("/box", flags::CONTAINER)),
+    ];
+    let Ok(Response::Multi(results)) = client.call(Ask::Multi(steps)).await else {
+        panic!()
+    };
+    assert!(matches!(
+        &results[..],
+        [
+            MultiResult::Create(_),
+            MultiResult::Create2(CreateKind::Create2, _)
+        ]
+    ));
+    // A record that is cut off: exists without a path.
+    let mut out = BytesMut::new();
+    for word in [8, 77, op::EXISTS] {
+        out.put_i32(word);
+    }
+    client.stream.write_all(&out).await.unwrap();
+    assert_eq!(client.receive(op::EXISTS, 77).await, Err(-5));
+    // A ping with an ordinary number.
+    out.clear();
+    for word in [8, 78, op::PING] {
+        out.put_i32(word);
+    }
+    client.stream.write_all(&out).await.unwrap();
+    assert!(client.receive(op::PING, XID_PING).await.is_ok());
 }
 
 #[tokio::test]

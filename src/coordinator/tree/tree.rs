@@ -491,6 +491,10 @@ impl Tree {
             flags::PERSISTENT_SEQUENTIAL => (NodeKind::Persistent, true),
             flags::EPHEMERAL_SEQUENTIAL => (NodeKind::Ephemeral(txn.session), true),
             flags::CONTAINER => (NodeKind::Container, false),
+            // Off by default in 3.6 (extendedTypesEnabled), and not offered here.
+            flags::PERSISTENT_WITH_TTL | flags::PERSISTENT_SEQUENTIAL_WITH_TTL => {
+                return Err(ErrorCode::Unimplemented);
+            }
             _ => return Err(ErrorCode::BadArguments),
         };
         let parent_path = path::parent(asked).ok_or(ErrorCode::BadArguments)?;

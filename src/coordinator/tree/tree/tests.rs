@@ -140,7 +140,7 @@ fn creates_are_refused_as_zookeeper_refuses_them() {
         ("/a\0", 0, BadArguments),
         ("/b", 7, BadArguments),
         ("/b", -1, BadArguments),
-        ("/b", flags::PERSISTENT_WITH_TTL, BadArguments),
+        ("/b", flags::PERSISTENT_WITH_TTL, Unimplemented),
         ("/a", 0, NodeExists),
         ("/", 0, NodeExists),
         ("/x/y", 0, NoNode),
