@@ -361,7 +361,9 @@ impl Connection {
         self.stats.received.fetch_add(1, Relaxed);
         self.stats.outstanding.fetch_add(1, Relaxed);
         self.stats.last_op.store(i64::from(header.op), Relaxed);
-        self.stats.last_xid.store(i64::from(header.xid), Relaxed);
+        if header.xid >= 0 {
+            self.stats.last_xid.store(i64::from(header.xid), Relaxed);
+        }
         match request {
             Ok(request) => self.begin_request(header, request, frame_bytes),
             Err(error) => {

@@ -1,8 +1,10 @@
 //! The four-letter words: one table, word → function → text, in the shapes of ZooKeeper 3.6.2.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::atomic::Ordering::Relaxed;
 
+use crate::common::ids::SessionId;
 use crate::coordinator::server::Server;
 use crate::coordinator::status::{BUILT_ON, ConnectionStats, Mode, Status, VERSION};
 use crate::zookeeper::message::op;
@@ -19,7 +21,7 @@ pub struct Word {
     answer: fn(&Server) -> String,
 }
 
-static WORDS: [Word; 12] = [
+static WORDS: [Word; 15] = [
     Word {
         name: "ruok",
         answer: |_| "imok".to_owned(),
@@ -55,6 +57,18 @@ static WORDS: [Word; 12] = [
     Word {
         name: "wchs",
         answer: wchs,
+    },
+    Word {
+        name: "wchc",
+        answer: wchc,
+    },
+    Word {
+        name: "wchp",
+        answer: wchp,
+    },
+    Word {
+        name: "dump",
+        answer: dump,
     },
     Word {
         name: "isro",
@@ -150,9 +164,11 @@ fn stat(server: &Server) -> String {
 }
 
 fn brief(connection: &ConnectionStats) -> String {
+    // The second is what is waited for: requests, or, for a connection with a word, nothing.
     format!(
-        "/{}[1](queued={},recved={},sent={})",
+        "/{}[{}](queued={},recved={},sent={})",
         connection.peer,
+        i32::from(connection.session.0 != 0),
         connection.outstanding.load(Relaxed).max(0),
         connection.received.load(Relaxed),
         connection.sent.load(Relaxed),
@@ -248,7 +264,11 @@ fn conf(server: &Server) -> String {
         options.max_client_cnxns,
         options.min_session_timeout_ms,
         options.max_session_timeout_ms,
-        options.member,
+        if options.members.is_empty() {
+            0
+        } else {
+            options.member.0
+        },
     );
     if let Some(own) = options.members.get(&options.member) {
         let _ = write!(
@@ -270,6 +290,10 @@ fn cons(server: &Server) -> String {
     for connection in server.stats.connections() {
         let latency = connection.latency.read();
         let line = brief(&connection);
+        if connection.session.0 == 0 {
+            let _ = writeln!(text, " {line}");
+            continue;
+        }
         let _ = writeln!(
             text,
             " {},sid={:#x},lop={},est={},to={},lcxid={:#x},lzxid={:#x},lresp={},llat={},\
@@ -316,13 +340,20 @@ fn op_name(code: i32) -> &'static str {
     }
 }
 
-fn envi(server: &Server) -> String {
+fn envi(_: &Server) -> String {
     let mut text = String::from("Environment:\n");
     let _ = writeln!(text, "zookeeper.version={VERSION}, built on {BUILT_ON}");
-    let _ = writeln!(text, "host.name={}", server.client_address.ip());
+    let system = rustix::system::uname();
+    let _ = writeln!(text, "host.name={}", system.nodename().to_string_lossy());
     let _ = writeln!(text, "tripod.version={}", env!("CARGO_PKG_VERSION"));
-    let _ = writeln!(text, "os.name={}", std::env::consts::OS);
-    let _ = writeln!(text, "os.arch={}", std::env::consts::ARCH);
+    let _ = writeln!(text, "os.name={}", system.sysname().to_string_lossy());
+    // Java's names.
+    let arch = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        other => other,
+    };
+    let _ = writeln!(text, "os.arch={arch}");
+    let _ = writeln!(text, "os.version={}", system.release().to_string_lossy());
     text
 }
 
@@ -334,6 +365,66 @@ fn dirs(server: &Server) -> String {
 fn wchs(server: &Server) -> String {
     let (connections, paths, watches) = server.replica.watch_summary();
     format!("{connections} connections watching {paths} paths\nTotal watches:{watches}\n")
+}
+
+/// Watches by session.
+fn wchc(server: &Server) -> String {
+    let mut text = String::new();
+    for (session, paths) in server.replica.data_watches() {
+        let _ = writeln!(text, "{:#x}", session.0);
+        for path in paths {
+            let _ = writeln!(text, "\t{path}");
+        }
+    }
+    text + "\n"
+}
+
+/// Watches by path.
+fn wchp(server: &Server) -> String {
+    let mut by_path: BTreeMap<String, Vec<SessionId>> = BTreeMap::new();
+    for (session, paths) in server.replica.data_watches() {
+        for path in paths {
+            by_path.entry(path).or_default().push(session);
+        }
+    }
+    let mut text = String::new();
+    for (path, sessions) in by_path {
+        let _ = writeln!(text, "{path}");
+        for session in sessions {
+            let _ = writeln!(text, "\t{:#x}", session.0);
+        }
+    }
+    text + "\n"
+}
+
+/// Sessions as a follower of 3.6.2 lists them, on every member: who expires when is the leader's alone.
+fn dump(server: &Server) -> String {
+    let sessions = server.replica.session_timeouts();
+    let mut text = format!(
+        "SessionTracker dump:\nGlobal Sessions({}):\n",
+        sessions.len()
+    );
+    for (session, timeout_ms) in sessions {
+        let _ = writeln!(text, "{:#x}\t{timeout_ms}ms", session.0);
+    }
+    let ephemerals = server.replica.ephemerals();
+    let _ = write!(
+        text,
+        "ephemeral nodes dump:\nSessions with Ephemerals ({}):\n",
+        ephemerals.len()
+    );
+    for (session, paths) in ephemerals {
+        let _ = writeln!(text, "{:#x}:", session.0);
+        for path in paths {
+            let _ = writeln!(text, "\t{path}");
+        }
+    }
+    text.push_str("Connections dump:\n");
+    for connection in server.stats.connections() {
+        let (peer, session) = (connection.peer, connection.session.0);
+        let _ = writeln!(text, "\tip: /{peer} sessionId: {session:#x}");
+    }
+    text
 }
 
 fn isro(_: &Server) -> String {

@@ -151,6 +151,28 @@ impl Replica {
         self.lock().watches.summary()
     }
 
+    /// The paths whose data each session watches here.
+    pub fn data_watches(&self) -> BTreeMap<SessionId, Vec<String>> {
+        let state = self.lock();
+        let found = state.watches.of_data().into_iter();
+        found
+            .filter_map(|(connection, paths)| {
+                let session = state.connections.get(&connection)?.session;
+                Some((session, paths.into_iter().map(str::to_owned).collect()))
+            })
+            .collect()
+    }
+
+    /// The ephemeral nodes of every session that has any.
+    pub fn ephemerals(&self) -> BTreeMap<SessionId, Vec<String>> {
+        let state = self.lock();
+        let sessions = state.tree.sessions().keys();
+        sessions
+            .map(|id| (*id, state.tree.ephemerals_of(*id).cloned().collect()))
+            .filter(|(_, paths): &(_, Vec<String>)| !paths.is_empty())
+            .collect()
+    }
+
     /// Makes a connection known, before its session is asked for.
     pub fn connect(
         &self,

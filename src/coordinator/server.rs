@@ -15,13 +15,14 @@ use tracing::{debug, info, warn};
 use crate::common::clock::Clock;
 use crate::common::disk::{Disk, Open};
 use crate::common::frame;
+use crate::common::ids::SessionId;
 use crate::common::net::{TcpListener, TcpStream};
 use crate::common::rng::Rng;
 use crate::common::shutdown::Shutdown;
 use crate::common::tasks::{Kind, Tasks};
 use crate::coordinator::raft::RaftNode;
 use crate::coordinator::replica::Replica;
-use crate::coordinator::status::{Mode, ServerStats, Status};
+use crate::coordinator::status::{ConnectionStats, Mode, ServerStats, Status};
 use crate::coordinator::tree::op::ConnectionId;
 use crate::coordinator::{Options, connection, four_letter, mode_of};
 
@@ -262,7 +263,14 @@ async fn greet(
     };
     match first {
         First::Word(word) => {
+            // In ZooKeeper a word is a packet, and its connection is one of those that are listed.
+            let id = server.new_connection_id();
+            let stats = ConnectionStats::new(peer, SessionId(0), 0, server.clock.wall_ms());
+            stats.received.fetch_add(1, Ordering::Relaxed);
+            server.stats.received.fetch_add(1, Ordering::Relaxed);
+            server.stats.connected(id, Arc::new(stats));
             let text = four_letter::answer(server, word);
+            server.stats.disconnected(id);
             tokio::time::timeout(FIRST_BYTES_LIMIT, stream.write_all(text.as_bytes())).await??;
             linger(&mut stream).await
         }

@@ -125,21 +125,35 @@ impl Watches {
         }
     }
 
-    /// How many watches there are.
+    /// How many watches there are. One that stays is both a data and a child watch in ZooKeeper.
     pub fn count(&self) -> usize {
-        self.by_connection.values().map(BTreeSet::len).sum()
+        let all = self.by_connection.values().flatten();
+        all.map(|(kind, _)| match kind {
+            WatchKind::Data | WatchKind::Child => 1,
+            WatchKind::Persistent | WatchKind::Recursive => 2,
+        })
+        .sum()
     }
 
-    /// What `wchs` counts: data watches only, as connections, paths and watches.
+    /// What the words call watches: those of data, also if they stay.
+    pub fn of_data(&self) -> BTreeMap<ConnectionId, BTreeSet<&str>> {
+        let mut found: BTreeMap<_, BTreeSet<&str>> = BTreeMap::new();
+        for (connection, watches) in &self.by_connection {
+            for (_, path) in watches.iter().filter(|(kind, _)| *kind != WatchKind::Child) {
+                found.entry(*connection).or_default().insert(path);
+            }
+        }
+        found
+    }
+
+    /// What `wchs` counts: connections, paths and watches.
     pub fn summary(&self) -> (usize, usize, usize) {
-        let Some(paths) = self.by_path.get(&WatchKind::Data) else {
-            return (0, 0, 0);
-        };
-        let connections: BTreeSet<_> = paths.values().flatten().collect();
+        let found = self.of_data();
+        let paths: BTreeSet<_> = found.values().flatten().collect();
         (
-            connections.len(),
+            found.len(),
             paths.len(),
-            paths.values().map(BTreeSet::len).sum(),
+            found.values().map(BTreeSet::len).sum(),
         )
     }
 }
@@ -189,7 +203,8 @@ mod tests {
         watches.add(YOU, Child, "/a");
         let told: Vec<_> = watches.fire(NodeDeleted, "/a").into_iter().collect();
         assert_eq!(told, [ME, YOU]);
-        assert_eq!(watches.count(), 2);
+        assert_eq!(watches.count(), 4, "two that stay");
+        assert_eq!(watches.summary(), (1, 1, 1));
     }
 
     #[test]

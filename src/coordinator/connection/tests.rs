@@ -357,7 +357,7 @@ async fn persistent_watches_stay_until_removed() {
             mode,
         })
     };
-    assert_eq!(client.call(add("/a", 2)).await, Err(-8));
+    assert_eq!(client.call(add("/a", 2)).await, Err(-5));
     let added = client
         .call(add("/a", watch_mode::PERSISTENT_RECURSIVE))
         .await;
