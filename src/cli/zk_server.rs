@@ -14,6 +14,7 @@ use super::node::HttpPolicy;
 use super::print::{err, out};
 use super::{daemon, process, serve};
 use crate::config::{Sources, properties, zoo_cfg};
+use crate::coordinator::status::{BUILT_ON, VERSION};
 
 /// The pid file's name in `dataDir`.
 const PID_FILE: &str = "zookeeper_server.pid";
@@ -30,6 +31,8 @@ struct Settings {
     data_dir: Option<PathBuf>,
     client_port: Option<u16>,
     client_address: Option<String>,
+    /// Was a myid needed to find the port, and found?
+    has_myid: bool,
 }
 
 /// Runs the script.
@@ -51,22 +54,17 @@ pub fn run(program: &str, arguments: Vec<String>) -> u8 {
         return usage(program);
     };
     let file = config_file(&conf_dir, words.next());
-    if !matches!(
-        command,
-        "start" | "start-foreground" | "stop" | "restart" | "status" | "version"
-    ) {
-        return usage(program);
+    match std::env::var("JMXDISABLE").as_deref() {
+        Err(_) | Ok("" | "false") => err!("ZooKeeper JMX enabled by default"),
+        Ok(_) => err!("JMX disabled by user request"),
     }
-    if command == "version" {
-        out!(
-            "Apache ZooKeeper, version 3.6.2 (tripod {})",
-            env!("CARGO_PKG_VERSION")
-        );
-        return 0;
-    }
-    err!("ZooKeeper JMX enabled by default");
     err!("Using config: {}", file.display());
     match command {
+        "version" => {
+            out!("Apache ZooKeeper, version {VERSION}, built on {BUILT_ON}");
+            0
+        }
+        "print-cmd" => print_command(program, &file),
         "start" => start(program, &file),
         "start-foreground" => foreground(&file),
         "stop" => stop(&file),
@@ -78,13 +76,34 @@ pub fn run(program: &str, arguments: Vec<String>) -> u8 {
                 code
             }
         }
-        _ => status(&file),
+        "status" => status(&file),
+        _ => usage(program),
     }
 }
 
-fn usage(program: &str) -> u8 {
+/// What `start` runs.
+fn print_command(program: &str, file: &Path) -> u8 {
+    let settings = settings(file).unwrap_or_default();
+    let log = output_file(&pid_file(&settings));
     out!(
-        "Usage: {program} [--config <conf-dir>] {{start|start-foreground|stop|version|restart|status}} [config-file]"
+        "\"{program}\" start-foreground \"{}\" > \"{}\" 2>&1 < /dev/null",
+        file.display(),
+        log.display()
+    );
+    0
+}
+
+/// Where the output of a server in the background goes.
+fn output_file(pid_file: &Path) -> PathBuf {
+    let dir = pid_file.parent().unwrap_or(Path::new("."));
+    let log_dir = std::env::var_os("ZOO_LOG_DIR").map_or_else(|| dir.to_owned(), PathBuf::from);
+    let user = std::env::var("USER").unwrap_or_else(|_| "nobody".to_owned());
+    log_dir.join(format!("zookeeper-{user}-server-{}.out", serve::hostname()))
+}
+
+fn usage(program: &str) -> u8 {
+    err!(
+        "Usage: {program} [--config <conf-dir>] {{start|start-foreground|stop|version|restart|status|print-cmd}}"
     );
     1
 }
@@ -152,6 +171,7 @@ fn settings(file: &Path) -> Result<Settings, String> {
         && let Ok(myid) = fs::read_to_string(dir.join("myid"))
         && let Ok(myid) = zoo_cfg::myid(&myid)
     {
+        settings.has_myid = true;
         let own = members
             .into_iter()
             .find(|member| i64::try_from(member.id.0) == Ok(i64::from(myid)));
@@ -164,10 +184,12 @@ fn settings(file: &Path) -> Result<Settings, String> {
     Ok(settings)
 }
 
-fn pid_file(settings: &Settings) -> Option<PathBuf> {
-    match std::env::var_os("ZOOPIDFILE") {
-        Some(file) => Some(PathBuf::from(file)),
-        None => settings.data_dir.as_ref().map(|dir| dir.join(PID_FILE)),
+/// As the genuine script puts it together: without a dataDir it would be in the root directory.
+fn pid_file(settings: &Settings) -> PathBuf {
+    match (std::env::var_os("ZOOPIDFILE"), &settings.data_dir) {
+        (Some(file), _) => PathBuf::from(file),
+        (None, Some(dir)) => dir.join(PID_FILE),
+        (None, None) => Path::new("/").join(PID_FILE),
     }
 }
 
@@ -191,10 +213,7 @@ fn start(program: &str, file: &Path) -> u8 {
             return 1;
         }
     };
-    let Some(pid_file) = pid_file(&settings) else {
-        err!("dataDir is not set in {}", file.display());
-        return 1;
-    };
+    let pid_file = pid_file(&settings);
     if let Some(pid) = running(&pid_file) {
         out!("Starting zookeeper ... already running as process {pid}.");
         return 1;
@@ -216,9 +235,7 @@ fn launch(program: &str, file: &Path, settings: &Settings, pid_file: &Path) -> R
     let dir = pid_file.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(dir)
         .map_err(|error| format!("{} cannot be made: {error}", dir.display()))?;
-    let log_dir = std::env::var_os("ZOO_LOG_DIR").map_or_else(|| dir.to_owned(), PathBuf::from);
-    let user = std::env::var("USER").unwrap_or_else(|_| "nobody".to_owned());
-    let log = log_dir.join(format!("zookeeper-{user}-server-{}.out", serve::hostname()));
+    let log = output_file(pid_file);
     let file = fs::canonicalize(file).map_err(|error| format!("{}: {error}", file.display()))?;
     let arguments = ["start-foreground".to_owned(), file.display().to_string()];
     // A link keeps its name, so that the process shows what it is.
@@ -260,13 +277,18 @@ fn wait_for_port(child: &mut Child, settings: &Settings) -> Option<String> {
 }
 
 fn stop(file: &Path) -> u8 {
-    let pid_file = settings(file).ok().and_then(|settings| pid_file(&settings));
-    let Some(pid_file) = pid_file.filter(|file| file.is_file()) else {
+    let settings = settings(file).unwrap_or_else(|text| {
+        err!("{text}");
+        Settings::default()
+    });
+    let pid_file = pid_file(&settings);
+    if !pid_file.is_file() {
         out!(
-            "Stopping zookeeper ... no zookeeper to stop (could not find file {PID_FILE} in dataDir)"
+            "Stopping zookeeper ... no zookeeper to stop (could not find file {})",
+            pid_file.display()
         );
         return 0;
-    };
+    }
     if let Some(pid) = running(&pid_file) {
         if let Err(text) = process::terminate(pid) {
             err!("{text}");
@@ -298,16 +320,21 @@ fn address(settings: &Settings) -> String {
 }
 
 fn status(file: &Path) -> u8 {
-    let settings = match settings(file) {
-        Ok(settings) => settings,
-        Err(text) => {
-            err!("{text}");
-            out!("Error contacting service. It is probably not running.");
-            return 1;
-        }
-    };
+    let settings = settings(file).unwrap_or_else(|text| {
+        err!("{text}");
+        Settings::default()
+    });
     let Some(port) = settings.client_port else {
-        out!("Client port not found. Terminating.");
+        if settings.has_myid {
+            out!("Client port not found in static config file. Looking in dynamic config file.");
+            out!("Client port not found in the server configs");
+        } else {
+            out!(
+                "myid could not be determined, will not able to locate clientPort in the server configs."
+            );
+        }
+        out!("Client port not found. Looking for secureClientPort in the static config.");
+        out!("Unable to find either secure or unsecure client port in any configs. Terminating.");
         return 1;
     };
     let host = settings.client_address.as_deref().unwrap_or("localhost");
@@ -368,7 +395,7 @@ mod tests {
         fs::write(dir.path().join("myid"), "2\n").expect("written");
         let read = settings(&file).expect("read");
         assert_eq!(address(&read), "b:2182");
-        assert_eq!(pid_file(&read), Some(dir.path().join(PID_FILE)));
+        assert_eq!(pid_file(&read), dir.path().join(PID_FILE));
         assert_eq!(running(&dir.path().join(PID_FILE)), None);
         fs::write(dir.path().join(PID_FILE), "1").expect("written");
         assert_eq!(

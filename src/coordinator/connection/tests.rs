@@ -24,6 +24,7 @@ use crate::zookeeper::message::{
     XID_EVENT, flags, op, put_event, watch_mode, watcher_type,
 };
 
+const WCHS_OF_ONE: &str = "1 connections watching 1 paths\nTotal watches:1\n";
 const LIMIT: Duration = Duration::from_secs(20);
 
 struct Fixture {
@@ -639,9 +640,14 @@ async fn odd_requests_are_answered_as_zookeeper_answers_them() {
 
 #[tokio::test]
 async fn words_are_answered_after_a_half_close() {
-    let fixture =
-        start_with(|options| options.four_letter_words.retain(|word| word != "dirs")).await;
+    let fixture = start_with(|options| {
+        options.four_letter_words.retain(|word| word != "dirs");
+        let more = ["wchc", "wchp", "dump"].map(str::to_owned);
+        options.four_letter_words.extend(more);
+    })
+    .await;
     let mut client = fixture.connect().await;
+    client.create("/eph", flags::EPHEMERAL).await.unwrap();
     client.call(Ask::GetData(watched("/"))).await.unwrap();
     assert_eq!(fixture.word("ruok").await, "imok");
     assert_eq!(fixture.word("ruok\n").await, "imok");
@@ -654,10 +660,10 @@ async fn words_are_answered_after_a_half_close() {
     assert!(lines[0].starts_with("Zookeeper version: 3.6.2-"), "{srvr}");
     assert!(lines[1].starts_with("Latency min/avg/max: "), "{srvr}");
     assert!(
-        lines[4] == "Connections: 1" && lines[6].starts_with("Zxid: 0x"),
+        lines[4] == "Connections: 2" && lines[6].starts_with("Zxid: 0x"),
         "{srvr}"
     );
-    assert_eq!(lines[7..], ["Mode: standalone", "Node count: 5"], "{srvr}");
+    assert_eq!(lines[7..], ["Mode: standalone", "Node count: 6"], "{srvr}");
     assert!(
         fixture
             .word("stat")
@@ -677,6 +683,22 @@ async fn words_are_answered_after_a_half_close() {
             .contains("maxClientCnxns=60\nminSessionTimeout=4000\n")
     );
     assert!(fixture.word("cons").await.contains("lop=GETD,"));
+    assert!(
+        fixture
+            .word("stat")
+            .await
+            .contains("[0](queued=0,recved=1,sent=0)\n"),
+        "the word's own connection"
+    );
+    assert_eq!(fixture.word("wchs").await, WCHS_OF_ONE);
+    let name = format!("{:#x}", client.session.session_id);
+    assert_eq!(fixture.word("wchc").await, format!("{name}\n\t/\n\n"));
+    assert_eq!(fixture.word("wchp").await, format!("/\n\t{name}\n\n"));
+    let dump = fixture.word("dump").await;
+    let sessions = format!("SessionTracker dump:\nGlobal Sessions(1):\n{name}\t");
+    assert!(dump.starts_with(&sessions), "{dump}");
+    let ephemerals = format!("Sessions with Ephemerals (1):\n{name}:\n\t/eph\n");
+    assert!(dump.contains(&ephemerals), "{dump}");
     assert!(
         fixture
             .word("envi")
