@@ -26,8 +26,13 @@ pub const TASK: &str = "raft leadership";
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 /// Members that would stand for election at the same moment do it one after the other.
 const TURN: Duration = Duration::from_millis(60);
-/// A leader that no quorum has answered for so long no longer serves.
+/// A leader that no quorum has answered for so long no longer serves, unless the others are only slow.
 const QUORUM_SILENCE_MS: u64 = 1_500;
+/// A process from which nothing was heard for so long may be gone. It answers pings whatever its disk does,
+/// and openraft's timers, which need a little longer, are not delayed by this.
+const ALIVE_LIMIT: Duration = Duration::from_millis(600);
+/// A leader whose process answers may take so long for one write; ZooKeeper's `syncLimit` by default.
+const SLOW_LIMIT: Duration = Duration::from_secs(10);
 /// How long a member serves nothing before it says what it waits for.
 const TELL_AFTER: Duration = Duration::from_secs(3);
 
@@ -85,7 +90,7 @@ pub async fn watch(node: Arc<RaftNode>) {
             alone(&node, leader, &mut memory).await;
         } else {
             relink(&node, leader, &mut memory);
-            elect_with_a_quorum_only(&node, &mut memory);
+            elect_when_useful(&node, leader, &mut memory);
             begin(&node, &mut memory).await;
             stand(&node, &now, started, &mut memory).await;
             note_peers(&node, leader, &mut memory).await;
@@ -136,7 +141,8 @@ fn publish(node: &RaftNode, now: &Metrics, leader: Option<LeaderKey>, leading: b
     } else {
         let silence = node.raft.data_metrics().borrow().millis_since_quorum_ack;
         match silence {
-            Some(ms) if ms > QUORUM_SILENCE_MS => Role::Looking,
+            Some(ms) if ms > SLOW_LIMIT.as_millis() as u64 => Role::Looking,
+            Some(ms) if ms > QUORUM_SILENCE_MS && !quorum_answers(node) => Role::Looking,
             _ => Role::Leader,
         }
     };
@@ -209,12 +215,31 @@ fn tell(node: &RaftNode, memory: &mut Memory) {
     }
 }
 
-/// Without a quorum of connections no election can be won; each try would only raise the term.
-fn elect_with_a_quorum_only(node: &RaftNode, memory: &mut Memory) {
-    let elects = quorum_here(node);
+/// Without a quorum of connections no election can be won; each try would only raise the term. And a
+/// leader that is merely slow is not to be replaced: its core does nothing while its disk syncs, and
+/// neither does ours, so openraft's timers run out on a slow disk, and no election ends in time on it.
+fn elect_when_useful(node: &RaftNode, leader: Option<LeaderKey>, memory: &mut Memory) {
+    let elects = quorum_here(node) && !leader.is_some_and(|leader| is_only_slow(node, leader));
     if memory.elects.replace(elects) != Some(elects) {
         node.raft.runtime_config().elect(elects);
     }
+}
+
+/// Does another member lead, and answers, and has led since its process is there?
+fn is_only_slow(node: &RaftNode, leader: LeaderKey) -> bool {
+    let link = node.links.get(MemberId(leader.node_id));
+    let Some(since) = link.and_then(|link| link.alive_since(ALIVE_LIMIT)) else {
+        return false;
+    };
+    let led = *node.led.borrow();
+    led.is_some_and(|led| led >= since && led.elapsed() < SLOW_LIMIT)
+}
+
+/// Do enough members answer, though their logs may be slow?
+fn quorum_answers(node: &RaftNode) -> bool {
+    let answering = node.links.all();
+    let answering = answering.filter(|(_, link)| link.alive_since(ALIVE_LIMIT).is_some());
+    answering.count() + 1 > node.options.members.len() / 2
 }
 
 async fn initialize(node: &RaftNode) {

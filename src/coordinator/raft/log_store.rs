@@ -32,6 +32,8 @@ const KEY_COMMITTED: u64 = 3;
 const CACHE_BYTES_MAX: usize = 4 << 20;
 /// What one read returns at most, after its first entry.
 const READ_BYTES_MAX: usize = 1 << 20;
+/// How far the commit index moves before it is stored again.
+const COMMITTED_STEP: u64 = 128;
 /// Growth is told each time so many bytes were appended.
 const GROWN_BYTES: u64 = 1 << 20;
 
@@ -310,7 +312,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), StorageError> {
-        // Written with the next append: it only saves time at the next start.
+        // Written with a later append: it only saves time at the next start.
         self.lock().committed = committed;
         Ok(())
     }
@@ -342,7 +344,10 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         }
         let committed = {
             let state = self.lock();
-            Some(state.committed).filter(|now| *now != state.committed_stored)
+            let index = |id: Option<LogId>| id.map_or(0, |id| id.index);
+            let moved = index(state.committed).saturating_sub(index(state.committed_stored));
+            // A second table in a write doubles what the store writes for it.
+            Some(state.committed).filter(|_| moved >= COMMITTED_STEP)
         };
         if let Some(committed) = committed {
             changes.push(put_meta(KEY_COMMITTED, &committed));

@@ -19,6 +19,7 @@ use openraft::raft::{
 };
 use tokio::io::AsyncWriteExt;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::time::Instant;
 use tracing::{debug, error, info};
 
 use super::peer::{
@@ -80,6 +81,8 @@ pub struct Link {
 
 #[derive(Debug, Default)]
 struct Calls {
+    /// Since when the connection stands, and when something last arrived on it.
+    up: Option<(Instant, Instant)>,
     queue: Option<mpsc::Sender<Bytes>>,
     waiting: BTreeMap<u64, oneshot::Sender<Bytes>>,
     next: u64,
@@ -116,6 +119,12 @@ impl Link {
     /// How it stands, and changes.
     pub fn status(&self) -> watch::Receiver<LinkStatus> {
         self.status.subscribe()
+    }
+
+    /// Since when the other side's process has been there, if it was heard from within `limit`.
+    pub fn alive_since(&self, limit: Duration) -> Option<Instant> {
+        let (since, heard) = self.lock().up?;
+        (heard.elapsed() < limit).then_some(since)
     }
 
     /// Queues a call. Calls of one connection arrive in the order of queueing.
@@ -181,6 +190,7 @@ impl Link {
         {
             let mut calls = self.lock();
             calls.queue = None;
+            calls.up = None;
             calls.waiting.clear();
         }
         self.status.send_replace(LinkStatus {
@@ -209,7 +219,12 @@ impl Link {
         *pause = REDIAL_MIN;
         let (mut reader, mut writer) = stream.into_split();
         let (queue, mut queued) = mpsc::channel(QUEUE_MAX);
-        self.lock().queue = Some(queue);
+        {
+            let now = Instant::now();
+            let mut calls = self.lock();
+            calls.queue = Some(queue);
+            calls.up = Some((now, now));
+        }
         self.status.send_replace(LinkStatus {
             peer: Some(peer),
             dead: false,
@@ -223,7 +238,11 @@ impl Link {
                     Ok(call) => call,
                     Err(error) => return error,
                 };
-                if let Some(tell) = self.lock().waiting.remove(&number) {
+                let mut calls = self.lock();
+                if let Some((_, heard)) = &mut calls.up {
+                    *heard = Instant::now();
+                }
+                if let Some(tell) = calls.waiting.remove(&number) {
                     // Who asked may have given up.
                     let _ = tell.send(body);
                 }

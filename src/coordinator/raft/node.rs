@@ -14,6 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use openraft::{Config, SnapshotPolicy};
 use tokio::sync::{Notify, oneshot, watch};
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 pub use super::batch::ProposeError;
@@ -197,6 +198,8 @@ pub struct RaftNode {
     replica: Arc<Replica>,
     clock: Clock,
     touches: Arc<Touches>,
+    /// When an append last arrived.
+    pub(super) led: watch::Sender<Option<Instant>>,
     pub(super) tasks: Tasks,
     resending: AtomicBool,
     /// It hands its leadership over.
@@ -283,6 +286,7 @@ impl RaftNode {
             replica,
             clock,
             touches: Arc::default(),
+            led: watch::Sender::default(),
             tasks: tasks.child(),
             resending: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
@@ -300,6 +304,7 @@ impl RaftNode {
                 raft: self.raft.clone(),
                 proposals: self.proposals.clone(),
                 touches: self.touches.clone(),
+                led: self.led.clone(),
                 tasks: tasks.clone(),
             });
             tasks.spawn("raft port", Kind::Essential, server.run(listener));

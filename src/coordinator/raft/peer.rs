@@ -21,7 +21,8 @@ use openraft::raft::{
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::batch::Proposals;
@@ -45,7 +46,7 @@ pub const HELLO_LIMIT: Duration = Duration::from_secs(2);
 /// A connection on which nothing arrives for this long is dead; both sides send more often.
 pub const SILENCE_LIMIT: Duration = Duration::from_secs(3);
 /// How often a dialer says something.
-pub const PING_INTERVAL: Duration = Duration::from_millis(500);
+pub const PING_INTERVAL: Duration = Duration::from_millis(150);
 /// Requests of one connection being served at once.
 const SERVED_MAX: usize = 64;
 /// Connections to the raft port, proved or not.
@@ -373,6 +374,8 @@ pub struct PeerServer {
     pub proposals: Arc<Proposals>,
     /// Where reported sessions go.
     pub touches: Arc<Touches>,
+    /// When a leader was last heard from, as the arrival of an append.
+    pub led: watch::Sender<Option<Instant>>,
     /// What the connections run on.
     pub tasks: Tasks,
 }
@@ -428,6 +431,9 @@ impl PeerServer {
             loop {
                 let (number, body) = read_call(&mut reader).await?;
                 let message: Message = decode(&body).ok_or(PeerError::Garbage)?;
+                if matches!(message, Message::Append(_)) {
+                    self.led.send_replace(Some(Instant::now()));
+                }
                 if let Some(answer) = self.at_once(&peer, &message)? {
                     let frame = call_frame(number, &answer).ok_or(PeerError::Garbage)?;
                     answers.send(frame).await.map_err(|_| PeerError::Closed)?;

@@ -757,11 +757,13 @@ async fn a_slow_disk_makes_no_elections() {
     let client = Client::new(all.member(0)).await;
     client.done(all.member(0), create("/a")).await;
     let before: Vec<u64> = all.running().map(|m| m.node.status().term).collect();
-    faults.sync_ms.store(100, Ordering::Relaxed);
-    for number in 0..12 {
-        client
-            .done(all.member(number % 3), set("/a", Bytes::from(vec![1; 100])))
-            .await;
+    for (sync_ms, writes) in [(100, 12), (1000, 3)] {
+        faults.sync_ms.store(sync_ms, Ordering::Relaxed);
+        for number in 0..writes {
+            let value = set("/a", Bytes::from(vec![1; 100]));
+            client.done(all.member(number % 3), value).await;
+            assert!(all.running().all(|m| m.node.serving()), "{sync_ms} ms");
+        }
     }
     let after: Vec<u64> = all.running().map(|m| m.node.status().term).collect();
     assert_eq!(before, after, "elections");
