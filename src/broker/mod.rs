@@ -217,11 +217,10 @@ async fn enter_cluster(
     Ok((zookeeper, events, cluster_id))
 }
 
-async fn start(deps: BrokerDeps) -> Result<Running, StartError> {
-    let config = deps.config.clone();
-    let tasks = deps.tasks.child();
+/// What to bind, by listener.
+fn wanted_addresses(config: &Config) -> Vec<(String, HostPort)> {
     let wanted = config.listeners.bound.iter();
-    let wanted: Vec<(String, HostPort)> = wanted
+    wanted
         .map(|endpoint| {
             let mut address = endpoint.address.clone();
             if address.host.is_empty() {
@@ -230,8 +229,13 @@ async fn start(deps: BrokerDeps) -> Result<Running, StartError> {
             }
             (endpoint.name.clone(), address)
         })
-        .collect();
-    let bound = listener::bind(&wanted).await?;
+        .collect()
+}
+
+async fn start(deps: BrokerDeps) -> Result<Running, StartError> {
+    let config = deps.config.clone();
+    let tasks = deps.tasks.child();
+    let bound = listener::bind(&wanted_addresses(&config)).await?;
     let addresses = bound.addresses();
     let marks = marks(&deps).await?;
     let (zookeeper, events, cluster_id) = enter_cluster(&deps, &marks).await?;

@@ -73,12 +73,9 @@ pub(super) fn recover(
         now_ms,
     };
     let found = recovery.look_around()?;
-    let marker = dir.join(SYNC_FAILED);
-    let sync_failed = disk.exists(&marker);
-    let start = Start {
-        clean: start.clean && !sync_failed,
-        ..start
-    };
+    let sync_failed = disk.exists(&dir.join(SYNC_FAILED));
+    let clean = start.clean && !sync_failed;
+    let start = Start { clean, ..start };
     if sync_failed {
         recovery.rewrite(&found, start)?;
     }
@@ -98,13 +95,7 @@ pub(super) fn recover(
         log_end_offset = log_start_offset;
     }
     if segments.is_empty() {
-        let active = Segment::create(
-            disk,
-            dir,
-            log_start_offset.0,
-            options.segment_index_bytes,
-            now_ms,
-        )?;
+        let active = recovery.begin_at(log_start_offset)?;
         segments.push((Arc::new(active), log_start_offset));
     }
     let segments: Vec<Arc<Segment>> = segments.into_iter().map(|(segment, _)| segment).collect();
@@ -116,13 +107,7 @@ pub(super) fn recover(
     }
     let epochs = recovery.epochs(&segments, (log_start_offset, log_end_offset), sync_failed)?;
     let producers = recovery.producers(&found, &segments, log_start_offset, log_end_offset)?;
-    if sync_failed {
-        disk.remove_file(&marker).at(&marker, "removing")?;
-    }
-    if !start.clean {
-        // What was removed must stay away, before anything new is written beside it.
-        disk.sync_dir(dir).at(dir, "syncing")?;
-    }
+    recovery.settle(sync_failed, start.clean)?;
     // Recovery has read everything, but it has not synced it.
     let recovery_point = if start.clean {
         log_end_offset
@@ -141,6 +126,24 @@ pub(super) fn recover(
 }
 
 impl Recovery<'_> {
+    /// Ends the recovery: what was removed must stay away, before anything new is written beside it.
+    fn settle(&self, sync_failed: bool, clean: bool) -> Result<(), LogError> {
+        if sync_failed {
+            let marker = self.dir.join(SYNC_FAILED);
+            self.disk.remove_file(&marker).at(&marker, "removing")?;
+        }
+        if !clean {
+            self.disk.sync_dir(self.dir).at(self.dir, "syncing")?;
+        }
+        Ok(())
+    }
+
+    /// The first segment of an empty log.
+    fn begin_at(&self, offset: Offset) -> Result<Segment, LogError> {
+        let index_bytes = self.options.segment_index_bytes;
+        Segment::create(self.disk, self.dir, offset.0, index_bytes, self.now_ms)
+    }
+
     /// Sorts the files by what they are and removes leftovers.
     fn look_around(&self) -> Result<Found, LogError> {
         let mut found = Found::default();
