@@ -73,8 +73,8 @@ impl Examined {
             mut problems,
             mut warnings,
         } = self;
-        let mut seen = std::collections::BTreeSet::new();
-        warnings.retain(|warning| seen.insert(warning.clone()));
+        warnings.sort();
+        warnings.dedup();
         if problems.is_empty() {
             return Ok(Loaded { config, warnings });
         }
