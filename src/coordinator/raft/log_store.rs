@@ -29,7 +29,7 @@ const KEY_PURGED: u64 = 2;
 const KEY_COMMITTED: u64 = 3;
 
 /// Cached entries at the end of the log, in encoded bytes.
-const CACHE_BYTES_MAX: usize = 4 << 20;
+const CACHE_BYTES_MAX: usize = 2 << 20;
 /// What one read returns at most, after its first entry.
 const READ_BYTES_MAX: usize = 1 << 20;
 /// How far the commit index moves before it is stored again.

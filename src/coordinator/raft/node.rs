@@ -55,7 +55,7 @@ const SNAPSHOT_PIECE_BYTES: u64 = 1 << 20;
 const SNAPSHOT_PIECE_LIMIT_MS: u64 = 10_000;
 /// A snapshot is taken after so many bytes of log, too, or after as many as the last one had: what the log
 /// takes on disk, and in memory, is bounded by bytes.
-const SNAPSHOT_LOG_BYTES: u64 = 8 << 20;
+const SNAPSHOT_LOG_BYTES: u64 = 5 << 20;
 /// The largest request; ZooKeeper's limit is 1 MiB by default.
 const REQUEST_BYTES_MAX: usize = 16 << 20;
 const FORWARD_PAUSE: Duration = Duration::from_millis(20);
