@@ -485,18 +485,7 @@ impl Tree {
         asked_acl: &[Acl],
         asked_flags: i32,
     ) -> Result<Done, ErrorCode> {
-        let (kind, is_sequential) = match asked_flags {
-            flags::PERSISTENT => (NodeKind::Persistent, false),
-            flags::EPHEMERAL => (NodeKind::Ephemeral(txn.session), false),
-            flags::PERSISTENT_SEQUENTIAL => (NodeKind::Persistent, true),
-            flags::EPHEMERAL_SEQUENTIAL => (NodeKind::Ephemeral(txn.session), true),
-            flags::CONTAINER => (NodeKind::Container, false),
-            // Off by default in 3.6 (extendedTypesEnabled), and not offered here.
-            flags::PERSISTENT_WITH_TTL | flags::PERSISTENT_SEQUENTIAL_WITH_TTL => {
-                return Err(ErrorCode::Unimplemented);
-            }
-            _ => return Err(ErrorCode::BadArguments),
-        };
+        let (kind, is_sequential) = kind_of(asked_flags, txn.session)?;
         let parent_path = path::parent(asked).ok_or(ErrorCode::BadArguments)?;
         if asked.contains('\0') {
             return Err(ErrorCode::BadArguments);
@@ -747,6 +736,22 @@ impl Txn<'_> {
             acl: acl.clone(),
         });
     }
+}
+
+/// What a create's flags ask for: the kind, and whether a number is added to the name.
+fn kind_of(asked_flags: i32, session: SessionId) -> Result<(NodeKind, bool), ErrorCode> {
+    Ok(match asked_flags {
+        flags::PERSISTENT => (NodeKind::Persistent, false),
+        flags::EPHEMERAL => (NodeKind::Ephemeral(session), false),
+        flags::PERSISTENT_SEQUENTIAL => (NodeKind::Persistent, true),
+        flags::EPHEMERAL_SEQUENTIAL => (NodeKind::Ephemeral(session), true),
+        flags::CONTAINER => (NodeKind::Container, false),
+        // Off by default in 3.6 (extendedTypesEnabled), and not offered here.
+        flags::PERSISTENT_WITH_TTL | flags::PERSISTENT_SEQUENTIAL_WITH_TTL => {
+            return Err(ErrorCode::Unimplemented);
+        }
+        _ => return Err(ErrorCode::BadArguments),
+    })
 }
 
 #[cfg(test)]
