@@ -5,7 +5,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::print::err;
+use super::java_args::{Options, key_values};
+use super::print::{CONFIG_EXCEPTION, Refused, Throwable};
 use crate::client::World;
 use crate::client::admin::Admin;
 use crate::client::cluster::Cluster;
@@ -20,40 +21,144 @@ use crate::kafka::batch::Compression;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Properties(BTreeMap<String, String>);
 
-/// Understood by every client.
+/// For whom properties are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum For {
+    /// A producer.
+    Producer,
+    /// A consumer.
+    Consumer,
+    /// An administrator.
+    Admin,
+}
+
+impl For {
+    /// The original's class for its settings, which also is the logger's name.
+    fn config_class(self) -> &'static str {
+        match self {
+            For::Producer => "org.apache.kafka.clients.producer.ProducerConfig",
+            For::Consumer => "org.apache.kafka.clients.consumer.ConsumerConfig",
+            For::Admin => "org.apache.kafka.clients.admin.AdminClientConfig",
+        }
+    }
+
+    /// What the original says when it cannot be made.
+    fn not_made(self) -> Throwable {
+        let message = match self {
+            For::Producer => "Failed to construct kafka producer",
+            For::Consumer => "Failed to construct kafka consumer",
+            For::Admin => "Failed to create new KafkaAdminClient",
+        };
+        Throwable::new("org.apache.kafka.common.KafkaException", message)
+    }
+
+    /// Properties that it obeys beyond [`COMMON`].
+    fn own(self) -> &'static [&'static str] {
+        match self {
+            For::Producer => PRODUCER,
+            For::Consumer => CONSUMER,
+            For::Admin => &["default.api.timeout.ms"],
+        }
+    }
+
+    /// Properties that it knows, and that change nothing here, beyond [`IDLE`].
+    fn idle(self) -> &'static [&'static str] {
+        match self {
+            For::Producer => &[
+                "compression.gzip.level",
+                "compression.lz4.level",
+                "compression.zstd.level",
+                "enable.metrics.push",
+                "internal.auto.downgrade.txn.commit",
+                "metadata.max.idle.ms",
+                "partitioner.adaptive.partitioning.enable",
+                "partitioner.availability.timeout.ms",
+                "partitioner.ignore.keys",
+                "transaction.timeout.ms",
+            ],
+            For::Consumer => &[
+                "enable.metrics.push",
+                "max.poll.records",
+                "retry.backoff.ms",
+            ],
+            For::Admin => &["enable.metrics.push", "retries", "retry.backoff.ms"],
+        }
+    }
+
+    /// Properties that the originals' tools set themselves, whatever was given.
+    fn overwritten(self) -> &'static [&'static str] {
+        match self {
+            For::Producer => &["key.serializer", "value.serializer"],
+            For::Consumer => &["key.deserializer", "value.deserializer"],
+            For::Admin => &[],
+        }
+    }
+}
+
+/// Obeyed by every client.
 const COMMON: &[&str] = &[
     "bootstrap.servers",
     "client.id",
-    "request.timeout.ms",
-    "default.api.timeout.ms",
-    "retries",
-    "retry.backoff.ms",
-    "security.protocol",
-];
-
-/// Change nothing that a tool's user could see here; accepted silently.
-const HARMLESS: &[&str] = &[
-    "auto.include.jmx.reporter",
-    "check.crcs",
-    "client.dns.lookup",
-    "connections.max.idle.ms",
-    "enable.metrics.push",
-    "key.deserializer",
-    "key.serializer",
     "metadata.max.age.ms",
-    "metadata.max.idle.ms",
-    "metrics.num.samples",
-    "metrics.recording.level",
-    "metrics.sample.window.ms",
     "receive.buffer.bytes",
     "reconnect.backoff.max.ms",
     "reconnect.backoff.ms",
-    "retry.backoff.max.ms",
+    "request.timeout.ms",
+    "security.protocol",
     "send.buffer.bytes",
-    "socket.connection.setup.timeout.max.ms",
     "socket.connection.setup.timeout.ms",
-    "value.deserializer",
-    "value.serializer",
+];
+
+/// Obeyed by producers.
+const PRODUCER: &[&str] = &[
+    "acks",
+    "batch.size",
+    "buffer.memory",
+    "compression.type",
+    "delivery.timeout.ms",
+    "enable.idempotence",
+    "linger.ms",
+    "max.block.ms",
+    "max.in.flight.requests.per.connection",
+    "max.request.size",
+    "retries",
+    "retry.backoff.ms",
+];
+
+/// Obeyed by consumers.
+const CONSUMER: &[&str] = &[
+    "allow.auto.create.topics",
+    "auto.commit.interval.ms",
+    "auto.offset.reset",
+    "check.crcs",
+    "default.api.timeout.ms",
+    "enable.auto.commit",
+    "exclude.internal.topics",
+    "fetch.max.bytes",
+    "fetch.max.wait.ms",
+    "fetch.min.bytes",
+    "group.id",
+    "group.instance.id",
+    "heartbeat.interval.ms",
+    "isolation.level",
+    "max.partition.fetch.bytes",
+    "max.poll.interval.ms",
+    "partition.assignment.strategy",
+    "session.timeout.ms",
+];
+
+/// Known to every client of Kafka's; told to change nothing here.
+const IDLE: &[&str] = &[
+    "auto.include.jmx.reporter",
+    "client.dns.lookup",
+    "connections.max.idle.ms",
+    "metadata.recovery.rebootstrap.trigger.ms",
+    "metadata.recovery.strategy",
+    "metrics.num.samples",
+    "metrics.recording.level",
+    "metrics.sample.window.ms",
+    "retry.backoff.max.ms",
+    "socket.connection.setup.timeout.max.ms",
 ];
 
 /// Would change what happens, and is not there yet.
@@ -66,12 +171,17 @@ const REFUSED: &[&str] = &[
     "transactional.id",
     "client.rack",
     "group.protocol",
+    "group.remote.assignor",
+    "security.providers",
 ];
 
 impl Properties {
     /// Reads a properties file.
-    pub fn load(path: &str) -> Result<Properties, String> {
-        let text = std::fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))?;
+    pub fn load(path: &str) -> Result<Properties, Refused> {
+        let text = std::fs::read_to_string(path).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => Refused::NoFile(path.to_owned()),
+            _ => Refused::Unsupported(format!("{path}: {error}")),
+        })?;
         Ok(Properties::parse(&text))
     }
 
@@ -113,6 +223,11 @@ impl Properties {
         self.0
             .entry(key.to_owned())
             .or_insert_with(|| value.to_owned());
+    }
+
+    /// All of them.
+    pub fn into_map(self) -> BTreeMap<String, String> {
+        self.0
     }
 
     /// A property's value.
@@ -165,42 +280,96 @@ impl Properties {
             .collect()
     }
 
-    /// Refuses what would be ignored to the user's harm, warns of what nobody knows.
-    pub fn check(&self, known: &[&str]) -> Result<(), String> {
+    /// Refuses what would be ignored to the user's harm; warns of what changes nothing and of what
+    /// nobody knows.
+    pub fn check(&self, client: For) -> Result<(), Refused> {
         for (key, value) in &self.0 {
             if key == "security.protocol" && !value.eq_ignore_ascii_case("PLAINTEXT") {
-                return Err(format!(
+                return Err(Refused::Unsupported(format!(
                     "security.protocol={value} is not supported by this tool yet: only PLAINTEXT is"
-                ));
+                )));
             }
-            if known.contains(&key.as_str())
-                || COMMON.contains(&key.as_str())
-                || HARMLESS.contains(&key.as_str())
-            {
+            let key = key.as_str();
+            let obeyed = [COMMON, client.own(), client.overwritten()];
+            if obeyed.iter().any(|names| names.contains(&key)) {
                 continue;
             }
             if REFUSED.iter().any(|refused| key.starts_with(refused)) {
-                return Err(format!(
+                return Err(Refused::Unsupported(format!(
                     "the property {key} is not supported by this tool yet"
-                ));
+                )));
             }
-            err!("WARN The configuration '{key}' was supplied but isn't a known config.");
+            let what = if IDLE.contains(&key) || client.idle().contains(&key) {
+                "has no effect in this tool."
+            } else {
+                "isn't a known config."
+            };
+            warn(
+                &format!("The configuration '{key}' was supplied but {what}"),
+                client.config_class(),
+            );
         }
         Ok(())
     }
 
-    /// The cluster that `bootstrap.servers` names.
-    pub fn cluster(&self, world: World, default_client_id: &str) -> Result<Cluster, String> {
-        let servers = self.get("bootstrap.servers").unwrap_or_default();
-        let invalid = |server: &str| format!("Invalid url in bootstrap.servers: {server}");
-        let bootstrap = HostPort::parse_list(servers, None).map_err(|_| invalid(servers))?;
-        if bootstrap.is_empty() {
-            return Err("No resolvable bootstrap urls given in bootstrap.servers".to_owned());
-        }
+    /// The cluster that `bootstrap.servers` names, and how to talk to it.
+    pub fn cluster(
+        &self,
+        world: World,
+        client: For,
+        default_client_id: &str,
+    ) -> Result<Cluster, Refused> {
+        let bootstrap = self.bootstrap().map_err(|message| {
+            let cause = Throwable::new(CONFIG_EXCEPTION, &message);
+            Refused::Construct(client.not_made().caused_by(cause))
+        })?;
         let client_id = self.get("client.id").unwrap_or(default_client_id);
         let mut settings = ConnectionSettings::new(client_id);
+        let group = self.get("group.id");
+        settings.context = match (client, group) {
+            (For::Producer, _) => format!("[Producer clientId={client_id}] "),
+            (For::Consumer, Some(group)) => {
+                format!("[Consumer clientId={client_id}, groupId={group}] ")
+            }
+            (For::Consumer, None) => format!("[Consumer clientId={client_id}, groupId=null] "),
+            (For::Admin, _) => format!("[AdminClient clientId={client_id}] "),
+        };
+        settings.is_admin = client == For::Admin;
         settings.request_timeout = self.millis("request.timeout.ms", 30_000)?;
+        settings.connect_timeout = self.millis("socket.connection.setup.timeout.ms", 10_000)?;
+        settings.reconnect_backoff = self.millis("reconnect.backoff.ms", 50)?;
+        settings.reconnect_backoff_max = self.millis("reconnect.backoff.max.ms", 1_000)?;
+        settings.metadata_age_max = self.millis("metadata.max.age.ms", 300_000)?;
+        let buffer = |key: &str| {
+            let bytes = self.number(key, -1, -1)?;
+            Ok::<_, String>(u32::try_from(bytes).ok())
+        };
+        settings.buffers.send = buffer("send.buffer.bytes")?;
+        settings.buffers.receive = buffer("receive.buffer.bytes")?;
         Ok(Cluster::new(world, bootstrap, settings))
+    }
+
+    /// The servers of `bootstrap.servers` whose names can be resolved.
+    fn bootstrap(&self) -> Result<Vec<HostPort>, String> {
+        let mut found = Vec::new();
+        for url in self.list("bootstrap.servers") {
+            let server = HostPort::parse(&url, None)
+                .map_err(|_| format!("Invalid url in bootstrap.servers: {url}"))?;
+            let host = server.host.as_str();
+            match std::net::ToSocketAddrs::to_socket_addrs(&(host, server.port)) {
+                Ok(_) => found.push(server),
+                Err(_) => warn(
+                    &format!(
+                        "Couldn't resolve server {url} from bootstrap.servers as DNS resolution failed for {host}"
+                    ),
+                    "org.apache.kafka.clients.ClientUtils",
+                ),
+            }
+        }
+        if found.is_empty() {
+            return Err("No resolvable bootstrap urls given in bootstrap.servers".to_owned());
+        }
+        Ok(found)
     }
 
     /// An administrator of that cluster, as `--bootstrap-server` and a properties file ask for it.
@@ -209,7 +378,7 @@ impl Properties {
         servers: &str,
         file: Option<&str>,
         timeouts: &[(&str, &str)],
-    ) -> Result<Admin, String> {
+    ) -> Result<Admin, Refused> {
         let mut properties = match file {
             Some(path) => Properties::load(path)?,
             None => Properties::default(),
@@ -218,9 +387,30 @@ impl Properties {
         for (key, value) in timeouts {
             properties.set(key, value);
         }
-        properties.check(&[])?;
-        let cluster = properties.cluster(world.clone(), "adminclient-1")?;
+        properties.check(For::Admin)?;
+        let cluster = properties.cluster(world.clone(), For::Admin, "adminclient-1")?;
         Ok(Admin::new(cluster).with_timeout(properties.api_timeout()?))
+    }
+
+    /// Of a file and of `key=value` options, the first file option given and every pair.
+    pub fn from_options(
+        options: &Options,
+        files: &[&str],
+        pairs: &[&str],
+    ) -> Result<Properties, Refused> {
+        let file = files
+            .iter()
+            .find_map(|name| options.values(name).first().map(String::as_str));
+        let mut properties = match file {
+            Some(path) => Properties::load(path)?,
+            None => Properties::default(),
+        };
+        for name in pairs {
+            for (key, value) in key_values(options.values(name)) {
+                properties.set(&key, &value);
+            }
+        }
+        Ok(properties)
     }
 
     /// How long one administrative call may take.
@@ -229,19 +419,8 @@ impl Properties {
     }
 
     /// A producer's settings.
-    pub fn producer(&self) -> Result<producer::Settings, String> {
-        self.check(&[
-            "acks",
-            "batch.size",
-            "buffer.memory",
-            "compression.type",
-            "delivery.timeout.ms",
-            "enable.idempotence",
-            "linger.ms",
-            "max.block.ms",
-            "max.in.flight.requests.per.connection",
-            "max.request.size",
-        ])?;
+    pub fn producer(&self) -> Result<producer::Settings, Refused> {
+        self.check(For::Producer)?;
         let default = producer::Settings::default();
         let idempotent = self.boolean("enable.idempotence", false)?;
         let acks = match self.get("acks").map(str::trim) {
@@ -251,40 +430,58 @@ impl Properties {
             Some("0") => 0,
             Some("1") => 1,
             Some(text) => {
-                return Err(format!(
+                return Err(Refused::Config(format!(
                     "Invalid value {text} for configuration acks: String must be one of: all, -1, 0, 1"
-                ));
+                )));
             }
         };
         if idempotent && acks != -1 {
-            return Err(
+            return Err(Refused::Config(
                 "Must set acks to all in order to use the idempotent producer. Otherwise we cannot guarantee idempotence."
                     .to_owned(),
-            );
+            ));
         }
         let name = self.get("compression.type").unwrap_or("none").trim();
-        let compression = Compression::from_name(name)
-            .ok_or_else(|| format!("Unknown compression name: {name}"))?;
+        let compression = Compression::from_name(name).ok_or_else(|| {
+            let message = format!("Unknown compression name: {name}");
+            let cause = Throwable::new("java.lang.IllegalArgumentException", &message);
+            Refused::Construct(For::Producer.not_made().caused_by(cause))
+        })?;
         let in_flight_max = self.size(
             "max.in.flight.requests.per.connection",
             default.in_flight_max,
             1,
         )?;
         if idempotent && in_flight_max > 5 {
-            return Err("Must set max.in.flight.requests.per.connection to at most 5 to use the idempotent producer.".to_owned());
+            return Err(Refused::Config("Must set max.in.flight.requests.per.connection to at most 5 to use the idempotent producer.".to_owned()));
         }
         let retries = self.number("retries", i64::from(i32::MAX), 0)?;
+        let (linger, request_timeout) = (
+            self.millis("linger.ms", 0)?,
+            self.millis("request.timeout.ms", 30_000)?,
+        );
+        let mut delivery_timeout = self.millis("delivery.timeout.ms", 120_000)?;
+        if delivery_timeout < linger + request_timeout {
+            if self.get("delivery.timeout.ms").is_some() {
+                let message = "delivery.timeout.ms should be equal to or larger than linger.ms + request.timeout.ms";
+                let cause = Throwable::new(CONFIG_EXCEPTION, message);
+                return Err(Refused::Construct(
+                    For::Producer.not_made().caused_by(cause),
+                ));
+            }
+            delivery_timeout = linger + request_timeout;
+        }
         Ok(producer::Settings {
             acks,
-            linger: self.millis("linger.ms", 0)?,
+            linger,
             batch_bytes: self.size("batch.size", default.batch_bytes, 0)?,
             request_bytes_max: self.size("max.request.size", default.request_bytes_max, 0)?,
             buffer_bytes: self.size("buffer.memory", default.buffer_bytes, 0)?,
             in_flight_max,
             compression,
             idempotent,
-            request_timeout: self.millis("request.timeout.ms", 30_000)?,
-            delivery_timeout: self.millis("delivery.timeout.ms", 120_000)?,
+            request_timeout,
+            delivery_timeout,
             max_block: self.millis("max.block.ms", 60_000)?,
             retries: u32::try_from(retries).unwrap_or(u32::MAX),
             retry_backoff: self.millis("retry.backoff.ms", 100)?,
@@ -292,26 +489,9 @@ impl Properties {
     }
 
     /// A consumer's settings.
-    pub fn consumer(&self) -> Result<consumer::Settings, String> {
-        self.check(&[
-            "allow.auto.create.topics",
-            "auto.commit.interval.ms",
-            "auto.offset.reset",
-            "enable.auto.commit",
-            "exclude.internal.topics",
-            "fetch.max.bytes",
-            "fetch.max.wait.ms",
-            "fetch.min.bytes",
-            "group.id",
-            "group.instance.id",
-            "heartbeat.interval.ms",
-            "isolation.level",
-            "max.partition.fetch.bytes",
-            "max.poll.interval.ms",
-            "max.poll.records",
-            "partition.assignment.strategy",
-            "session.timeout.ms",
-        ])?;
+    pub fn consumer(&self) -> Result<consumer::Settings, Refused> {
+        self.check(For::Consumer)?;
+        self.number("max.poll.records", 500, 1)?;
         let default = consumer::Settings::default();
         let one_of = |key: &str, text: &str, choices: &str| {
             format!(
@@ -323,7 +503,8 @@ impl Properties {
             Some("earliest") => Reset::Earliest,
             Some("none") => Reset::None,
             Some(text) => {
-                return Err(one_of("auto.offset.reset", text, "latest, earliest, none"));
+                let choices = "latest, earliest, none";
+                return Err(one_of("auto.offset.reset", text, choices).into());
             }
         };
         let read_committed = match self
@@ -335,7 +516,7 @@ impl Properties {
             Some("read_committed") => true,
             Some(text) => {
                 let choices = "read_committed, read_uncommitted";
-                return Err(one_of("isolation.level", text, choices));
+                return Err(one_of("isolation.level", text, choices).into());
             }
         };
         let bytes = |key: &str, default: i32| {
@@ -353,6 +534,9 @@ impl Properties {
             max_wait: self.millis("fetch.max.wait.ms", 500)?,
             request_timeout: self.millis("request.timeout.ms", 30_000)?,
             auto_create: self.boolean("allow.auto.create.topics", true)?,
+            api_timeout: self.api_timeout()?,
+            exclude_internal: self.boolean("exclude.internal.topics", true)?,
+            check_crcs: self.boolean("check.crcs", true)?,
         })
     }
 
@@ -387,6 +571,11 @@ impl Properties {
     }
 }
 
+/// A warning by one of the original's loggers.
+fn warn(text: &str, logger: &str) {
+    tracing::warn!(logger, "{text}");
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -412,10 +601,10 @@ mod tests {
         assert_eq!(with("acks", "all"), Ok(-1));
         assert_eq!(
             with("acks", "2"),
-            Err(
+            Err(Refused::Config(
                 "Invalid value 2 for configuration acks: String must be one of: all, -1, 0, 1"
                     .to_owned()
-            )
+            ))
         );
         assert!(with("compression.type", "rar").is_err());
         assert!(with("ssl.truststore.location", "x").is_err());

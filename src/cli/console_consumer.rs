@@ -4,44 +4,100 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::time::Duration;
 
-use super::block_on;
 use super::client_props::Properties;
+use super::consumer_options::{self, last, number};
 use super::java_args::{ArgError, Options, Spec, Usage, flag, key_values, option};
-use super::print::{err, exception, log_error};
+use super::print::{Refused, err, log_error, out, throwable};
+use super::run_tool;
 use crate::client::World;
-use crate::client::consumer::{Chunk, Consumer, Start};
+use crate::client::consumer::{Chunk, Start};
 use crate::common::ids::TopicPartition;
 use crate::kafka::record::Record;
 
 const SPECS: &[Spec] = &[
     option("topic", "String: topic", "The topic id to consume on."),
-    option("whitelist", "String: whitelist", "Regular expression specifying whitelist of topics to include for consumption."),
-    option("include", "String: Java regex (String)", "Regular expression specifying list of topics to include for consumption."),
-    option("partition", "Integer: partition", "The partition to consume from. Consumption starts from the end of the partition unless '--offset' is specified."),
-    option("offset", "String: consume offset", "The offset id to consume from (a non-negative number), or 'earliest' which means from beginning, or 'latest' which means from end (default: latest)"),
-    option("consumer-property", "String: consumer_prop", "A mechanism to pass user-defined properties in the form key=value to the consumer."),
-    option("command-property", "String: consumer_prop", "The same as --consumer-property."),
-    option("consumer.config", "String: config file", "Consumer config properties file. Note that [consumer-property] takes precedence over this config."),
-    option("command-config", "String: config file", "The same as --consumer.config."),
-    option("formatter", "String: class", "The name of a class to use for formatting kafka messages for display. (default: kafka.tools.DefaultMessageFormatter)"),
-    option("property", "String: prop", "The properties to initialize the message formatter. Properties: print.timestamp=true|false print.key=true|false print.offset=true|false print.partition=true|false print.headers=true|false print.value=true|false key.separator=<key.separator> line.separator=<line.separator> headers.separator=<line.separator> null.literal=<null.literal> key.deserializer=<key.deserializer> value.deserializer=<value.deserializer> header.deserializer=<header.deserializer>"),
-    option("formatter-property", "String: prop", "The same as --property."),
-    flag("from-beginning", "If the consumer does not already have an established offset to consume from, start with the earliest message present in the log rather than the latest message."),
-    option("max-messages", "Integer: num_messages", "The maximum number of messages to consume before exiting. If not set, consumption is continual."),
-    option("timeout-ms", "Integer: timeout_ms", "If specified, exit if no message is available for consumption for the specified interval."),
-    flag("skip-message-on-error", "If there is an error when processing a message, skip it instead of halt."),
-    option("bootstrap-server", "String: server to connect to", "REQUIRED: The server(s) to connect to."),
+    option(
+        "whitelist",
+        "String: whitelist",
+        "Regular expression specifying whitelist of topics to include for consumption.",
+    ),
+    consumer_options::INCLUDE,
+    option(
+        "partition",
+        "Integer: partition",
+        "The partition to consume from. Consumption starts from the end of the partition unless '--offset' is specified.",
+    ),
+    option(
+        "offset",
+        "String: consume offset",
+        "The offset id to consume from (a non-negative number), or 'earliest' which means from beginning, or 'latest' which means from end (default: latest)",
+    ),
+    option(
+        "consumer-property",
+        "String: consumer_prop",
+        "A mechanism to pass user-defined properties in the form key=value to the consumer.",
+    ),
+    consumer_options::COMMAND_PROPERTY,
+    consumer_options::CONSUMER_CONFIG,
+    consumer_options::COMMAND_CONFIG,
+    option(
+        "formatter",
+        "String: class",
+        "The name of a class to use for formatting kafka messages for display. (default: kafka.tools.DefaultMessageFormatter)",
+    ),
+    option(
+        "property",
+        "String: prop",
+        "The properties to initialize the message formatter. Properties: print.timestamp=true|false print.key=true|false print.offset=true|false print.partition=true|false print.headers=true|false print.value=true|false key.separator=<key.separator> line.separator=<line.separator> headers.separator=<line.separator> null.literal=<null.literal> key.deserializer=<key.deserializer> value.deserializer=<value.deserializer> header.deserializer=<header.deserializer>",
+    ),
+    option(
+        "formatter-property",
+        "String: prop",
+        "The same as --property.",
+    ),
+    flag(
+        "from-beginning",
+        "If the consumer does not already have an established offset to consume from, start with the earliest message present in the log rather than the latest message.",
+    ),
+    option(
+        "max-messages",
+        "Integer: num_messages",
+        "The maximum number of messages to consume before exiting. If not set, consumption is continual.",
+    ),
+    option(
+        "timeout-ms",
+        "Integer: timeout_ms",
+        "If specified, exit if no message is available for consumption for the specified interval.",
+    ),
+    flag(
+        "skip-message-on-error",
+        "If there is an error when processing a message, skip it instead of halt.",
+    ),
+    consumer_options::BOOTSTRAP_SERVER,
     option("key-deserializer", "String: deserializer for key", ""),
     option("value-deserializer", "String: deserializer for values", ""),
-    flag("enable-systest-events", "Log lifecycle events of the consumer in addition to logging consumed messages. (This is specific for system tests.)").unsupported(),
-    option("isolation-level", "String", "Set to read_committed in order to filter out transactional messages which are not committed. Set to read_uncommitted to read all messages. (default: read_uncommitted)"),
-    option("group", "String: consumer group id", "The consumer group id of the consumer."),
-    option("formatter-config", "String: config file", "Config properties file to initialize the message formatter.").unsupported(),
+    consumer_options::ENABLE_SYSTEST_EVENTS,
+    option(
+        "isolation-level",
+        "String",
+        "Set to read_committed in order to filter out transactional messages which are not committed. Set to read_uncommitted to read all messages. (default: read_uncommitted)",
+    ),
+    option(
+        "group",
+        "String: consumer group id",
+        "The consumer group id of the consumer.",
+    ),
+    option(
+        "formatter-config",
+        "String: config file",
+        "Config properties file to initialize the message formatter. Note that [formatter-property] takes precedence over this config.",
+    ),
 ];
 
 const USAGE: Usage = Usage {
     specs: SPECS,
     about: "This tool helps to read data from Kafka topics and outputs it to standard output.",
+    tried: true,
 };
 
 const LOGGER: &str = "kafka.tools.ConsoleConsumer$";
@@ -60,34 +116,29 @@ struct Plan {
     limit: Option<u64>,
     timeout: Duration,
     skip_on_error: bool,
+    tells_events: bool,
     formatter: Formatter,
     properties: Properties,
 }
 
 /// Runs the tool.
 pub fn run(_program: &str, arguments: Vec<String>) -> u8 {
-    let result = prepare(&arguments).map(|plan| block_on(|world| consume(world, plan)));
-    match result {
-        Ok(Ok(code)) | Err(code) => code,
-        Ok(Err(error)) => {
-            err!("{error}");
-            1
-        }
+    match prepare(&arguments) {
+        Ok(plan) => run_tool(|world| consume(world, plan)),
+        Err(code) => code,
     }
 }
 
 fn prepare(arguments: &[String]) -> Result<Plan, u8> {
     let options = USAGE.parse(arguments)?;
-    let wrong = |error: ArgError| USAGE.die(&error.to_string());
+    let wrong = |error: ArgError| error.die();
     let formatter = formatter(&options)?;
     let topic = options.value("topic").map_err(wrong)?;
-    let pattern = ["whitelist", "include"]
-        .iter()
-        .find_map(|name| options.values(name).last());
+    let pattern = last(&options, &["include", "whitelist"]);
     if topic.is_some() == pattern.is_some() {
         return Err(USAGE.die("Exactly one of whitelist/topic is required."));
     }
-    let partition = options.parsed::<i32>("partition").map_err(wrong)?;
+    let partition = number::<i32>(&options, "partition")?;
     let from_beginning = options.has("from-beginning");
     if partition.is_some() {
         if topic.is_none() {
@@ -114,16 +165,12 @@ fn prepare(arguments: &[String]) -> Result<Plan, u8> {
         }
         (Some(topic), None, _) => Source::Topic(topic.to_owned()),
         (None, _, pattern) => {
-            let text = pattern.map(String::as_str).unwrap_or_default();
-            let pattern = regex_lite::Regex::new(&format!("^(?:{text})$")).map_err(|error| {
-                err!("java.util.regex.PatternSyntaxException: {error}");
-                1
-            })?;
-            Source::Pattern(pattern)
+            let pattern = consumer_options::pattern(&pattern.unwrap_or_default());
+            Source::Pattern(pattern.map_err(|refused| refused.die())?)
         }
     };
-    let limit = options.parsed::<i64>("max-messages").map_err(wrong)?;
-    let timeout = options.parsed::<i64>("timeout-ms").map_err(wrong)?;
+    let limit = number::<i64>(&options, "max-messages")?;
+    let timeout = number::<i64>(&options, "timeout-ms")?;
     Ok(Plan {
         source,
         limit: limit.and_then(|limit| u64::try_from(limit).ok()),
@@ -131,6 +178,7 @@ fn prepare(arguments: &[String]) -> Result<Plan, u8> {
             .and_then(|ms| u64::try_from(ms).ok())
             .map_or(Duration::from_secs(86_400 * 365), Duration::from_millis),
         skip_on_error: options.has("skip-message-on-error"),
+        tells_events: options.has("enable-systest-events"),
         formatter,
         properties,
     })
@@ -150,17 +198,9 @@ fn start(text: &str) -> Result<Start, u8> {
 }
 
 fn properties(options: &Options, from_beginning: bool) -> Result<Properties, u8> {
-    let fail = |message: String| {
-        err!("{message}");
-        1
-    };
-    let file = ["consumer.config", "command-config"]
-        .iter()
-        .find_map(|name| options.values(name).first());
-    let mut properties = match file {
-        Some(path) => Properties::load(path).map_err(fail)?,
-        None => Properties::default(),
-    };
+    let mut properties = consumer_options::properties(options).map_err(|refused| refused.die())?;
+    let file = Properties::from_options(options, &["consumer.config", "command-config"], &[]);
+    let file = file.map_err(|refused| refused.die())?;
     let extra = [
         options.values("consumer-property"),
         options.values("command-property"),
@@ -170,7 +210,7 @@ fn properties(options: &Options, from_beginning: bool) -> Result<Properties, u8>
     let mut groups: Vec<String> = Vec::new();
     let ids = [
         options.values("group").first(),
-        properties.get("group.id").map(str::to_owned).as_ref(),
+        file.get("group.id").map(str::to_owned).as_ref(),
         given("group.id"),
     ]
     .map(|id| id.cloned());
@@ -178,9 +218,6 @@ fn properties(options: &Options, from_beginning: bool) -> Result<Properties, u8>
         if !groups.contains(&id) {
             groups.push(id);
         }
-    }
-    for (key, value) in &extra {
-        properties.set(key, value);
     }
     match groups.as_slice() {
         [] => {
@@ -230,27 +267,11 @@ const PIPE_LOOK: Duration = Duration::from_millis(500);
 const CLOSE_LIMIT: Duration = Duration::from_secs(10);
 
 async fn consume(world: World, plan: Plan) -> u8 {
-    let fail = |message: &str| {
-        log_error(
-            &world,
-            &format!(
-                "Unknown error when running consumer: \norg.apache.kafka.common.config.ConfigException: {message}"
-            ),
-            LOGGER,
-        );
-        1
+    let made = consumer_options::consumer(&world, &plan.properties, "console-consumer");
+    let mut consumer = match made {
+        Ok(consumer) => consumer,
+        Err(refused) => return not_begun(&world, &refused),
     };
-    let (settings, group, cluster) = match (
-        plan.properties.consumer(),
-        plan.properties.group(),
-        plan.properties.cluster(world.clone(), "console-consumer"),
-    ) {
-        (Ok(settings), Ok(group), Ok(cluster)) => (settings, group, cluster),
-        (Err(message), _, _) | (_, Err(message), _) | (_, _, Err(message)) => {
-            return fail(&message);
-        }
-    };
-    let mut consumer = Consumer::new(cluster, settings, group);
     match &plan.source {
         Source::Topic(topic) => consumer.subscribe(vec![topic.clone()]),
         Source::Pattern(pattern) => consumer.subscribe_pattern(pattern.clone()),
@@ -264,10 +285,12 @@ async fn consume(world: World, plan: Plan) -> u8 {
         printed: 0,
         limit: plan.limit,
         skip_on_error: plan.skip_on_error,
+        check: plan.properties.boolean("check.crcs", true).unwrap_or(true),
     };
     let stopped = stop_signal();
     tokio::pin!(stopped);
     let mut code = 0;
+    let mut failed = None;
     let mut quiet_until = tokio::time::Instant::now() + plan.timeout;
     loop {
         if printer.limit == Some(printer.printed) {
@@ -295,6 +318,10 @@ async fn consume(world: World, plan: Plan) -> u8 {
                     err!("Unable to write to standard out, closing consumer.");
                     break;
                 }
+                Done::Undecodable(message) => {
+                    failed = Some(message);
+                    break;
+                }
             },
             Ok(None) if reader_is_gone() => {
                 err!("Unable to write to standard out, closing consumer.");
@@ -302,15 +329,13 @@ async fn consume(world: World, plan: Plan) -> u8 {
             }
             Ok(None) if tokio::time::Instant::now() < quiet_until => {}
             Ok(None) => {
-                let text = "Error processing message, terminating consumer process: \norg.apache.kafka.common.errors.TimeoutException";
-                log_error(&world, text, LOGGER);
+                log_error(&world, ENDS, LOGGER);
+                err!("org.apache.kafka.common.errors.TimeoutException");
                 break;
             }
             Err(error) => {
-                let text = exception(&error);
-                let text =
-                    format!("Error processing message, terminating consumer process: \n{text}");
-                log_error(&world, &text, LOGGER);
+                log_error(&world, ENDS, LOGGER);
+                err!("{}", throwable(&error));
                 break;
             }
         }
@@ -323,7 +348,30 @@ async fn consume(world: World, plan: Plan) -> u8 {
         Err(_) => tracing::debug!("the last commit took too long"),
     }
     err!("Processed a total of {printed} messages");
+    if let Some(message) = failed {
+        log_error(&world, UNKNOWN, LOGGER);
+        err!("org.apache.kafka.common.errors.SerializationException: {message}");
+        code = 1;
+    }
+    if plan.tells_events {
+        out!("shutdown_complete");
+    }
     code
+}
+
+/// What the original logs above an exception that ends its reading, or its whole run.
+const ENDS: &str = "Error processing message, terminating consumer process: ";
+const UNKNOWN: &str = "Unknown error when running consumer: ";
+
+fn not_begun(world: &World, refused: &Refused) -> u8 {
+    match refused.throwable() {
+        Ok(throwable) => {
+            log_error(world, UNKNOWN, LOGGER);
+            err!("{throwable}");
+        }
+        Err(message) => err!("{message}"),
+    }
+    1
 }
 
 /// Has whoever read our standard output closed it? (`consumer | head`)
@@ -353,6 +401,7 @@ struct Printer<'a> {
     printed: u64,
     limit: Option<u64>,
     skip_on_error: bool,
+    check: bool,
 }
 
 /// How far a chunk was printed.
@@ -360,20 +409,22 @@ enum Done {
     All,
     Until(i64),
     NoReader,
+    /// A field is not what its deserializer expects.
+    Undecodable(String),
 }
 
 impl Printer<'_> {
     fn print(&mut self, world: &World, chunk: &Chunk) -> Done {
-        for record in chunk.records(true) {
+        for record in chunk.records(self.check) {
             let (record, log_append_time) = match record {
                 Ok(record) => record,
                 Err(error) => {
-                    let text = exception(&error);
                     log_error(
                         world,
-                        &format!("Error processing message: \n{text}"),
+                        "Error processing message, skipping this message: ",
                         LOGGER,
                     );
+                    err!("{}", throwable(&error));
                     if self.skip_on_error {
                         continue;
                     }
@@ -388,8 +439,21 @@ impl Printer<'_> {
             let written =
                 self.formatter
                     .write(partition, &record, log_append_time, &mut self.output);
-            if written.is_err() {
-                return Done::NoReader;
+            match written {
+                Ok(()) => {}
+                // Only our own formatter's errors have a text of their own.
+                Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+                    if !self.skip_on_error {
+                        return Done::Undecodable(error.to_string());
+                    }
+                    log_error(
+                        world,
+                        "Error processing message, skipping this message: ",
+                        LOGGER,
+                    );
+                    err!("org.apache.kafka.common.errors.SerializationException: {error}");
+                }
+                Err(_) => return Done::NoReader,
             }
         }
         match self.output.flush() {
@@ -464,6 +528,11 @@ fn formatter(options: &Options) -> Result<Formatter, u8> {
             | "org.apache.kafka.tools.consumer.NoOpMessageFormatter",
         ) => formatter.silent = true,
         Some(other) => {
+            let known = ["kafka.", "org.apache.kafka."];
+            if !known.iter().any(|package| other.starts_with(package)) {
+                err!("Exception in thread \"main\" java.lang.ClassNotFoundException: {other}");
+                return Err(1);
+            }
             return Err(fail(format!(
                 "the formatter {other} is not supported by this tool yet"
             )));
@@ -473,8 +542,13 @@ fn formatter(options: &Options) -> Result<Formatter, u8> {
         options.values("property"),
         options.values("formatter-property"),
     ];
-    let mut properties: BTreeMap<String, String> =
-        key_values(&given.concat()).into_iter().collect();
+    let mut properties: BTreeMap<String, String> = match last(options, &["formatter-config"]) {
+        Some(path) => Properties::load(&path)
+            .map_err(|refused| refused.die())?
+            .into_map(),
+        None => BTreeMap::new(),
+    };
+    properties.extend(key_values(&given.concat()));
     for field in ["key", "value"] {
         if let Some(class) = options.values(&format!("{field}-deserializer")).last() {
             properties.insert(format!("{field}.deserializer"), class.clone());
@@ -496,11 +570,9 @@ fn formatter(options: &Options) -> Result<Formatter, u8> {
             "key.deserializer" => formatter.key_shown = shown(&value).map_err(fail)?,
             "value.deserializer" => formatter.value_shown = shown(&value).map_err(fail)?,
             "headers.deserializer" => formatter.headers_shown = shown(&value).map_err(fail)?,
-            other => {
-                return Err(fail(format!(
-                    "the formatter property {other} is not supported by this tool yet"
-                )));
-            }
+            "header.deserializer" => formatter.headers_shown = shown(&value).map_err(fail)?,
+            // The original passes over what it does not know, without a word.
+            other => err!("WARNING: the formatter property {other} has no effect"),
         }
     }
     Ok(formatter)
@@ -530,7 +602,14 @@ fn shown(class: &str) -> Result<Shown, String> {
 impl Shown {
     fn write(self, bytes: &[u8], output: &mut impl Write) -> std::io::Result<()> {
         let wrong = |wanted: usize| {
-            std::io::Error::other(format!("{} bytes instead of {wanted}", bytes.len()))
+            // The sentences of Kafka's own deserializers.
+            let text = match self {
+                Shown::Long | Shown::Integer | Shown::Short | Shown::Float => {
+                    format!("Size of data received by {self:?}Deserializer is not {wanted}")
+                }
+                _ => "Size of data received by Deserializer is not 8".to_owned(),
+            };
+            std::io::Error::new(std::io::ErrorKind::InvalidData, text)
         };
         match self {
             Shown::Bytes => output.write_all(bytes),

@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::mpsc;
 
-use super::block_on;
-use super::client_props::Properties;
-use super::java_args::{Options, Spec, Usage, flag, key_values, option};
-use super::print::{err, exception};
+use super::client_props::{For, Properties};
+use super::java_args::{Options, Spec, Usage, flag, option};
+use super::print::{Refused, Throwable, err, log_error, throwable};
+use super::run_tool;
 use crate::client::World;
 use crate::client::producer::{Delivery, Producer, Record};
 use crate::common::net::HostPort;
@@ -21,7 +21,7 @@ const SPECS: &[Spec] = &[
     option("bootstrap-server", "String: server to connect to", "REQUIRED unless --broker-list(deprecated) is specified. The server(s) to connect to. The broker list string in the form HOST1:PORT1,HOST2:PORT2."),
     flag("sync", "If set message send requests to the brokers are synchronously, one at a time as they arrive."),
     option("compression-codec", "String: compression-codec", "The compression codec: either 'none', 'gzip', 'snappy', 'lz4', or 'zstd'. If specified without value, then it defaults to 'gzip'").optional(),
-    option("batch-size", "Integer: size", "Number of messages to send in a single batch if they are not being sent synchronously. (default: 200)"),
+    option("batch-size", "Integer: size", "Number of messages to send in a single batch if they are not being sent synchronously. (default: 200)").idle("2.8.0 reads it and does nothing with it; --max-partition-memory-bytes is the size of a batch"),
     option("message-send-max-retries", "Integer", "Brokers can fail receiving the message for multiple reasons, and being unavailable transiently is just one of them. This property specifies the number of retries before the producer give up and drop this message. (default: 3)"),
     option("retry-backoff-ms", "Integer", "Before each retry, the producer refreshes the metadata of relevant topics. Since leader election takes a bit of time, this property specifies the amount of time that the producer waits before refreshing the metadata. (default: 100)"),
     option("timeout", "Integer: timeout_ms", "If set and the producer is running in asynchronous mode, this gives the maximum amount of time a message will queue awaiting sufficient batch size. The value is given in ms. (default: 1000)"),
@@ -38,14 +38,24 @@ const SPECS: &[Spec] = &[
     option("command-property", "String: producer_prop", "The same as --producer-property."),
     option("producer.config", "String: config file", "Producer config properties file. Note that [producer-property] takes precedence over this config."),
     option("command-config", "String: config file", "The same as --producer.config."),
-    option("line-reader", "String: reader_class", "The class name of the class to use for reading lines from standard in.").unsupported(),
-    option("reader-config", "String: config file", "Config properties file for the message reader.").unsupported(),
+    option("line-reader", "String: reader_class", "The class name of the class to use for reading lines from standard in. By default each line is read as a separate message. (default: kafka.tools.ConsoleProducer$LineMessageReader)"),
+    option("reader-config", "String: config file", "Config properties file for the message reader. Note that [reader-property] takes precedence over this config."),
 ];
 
 const USAGE: Usage = Usage {
     specs: SPECS,
     about: "This tool helps to read data from standard input and publish it to Kafka.",
+    tried: true,
 };
+
+const CALLBACK: &str = "org.apache.kafka.clients.producer.internals.ErrorLoggingCallback";
+
+/// The names of the one reader there is.
+const LINE_READERS: [&str; 3] = [
+    "kafka.tools.ConsoleProducer$LineMessageReader",
+    "kafka.tools.ConsoleProducer.LineMessageReader",
+    "org.apache.kafka.tools.LineMessageReader",
+];
 
 /// Lines that may wait between the reading thread and the producer.
 const LINES_MAX: usize = 64;
@@ -53,13 +63,7 @@ const LINES_MAX: usize = 64;
 /// Runs the tool.
 pub fn run(_program: &str, arguments: Vec<String>) -> u8 {
     match prepare(&arguments) {
-        Ok((plan, properties)) => match block_on(|world| produce(world, plan, properties)) {
-            Ok(code) => code,
-            Err(error) => {
-                err!("{error}");
-                1
-            }
-        },
+        Ok((plan, properties)) => run_tool(|world| produce(world, plan, properties)),
         Err(code) => code,
     }
 }
@@ -84,43 +88,56 @@ fn prepare(arguments: &[String]) -> Result<(Plan, Properties), u8> {
         return Err(USAGE.die("Missing required option(s) [bootstrap-server]"));
     }
     USAGE.require(&options, &["topic"])?;
-    let wrong = |error: super::java_args::ArgError| USAGE.die(&error.to_string());
+    // The original catches these, and prints no help.
+    let wrong = |error: super::java_args::ArgError| {
+        err!("{error}");
+        1
+    };
     let servers = match options.value("bootstrap-server").map_err(wrong)? {
         Some(servers) => Some(servers),
         None => options.value("broker-list").map_err(wrong)?,
     };
     let servers = servers.unwrap_or_default();
     if servers.is_empty() || HostPort::parse_list(servers, None).is_err() {
-        return Err(USAGE.die(&format!(
-            "Please provide valid host:port like host1:9091,host2:9092\n {servers}"
-        )));
+        return Err(USAGE.die("Please provide valid host:port like host1:9091,host2:9092\n "));
     }
-    let mut properties = producer_properties(&options).map_err(|message| {
-        err!("{message}");
-        1
-    })?;
+    check_numbers(&options).map_err(wrong)?;
+    let mut properties = producer_properties(&options).map_err(|refused| refuse(&refused))?;
     properties.set("bootstrap.servers", servers);
     let mut reader = LineReader {
         parse_key: false,
         key_separator: "\t".to_owned(),
         ignore_error: false,
     };
-    let given = [
-        options.values("property"),
-        options.values("reader-property"),
-    ]
-    .concat();
-    for (key, value) in key_values(&given) {
+    if let Some(class) = options.value("line-reader").map_err(wrong)?
+        && !LINE_READERS.contains(&class)
+    {
+        err!("the line reader {class} is not supported by this tool yet");
+        return Err(1);
+    }
+    let given = Properties::from_options(
+        &options,
+        &["reader-config"],
+        &["property", "reader-property"],
+    );
+    let given = given.map_err(|refused| refuse(&refused))?;
+    for (key, value) in given.into_map() {
         let truth = value.trim().eq_ignore_ascii_case("true");
         match key.as_str() {
             "parse.key" => reader.parse_key = truth,
             "key.separator" => reader.key_separator = value,
             "ignore.error" => reader.ignore_error = truth,
             "topic" => {}
-            other => {
-                err!("the reader property {other} is not supported by this tool yet");
+            "parse.headers"
+            | "headers.delimiter"
+            | "headers.separator"
+            | "headers.key.separator"
+            | "null.marker" => {
+                err!("the reader property {key} is not supported by this tool yet");
                 return Err(1);
             }
+            // The original passes over what it does not know, without a word.
+            other => err!("WARNING: the reader property {other} has no effect"),
         }
     }
     let topic = options.value("topic").map_err(wrong)?.unwrap_or_default();
@@ -132,22 +149,45 @@ fn prepare(arguments: &[String]) -> Result<(Plan, Properties), u8> {
     Ok((plan, properties))
 }
 
+/// Prints what a failure to begin looks like here. Gives the exit code.
+fn refuse(refused: &Refused) -> u8 {
+    match refused.throwable() {
+        Ok(throwable) => err!("{throwable}"),
+        Err(message) => err!("{message}"),
+    }
+    1
+}
+
+/// joptsimple's types of the options that become properties.
+fn check_numbers(options: &Options) -> Result<(), super::java_args::ArgError> {
+    for name in [
+        "batch-size",
+        "message-send-max-retries",
+        "request-timeout-ms",
+        "retry-backoff-ms",
+        "socket-buffer-size",
+        "timeout",
+    ] {
+        options.parsed::<i32>(name)?;
+    }
+    for name in [
+        "max-block-ms",
+        "max-memory-bytes",
+        "max-partition-memory-bytes",
+        "metadata-expiry-ms",
+    ] {
+        options.parsed::<i64>(name)?;
+    }
+    Ok(())
+}
+
 /// Options over properties over defaults, as `maybeMergeOptions` has it.
-fn producer_properties(options: &Options) -> Result<Properties, String> {
-    let mut properties = Properties::default();
-    let file = ["producer.config", "command-config"]
-        .iter()
-        .find_map(|name| options.values(name).first());
-    if let Some(path) = file {
-        properties = Properties::load(path)?;
-    }
-    let extra = [
-        options.values("producer-property"),
-        options.values("command-property"),
-    ];
-    for (key, value) in key_values(&extra.concat()) {
-        properties.set(&key, &value);
-    }
+fn producer_properties(options: &Options) -> Result<Properties, Refused> {
+    let mut properties = Properties::from_options(
+        options,
+        &["producer.config", "command-config"],
+        &["producer-property", "command-property"],
+    )?;
     let codec = match options.has("compression-codec") {
         false => "none",
         true => options
@@ -163,13 +203,16 @@ fn producer_properties(options: &Options) -> Result<Properties, String> {
         ("request.timeout.ms", "request-timeout-ms", "1500"),
         ("retries", "message-send-max-retries", "3"),
         ("retry.backoff.ms", "retry-backoff-ms", "100"),
-        ("send.buffer.bytes", "socket-buffer-size", "102400"),
         ("buffer.memory", "max-memory-bytes", "33554432"),
         ("batch.size", "max-partition-memory-bytes", "16384"),
         ("metadata.max.age.ms", "metadata-expiry-ms", "300000"),
         ("max.block.ms", "max-block-ms", "60000"),
     ];
     let idempotent = properties.boolean("enable.idempotence", false)?;
+    // Without it the system chooses, and chooses better than the original's 100 KiB.
+    if let Some(bytes) = options.values("socket-buffer-size").last() {
+        properties.set("send.buffer.bytes", bytes);
+    }
     for (key, option, default) in merged {
         match options.values(option).last() {
             Some(value) => properties.set(key, value),
@@ -182,33 +225,30 @@ fn producer_properties(options: &Options) -> Result<Properties, String> {
 }
 
 async fn produce(world: World, plan: Plan, properties: Properties) -> u8 {
-    let refuse = |message: String| {
-        err!("org.apache.kafka.common.config.ConfigException: {message}");
-        1
+    let made = properties.producer().and_then(|settings| {
+        let cluster = properties.cluster(world.clone(), For::Producer, "console-producer")?;
+        Ok((settings, cluster))
+    });
+    let (settings, cluster) = match made {
+        Ok(made) => made,
+        Err(refused) => return refuse(&refused),
     };
-    let settings = match properties.producer() {
-        Ok(settings) => settings,
-        Err(message) => return refuse(message),
-    };
-    let cluster = match properties.cluster(world.clone(), "console-producer") {
-        Ok(cluster) => cluster,
-        Err(message) => return refuse(message),
-    };
-    let failure: Arc<Mutex<Option<String>>> = Arc::default();
+    let failure: Arc<Mutex<Option<Throwable>>> = Arc::default();
     let report = {
         let failure = failure.clone();
         let sync = plan.sync;
+        let world = world.clone();
         Box::new(move |delivery: &Delivery<'_>| {
             let Err(error) = delivery.result else { return };
+            let why = throwable(error);
             if sync {
                 let mut failure = failure.lock().unwrap_or_else(PoisonError::into_inner);
-                *failure = Some(exception(error));
-            } else {
-                log_failure(
-                    delivery.topic,
-                    delivery.appended_us.len(),
-                    &exception(error),
-                );
+                *failure = Some(why);
+                return;
+            }
+            for record in delivery.records() {
+                let (key, value) = (record.key.as_deref(), record.value.as_deref());
+                log_failure(&world, delivery.topic, key, value, &why);
             }
         })
     };
@@ -241,17 +281,34 @@ async fn produce(world: World, plan: Plan, properties: Properties) -> u8 {
     code
 }
 
-fn log_failure(topic: &str, records: usize, exception: &str) {
-    err!(
-        "ERROR Error when sending {records} message(s) to topic {topic} with error: (org.apache.kafka.clients.producer.internals.ErrorLoggingCallback)\n{exception}"
+/// What the original's `ErrorLoggingCallback` logs of one record.
+fn log_failure(
+    world: &World,
+    topic: &str,
+    key: Option<&[u8]>,
+    value: Option<&[u8]>,
+    why: &Throwable,
+) {
+    let length = |bytes: Option<&[u8]>| {
+        bytes.map_or_else(
+            || "null".to_owned(),
+            |bytes| format!("{} bytes", bytes.len()),
+        )
+    };
+    let text = format!(
+        "Error when sending message to topic {topic} with key: {}, value: {} with error:",
+        length(key),
+        length(value)
     );
+    log_error(world, &text, CALLBACK);
+    err!("{why}");
 }
 
 async fn send_chunk(
     world: &World,
     plan: &Plan,
     producer: &Producer,
-    failure: &Mutex<Option<String>>,
+    failure: &Mutex<Option<Throwable>>,
     chunk: &[Vec<u8>],
     line_number: &mut u64,
 ) -> Result<(), String> {
@@ -270,12 +327,9 @@ async fn send_chunk(
             .await;
         if let Err(error) = sent {
             if plan.sync {
-                return Err(format!(
-                    "java.util.concurrent.ExecutionException: {}",
-                    exception(&error)
-                ));
+                return Err(Throwable::of_future(throwable(&error)).to_string());
             }
-            log_failure(&plan.topic, 1, &exception(&error));
+            log_failure(world, &plan.topic, key, Some(value), &throwable(&error));
         } else if plan.sync {
             producer.flush().await;
             let failed = failure
@@ -283,7 +337,7 @@ async fn send_chunk(
                 .unwrap_or_else(PoisonError::into_inner)
                 .take();
             if let Some(failed) = failed {
-                return Err(format!("java.util.concurrent.ExecutionException: {failed}"));
+                return Err(Throwable::of_future(failed).to_string());
             }
         }
     }

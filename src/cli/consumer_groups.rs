@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::block_on;
 use super::client_props::Properties;
 use super::java_args::{ArgError, Options, Spec, Usage, flag, option};
-use super::print::{err, exception, message, out};
+use super::print::{Refused, Throwable, err, out, throwable};
+use super::run_tool;
 use crate::client::admin::{Admin, DescribedGroup, OffsetSpec};
 use crate::client::{ClientError, World};
 use crate::common::ids::TopicPartition;
@@ -46,6 +46,7 @@ const SPECS: &[Spec] = &[
 const USAGE: Usage = Usage {
     specs: SPECS,
     about: "This tool helps to list all consumer groups, describe a consumer group, delete consumer group info, or reset consumer group offsets.",
+    tried: false,
 };
 
 /// `ConsumerGroupState`'s names.
@@ -66,33 +67,36 @@ pub fn run(_program: &str, arguments: Vec<String>) -> u8 {
         Ok(options) => options,
         Err(code) => return code,
     };
-    let result = block_on(|world| async move {
+    run_tool(|world| async move {
         match execute(&world, &options).await {
             Ok(()) => 0,
             Err(Failure::Usage(text)) => USAGE.die(&text),
-            Err(Failure::Client(error)) => {
-                // The original says so and leaves with 0.
-                out!(
-                    "\nError: Executing consumer group command failed due to {}",
-                    message(&error)
-                );
-                err!(
-                    "java.util.concurrent.ExecutionException: {}",
-                    exception(&error)
-                );
-                0
-            }
+            Err(Failure::Refused(refused)) => refused.die(),
+            Err(Failure::Client(error)) => failed(&throwable(&error)),
+            // The original asks all brokers, and has a sentence of its own when it finds none.
+            Err(Failure::NoBrokers) => failed(&Throwable::new(
+                "org.apache.kafka.common.KafkaException",
+                "Failed to find brokers to send ListGroups",
+            )),
         }
-    });
-    result.unwrap_or_else(|error| {
-        err!("{error}");
-        1
     })
+}
+
+/// The original says so and leaves with 0.
+fn failed(why: &Throwable) -> u8 {
+    out!(
+        "\nError: Executing consumer group command failed due to {}",
+        why.text
+    );
+    err!("{}", Throwable::of_future(why.clone()));
+    0
 }
 
 #[derive(Debug)]
 enum Failure {
     Usage(String),
+    Refused(Refused),
+    NoBrokers,
     Client(ClientError),
 }
 
@@ -122,9 +126,10 @@ fn check(options: &Options) -> Result<(), u8> {
     }
     for name in ["members", "verbose", "offsets"] {
         if options.has(name) && !options.has("describe") {
-            return Err(USAGE.die(&format!(
-                "Option(s) [{name}] are unavailable given other options on the command line"
-            )));
+            err!(
+                "Exception in thread \"main\" joptsimple.UnavailableOptionException: Option(s) [{name}] are unavailable given other options on the command line"
+            );
+            return Err(1);
         }
     }
     USAGE.exclude(options, "group", &["all-groups", "list"])?;
@@ -151,7 +156,7 @@ async fn execute(world: &World, options: &Options) -> Result<(), Failure> {
         ("request.timeout.ms", timeout.as_str()),
     ];
     let admin = Properties::admin(world, servers.unwrap_or_default(), file, &timeouts)
-        .map_err(Failure::Usage)?;
+        .map_err(Failure::Refused)?;
     if options.has("list") {
         return list(&admin, options).await;
     }
@@ -187,7 +192,10 @@ async fn consumer_groups(
     admin: &Admin,
     states: &[String],
 ) -> Result<Vec<(String, String)>, Failure> {
-    let groups = admin.list_groups(states).await?;
+    let groups = match admin.list_groups(states).await {
+        Err(ClientError::NoBroker { .. }) => return Err(Failure::NoBrokers),
+        groups => groups?,
+    };
     // Groups without a protocol type have only ever committed offsets.
     Ok(groups
         .into_iter()

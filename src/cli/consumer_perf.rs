@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use super::block_on;
 use super::client_props::Properties;
-use super::java_args::{ArgError, Options, Spec, Usage, flag, key_values, option};
+use super::consumer_options::{self, last, number};
+use super::java_args::{ArgError, Options, Spec, Usage, flag, option};
 use super::java_text::date;
-use super::print::{err, exception, out};
+use super::print::{err, metrics_table, out, throwable};
+use super::run_tool;
 use crate::client::World;
 use crate::client::consumer::Consumer;
 use crate::common::rng::Rng;
@@ -52,26 +53,10 @@ const SPECS: &[Spec] = &[
         "Integer: count",
         "DEPRECATED AND IGNORED: Number of fetcher threads. (default: 1)",
     ),
-    option(
-        "consumer.config",
-        "String: config file",
-        "Consumer config properties file.",
-    ),
-    option(
-        "command-config",
-        "String: config file",
-        "The same as --consumer.config.",
-    ),
-    option(
-        "command-property",
-        "String: prop1=val1",
-        "Consumer properties in the form key=value.",
-    ),
-    flag("print-metrics", "Print out the metrics.").unsupported(),
-    flag(
-        "show-detailed-stats",
-        "If set, stats are reported for each reporting interval as configured by reporting-interval",
-    ),
+    consumer_options::CONSUMER_CONFIG,
+    consumer_options::COMMAND_CONFIG,
+    consumer_options::COMMAND_PROPERTY,
+    flag("print-metrics", "Print out the metrics."),
     option(
         "timeout",
         "Long: milliseconds",
@@ -98,21 +83,19 @@ const SPECS: &[Spec] = &[
         "hide-header",
         "If set, skips printing the header for the stats",
     ),
-    option(
-        "include",
-        "String: Java regex (String)",
-        "Regular expression specifying list of topics to include for consumption.",
-    )
-    .unsupported(),
+    consumer_options::INCLUDE,
 ];
 
 const USAGE: Usage = Usage {
     specs: SPECS,
     about: "This tool helps in performance test for the full zookeeper consumer",
+    tried: true,
 };
 
 struct Plan {
-    topic: String,
+    topic: Option<String>,
+    include: Option<regex_lite::Regex>,
+    print_metrics: bool,
     messages: u64,
     timeout_ms: i64,
     interval_ms: i64,
@@ -124,13 +107,9 @@ struct Plan {
 
 /// Runs the tool.
 pub fn run(_program: &str, arguments: Vec<String>) -> u8 {
-    let result = prepare(&arguments).map(|plan| block_on(|world| consume(world, plan)));
-    match result {
-        Ok(Ok(code)) | Err(code) => code,
-        Ok(Err(error)) => {
-            err!("{error}");
-            1
-        }
+    match prepare(&arguments) {
+        Ok(plan) => run_tool(|world| consume(world, plan)),
+        Err(code) => code,
     }
 }
 
@@ -149,9 +128,22 @@ fn prepare(arguments: &[String]) -> Result<Plan, u8> {
     } else {
         "messages"
     };
-    USAGE.require(&options, &["topic", count])?;
-    let wrong = |error: ArgError| USAGE.die(&error.to_string());
-    let interval_ms = options.parsed("reporting-interval").map_err(wrong)?;
+    if options.has("topic") && options.has("include") {
+        return Err(USAGE.die("Exactly one of topic/include is required."));
+    }
+    let subject = if options.has("include") {
+        "include"
+    } else {
+        "topic"
+    };
+    USAGE.require(&options, &[subject, count])?;
+    let wrong = |error: ArgError| error.die();
+    let include = options
+        .value("include")
+        .map_err(wrong)?
+        .map(consumer_options::pattern);
+    let include = include.transpose().map_err(|refused| refused.die())?;
+    let interval_ms = number(&options, "reporting-interval")?;
     let interval_ms = interval_ms.unwrap_or(5_000);
     let refuse = |message: &str| {
         err!("Exception in thread \"main\" java.lang.IllegalArgumentException: {message}");
@@ -164,13 +156,11 @@ fn prepare(arguments: &[String]) -> Result<Plan, u8> {
     let date_format = date_format.unwrap_or("yyyy-MM-dd HH:mm:ss:SSS").to_owned();
     date(0, &date_format).map_err(|message| refuse(&message))?;
     Ok(Plan {
-        topic: options
-            .value("topic")
-            .map_err(wrong)?
-            .unwrap_or_default()
-            .to_owned(),
-        messages: options.parsed(count).map_err(wrong)?.unwrap_or_default(),
-        timeout_ms: options.parsed("timeout").map_err(wrong)?.unwrap_or(10_000),
+        topic: options.value("topic").map_err(wrong)?.map(str::to_owned),
+        include,
+        print_metrics: options.has("print-metrics"),
+        messages: number(&options, count)?.unwrap_or_default(),
+        timeout_ms: number(&options, "timeout")?.unwrap_or(10_000),
         interval_ms,
         date_format,
         hide_header: options.has("hide-header"),
@@ -180,27 +170,21 @@ fn prepare(arguments: &[String]) -> Result<Plan, u8> {
 }
 
 fn properties(options: &Options) -> Result<Properties, u8> {
-    let file = ["consumer.config", "command-config"]
-        .iter()
-        .find_map(|name| options.values(name).first());
-    let mut properties = match file {
-        Some(path) => Properties::load(path).map_err(|message| {
-            err!("{message}");
-            1
-        })?,
-        None => Properties::default(),
-    };
-    for (key, value) in key_values(options.values("command-property")) {
-        properties.set(&key, &value);
-    }
-    let last = |name: &str| options.values(name).last().cloned();
-    let servers = last("bootstrap-server").or_else(|| last("broker-list"));
+    let mut properties = consumer_options::properties(options).map_err(|refused| refused.die())?;
+    number::<i32>(options, "fetch-size")?;
+    number::<i32>(options, "socket-buffer-size")?;
+    let servers = last(options, &["bootstrap-server", "broker-list"]);
     properties.set("bootstrap.servers", &servers.unwrap_or_default());
-    let group =
-        last("group").unwrap_or_else(|| format!("perf-consumer-{}", Rng::from_os().below(100_000)));
+    // Without it the system chooses, and may choose more than the original's 2 MiB.
+    if let Some(bytes) = last(options, &["socket-buffer-size"]) {
+        properties.set("receive.buffer.bytes", &bytes);
+    }
+    properties.set("check.crcs", "false");
+    let group = last(options, &["group"])
+        .unwrap_or_else(|| format!("perf-consumer-{}", Rng::from_os().below(100_000)));
     properties.set("group.id", &group);
     properties.set_default("client.id", &format!("consumer-{group}-1"));
-    let fetch_size = last("fetch-size").unwrap_or_else(|| "1048576".to_owned());
+    let fetch_size = last(options, &["fetch-size"]).unwrap_or_else(|| "1048576".to_owned());
     properties.set("max.partition.fetch.bytes", &fetch_size);
     let reset = if options.has("from-latest") {
         "latest"
@@ -210,6 +194,11 @@ fn properties(options: &Options) -> Result<Properties, u8> {
     properties.set("auto.offset.reset", reset);
     Ok(properties)
 }
+
+/// The original's `poll(Duration.ofMillis(100))`.
+const POLL: Duration = Duration::from_millis(100);
+/// How long the last commit and the farewell to the group may take.
+const CLOSE_LIMIT: Duration = Duration::from_secs(10);
 
 /// What has been read, and when it was last reported.
 #[derive(Clone, Copy, Debug, Default)]
@@ -230,23 +219,17 @@ async fn consume(world: World, plan: Plan) -> u8 {
             "{first}, data.consumed.in.MB, MB.sec, data.consumed.in.nMsg, nMsg.sec, rebalance.time.ms, fetch.time.ms, fetch.MB.sec, fetch.nMsg.sec"
         );
     }
-    let (settings, group, cluster) = match (
-        plan.properties.consumer(),
-        plan.properties.group(),
-        plan.properties.cluster(world.clone(), "consumer-perf"),
-    ) {
-        (Ok(settings), Ok(group), Ok(cluster)) => (settings, group, cluster),
-        (Err(message), _, _) | (_, Err(message), _) | (_, _, Err(message)) => {
-            err!(
-                "Exception in thread \"main\" org.apache.kafka.common.config.ConfigException: {message}"
-            );
-            return 1;
-        }
+    let made = consumer_options::consumer(&world, &plan.properties, "consumer-perf");
+    let mut consumer = match made {
+        Ok(consumer) => consumer,
+        Err(refused) => return refused.die(),
     };
-    let mut consumer = Consumer::new(cluster, settings, group);
     let start_wall_ms = world.clock.wall_ms();
     let start_ms = world.clock.monotonic_ms();
-    consumer.subscribe(vec![plan.topic.clone()]);
+    match &plan.include {
+        Some(pattern) => consumer.subscribe_pattern(pattern.clone()),
+        None => consumer.subscribe(plan.topic.iter().cloned().collect()),
+    }
     let read = match read(&world, &plan, &mut consumer).await {
         Ok(read) => read,
         Err(message) => {
@@ -256,8 +239,11 @@ async fn consume(world: World, plan: Plan) -> u8 {
     };
     let elapsed_ms = world.clock.monotonic_ms() - start_ms;
     let rebalance_ms = consumer.rebalance_ms();
-    if let Err(error) = consumer.close().await {
-        tracing::debug!(%error, "the last commit failed");
+    let metrics = plan.print_metrics.then(|| consumer.metrics());
+    match tokio::time::timeout(CLOSE_LIMIT, consumer.close()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "the last commit failed"),
+        Err(_) => tracing::debug!("the last commit took too long"),
     }
     if read.messages < plan.messages {
         out!(
@@ -274,6 +260,9 @@ async fn consume(world: World, plan: Plan) -> u8 {
             summary(read, elapsed_ms, rebalance_ms)
         );
     }
+    if let Some(metrics) = metrics {
+        out!("{}", metrics_table(&metrics));
+    }
     0
 }
 
@@ -286,13 +275,18 @@ async fn read(world: &World, plan: &Plan, consumer: &mut Consumer) -> Result<Pro
     let mut reported_rebalance_ms = 0;
     let mut last_ms = reported.at_ms;
     while read.messages < plan.messages {
-        let polled = consumer.poll(Duration::from_millis(100)).await;
-        let chunk = polled.map_err(|error| exception(&error))?;
+        // Without a broker even joining the group takes longer than this tool may wait.
+        let left_ms = plan.timeout_ms - (world.clock.monotonic_ms() - last_ms) + 1;
+        let left = Duration::from_millis(u64::try_from(left_ms).unwrap_or(0)).max(POLL);
+        let Ok(polled) = tokio::time::timeout(left, consumer.poll(POLL)).await else {
+            break;
+        };
+        let chunk = polled.map_err(|error| throwable(&error).to_string())?;
         read.at_ms = world.clock.monotonic_ms();
         if let Some(chunk) = chunk {
             last_ms = read.at_ms;
             for record in chunk.records(false) {
-                let (record, _) = record.map_err(|error| exception(&error))?;
+                let (record, _) = record.map_err(|error| throwable(&error).to_string())?;
                 read.messages += 1;
                 let key = record.key.map_or(0, |key| key.len());
                 read.bytes += (key + record.value.map_or(0, |value| value.len())) as u64;

@@ -24,6 +24,8 @@ pub struct Spec {
     pub many: bool,
     /// May its argument be left out?
     pub optional: bool,
+    /// Why it changes nothing here; told when it is given.
+    pub idle: Option<&'static str>,
 }
 
 /// A flag.
@@ -35,6 +37,7 @@ pub const fn flag(name: &'static str, help: &'static str) -> Spec {
         unsupported: false,
         many: false,
         optional: false,
+        idle: None,
     }
 }
 
@@ -47,6 +50,7 @@ pub const fn option(name: &'static str, argument: &'static str, help: &'static s
         unsupported: false,
         many: false,
         optional: false,
+        idle: None,
     }
 }
 
@@ -60,6 +64,12 @@ impl Spec {
     /// May stand without its argument.
     pub const fn optional(mut self) -> Spec {
         self.optional = true;
+        self
+    }
+
+    /// Is taken, and changes nothing for this reason.
+    pub const fn idle(mut self, why: &'static str) -> Spec {
+        self.idle = Some(why);
         self
     }
 
@@ -118,26 +128,35 @@ pub enum ArgError {
 }
 
 impl ArgError {
-    /// Prints what an uncaught joptsimple exception prints, and a hint. Gives the exit code.
-    pub fn die(&self) -> u8 {
-        let class = match self {
+    /// The exception of joptsimple's; `None` for what it does not know.
+    pub fn class(&self) -> Option<&'static str> {
+        Some(match self {
             ArgError::Unrecognized { .. } => "joptsimple.UnrecognizedOptionException",
             ArgError::MissingArgument(_) => "joptsimple.OptionMissingRequiredArgumentException",
             ArgError::Unparsable { .. } => "joptsimple.OptionArgumentConversionException",
             ArgError::Multiple(_) => "joptsimple.MultipleArgumentsForOptionException",
-            ArgError::Ambiguous { .. } | ArgError::Unsupported(_) => {
-                err!("{self}");
-                return 1;
-            }
-        };
-        err!("Exception in thread \"main\" {class}: {self}");
+            ArgError::Ambiguous { .. } | ArgError::Unsupported(_) => return None,
+        })
+    }
+
+    /// Prints what an uncaught joptsimple exception prints, and a hint. Gives the exit code.
+    pub fn die(&self) -> u8 {
+        match self.class() {
+            Some(class) => err!("Exception in thread \"main\" {class}: {self}"),
+            None => err!("{self}"),
+        }
+        self.hint();
+        1
+    }
+
+    /// What may have been meant.
+    fn hint(&self) {
         if let ArgError::Unrecognized {
             meant: Some(meant), ..
         } = self
         {
             err!("Did you mean --{meant}?");
         }
-        1
     }
 }
 
@@ -295,13 +314,22 @@ pub struct Usage {
     pub specs: &'static [Spec],
     /// What the tool is for.
     pub about: &'static str,
+    /// Are mistakes caught and told above the help (`tryParse`), or left to the runtime?
+    pub tried: bool,
 }
 
 impl Usage {
     /// Parses, and answers `--help`, `--version` and no arguments at all. `Err` is the exit code.
     pub fn parse(&self, arguments: &[String]) -> Result<Options, u8> {
-        let options =
-            parse(self.specs, arguments, Habit::Joptsimple).map_err(|error| error.die())?;
+        let options = match parse(self.specs, arguments, Habit::Joptsimple) {
+            Ok(options) => options,
+            Err(error) if self.tried && error.class().is_some() => {
+                let code = self.die(&error.to_string());
+                error.hint();
+                return Err(code);
+            }
+            Err(error) => return Err(error.die()),
+        };
         if arguments.is_empty() || options.has("help") {
             return Err(self.die(self.about));
         }
@@ -309,6 +337,7 @@ impl Usage {
             out!("{VERSION}");
             return Err(0);
         }
+        tell_idle(self.specs, &options);
         Ok(options)
     }
 
@@ -340,63 +369,108 @@ impl Usage {
         }
     }
 
-    /// The table as joptsimple lays it out: two columns, words wrapped.
+    /// The table as joptsimple lays it out: two columns, no wider than they must be, words wrapped.
     pub fn help(&self) -> String {
-        let mut specs: Vec<&Spec> = self
-            .specs
-            .iter()
-            .filter(|spec| !spec.unsupported)
-            .chain(BUILT_IN.iter())
-            .collect();
+        let mut specs: Vec<&Spec> = self.specs.iter().chain(BUILT_IN.iter()).collect();
         specs.sort_by_key(|spec| spec.name);
-        let mut text = format!(
-            "{:<40} {:<11}\n{:-<6}{:<34} -----------",
-            "Option", "Description", "", ""
-        );
-        for spec in specs {
+        let mut rows = vec![
+            ("Option".to_owned(), "Description".to_owned()),
+            ("------".to_owned(), "-----------".to_owned()),
+        ];
+        rows.extend(specs.into_iter().map(|spec| {
             let left = match spec.argument {
                 Some(argument) if spec.optional => format!("--{} [{argument}]", spec.name),
                 Some(argument) => format!("--{} <{argument}>", spec.name),
                 None => format!("--{}", spec.name),
             };
-            let left = wrap(&left, 39);
-            let right = wrap(spec.help, 37);
+            (left, described(spec))
+        }));
+        let left_max = widest(rows.iter().map(|row| &row.0)).min(COLUMN);
+        let right_max = widest(rows.iter().map(|row| &row.1)).min(WIDTH - left_max - GAP);
+        let mut fitted = Vec::new();
+        for (left, right) in &rows {
+            let left = wrap(left, left_max);
+            let right = wrap(right, right_max);
             for line in 0..left.len().max(right.len()) {
-                let left = left.get(line).map_or("", String::as_str);
-                let left = if line == 0 {
-                    left.to_owned()
-                } else {
-                    format!("  {left}")
-                };
-                let right = right.get(line).map_or("", String::as_str);
-                let right = if line == 0 {
-                    right.to_owned()
-                } else {
-                    format!("  {right}")
-                };
-                text.push('\n');
-                text.push_str(format!("{left:<40} {right}").trim_end());
+                let piece = |pieces: &[String]| pieces.get(line).cloned().unwrap_or_default();
+                fitted.push((piece(&left), piece(&right)));
             }
         }
-        text
+        let left_width = widest(fitted.iter().map(|row| &row.0));
+        let right_width = widest(fitted.iter().map(|row| &row.1));
+        let lines = fitted
+            .iter()
+            .map(|(left, right)| format!("{left:<left_width$}  {right:<right_width$}"));
+        lines.collect::<Vec<_>>().join("\n")
     }
 }
 
-fn wrap(text: &str, width: usize) -> Vec<String> {
-    let mut lines = vec![String::new()];
-    for word in text.split_whitespace() {
-        if let Some(line) = lines.last_mut()
-            && (line.is_empty() || line.len() + 1 + word.len() <= width)
+/// joptsimple's `BuiltinHelpFormatter`: the whole width, the gap, and what either column may have.
+const WIDTH: usize = 80;
+const GAP: usize = 2;
+const COLUMN: usize = (WIDTH - GAP) / 2;
+
+fn widest<'a>(texts: impl Iterator<Item = &'a String>) -> usize {
+    texts.map(|text| text.chars().count()).max().unwrap_or(0)
+}
+
+/// An option's description, and what becomes of it here.
+pub fn described(spec: &Spec) -> String {
+    match (spec.unsupported, spec.idle) {
+        (true, _) => format!("{} (Not supported yet: refused.)", spec.help),
+        (false, Some(why)) => format!("{} (Without effect: {why}.)", spec.help),
+        (false, None) => spec.help.to_owned(),
+    }
+}
+
+/// Says which of the given options change nothing.
+pub fn tell_idle(specs: &[Spec], options: &Options) {
+    for spec in specs {
+        if let Some(why) = spec.idle
+            && options.has(spec.name)
         {
-            if !line.is_empty() {
-                line.push(' ');
-            }
-            line.push_str(word);
-        } else {
-            lines.push(word.to_owned());
+            err!("WARNING: option --{} has no effect: {why}", spec.name);
         }
     }
+}
+
+/// Breaks a text into lines of at most `width`, all but the first indented. Lines end where Java's
+/// `BreakIterator` lets them: at blanks, behind hyphens and full stops before a letter, before `(`.
+fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut line = String::new();
+    for word in words(text.trim()) {
+        if line.chars().count() + word.chars().count() > width {
+            lines.push(line.trim_end().to_owned());
+            line = "  ".to_owned();
+        }
+        line.push_str(word);
+    }
+    if !line.is_empty() {
+        lines.push(line);
+    }
     lines
+}
+
+/// Pieces between which a line may end; blanks belong to the piece before them.
+fn words(text: &str) -> Vec<&str> {
+    let mut pieces = Vec::new();
+    let mut start = 0;
+    let mut before = ' ';
+    for (at, letter) in text.char_indices() {
+        let after_blank = before == ' ' && letter != ' ';
+        let after_mark = matches!(before, '-' | '.') && letter.is_alphabetic();
+        let bracket = letter == '(' && before != ' ';
+        if at > start && (after_blank || after_mark || bracket) {
+            pieces.push(&text[start..at]);
+            start = at;
+        }
+        before = letter;
+    }
+    if start < text.len() {
+        pieces.push(&text[start..]);
+    }
+    pieces
 }
 
 /// `key=value` arguments; a key alone has an empty value.
@@ -468,6 +542,47 @@ mod tests {
                 .map_err(|error| error.to_string()),
             Err("Cannot parse argument 'two' of option partitions".to_owned())
         );
+    }
+
+    /// Lines of genuine 2.8.0 help texts.
+    #[test]
+    fn help_is_laid_out_as_joptsimple_does_it() {
+        const SPECS: &[Spec] = &[
+            option(
+                "bootstrap-server",
+                "String: server to connect to",
+                "REQUIRED unless --broker-list(deprecated) is specified. The server(s) to connect to.",
+            ),
+            option(
+                "formatter",
+                "String: class",
+                "The name of a class to use for formatting kafka messages for display. (default: kafka.tools.DefaultMessageFormatter)",
+            ),
+        ];
+        let usage = Usage {
+            specs: SPECS,
+            about: "",
+            tried: true,
+        };
+        let expected = [
+            "Option                                   Description                            ",
+            "------                                   -----------                            ",
+            "--bootstrap-server <String: server to    REQUIRED unless --broker-list          ",
+            "  connect to>                              (deprecated) is specified. The server",
+            "                                           (s) to connect to.                   ",
+            "--formatter <String: class>              The name of a class to use for         ",
+            "                                           formatting kafka messages for        ",
+            "                                           display. (default: kafka.tools.      ",
+            "                                           DefaultMessageFormatter)             ",
+            "--help                                   Print usage information.               ",
+            "--version                                Display Kafka version.                 ",
+        ];
+        // The widest left piece decides the column's width; here it is one narrower.
+        let narrow: Vec<String> = expected
+            .iter()
+            .map(|line| format!("{}{}", &line[..37], &line[39..]))
+            .collect();
+        assert_eq!(usage.help().lines().collect::<Vec<_>>(), narrow);
     }
 
     #[test]

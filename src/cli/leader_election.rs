@@ -6,10 +6,10 @@ use kafka_protocol::ResponseError;
 
 use super::client_props::Properties;
 use super::java_args::{Options, Spec, Usage, flag, option};
-use super::print::{err, exception, out};
-use super::{block_on, java_args};
-use crate::client::admin::ElectionType;
-use crate::client::{ClientError, World};
+use super::print::{Throwable, err, exception, out, throwable};
+use super::{java_args, run_tool};
+use crate::client::ClientError;
+use crate::client::admin::{Admin, ElectionType};
 use crate::common::ids::TopicPartition;
 
 const SPECS: &[Spec] = &[
@@ -57,6 +57,7 @@ const SPECS: &[Spec] = &[
 const USAGE: Usage = Usage {
     specs: SPECS,
     about: "This tool attempts to elect a new leader for a set of topic partitions. The type of elections supported are preferred replicas and unclean replicas.",
+    tried: false,
 };
 
 /// The original's own timeouts: 30 s for the call, half of it for each request.
@@ -79,19 +80,25 @@ pub fn run(_program: &str, arguments: Vec<String>) -> u8 {
         Ok(options) => options,
         Err(code) => return code,
     };
-    let result = match plan(&options) {
-        Ok(plan) => {
-            block_on(|world| elect(world, plan)).unwrap_or_else(|error| Err(error.to_string()))
-        }
-        Err(message) => Err(message),
+    let die = |message: &str| {
+        err!("Exception in thread \"main\" {message}");
+        1
     };
-    match result {
-        Ok(()) => 0,
-        Err(message) => {
-            err!("Exception in thread \"main\" {message}");
-            1
+    let plan = match plan(&options) {
+        Ok(plan) => plan,
+        Err(message) => return die(&message),
+    };
+    run_tool(|world| async move {
+        let admin = Properties::admin(&world, &plan.servers, plan.file.as_deref(), TIMEOUTS);
+        let admin = match admin {
+            Ok(admin) => admin,
+            Err(refused) => return refused.die(),
+        };
+        match elect(&admin, plan).await {
+            Ok(()) => 0,
+            Err(message) => die(&message),
         }
-    }
+    })
 }
 
 fn failed(message: String) -> String {
@@ -99,7 +106,12 @@ fn failed(message: String) -> String {
 }
 
 fn plan(options: &Options) -> Result<Plan, String> {
-    let argument = |error: java_args::ArgError| format!("joptsimple.OptionException: {error}");
+    let argument = |error: java_args::ArgError| {
+        format!(
+            "{}: {error}",
+            error.class().unwrap_or("joptsimple.OptionException")
+        )
+    };
     let missing: Vec<&str> = ["election-type", "bootstrap-server"]
         .into_iter()
         .filter(|name| !options.has(name))
@@ -144,7 +156,7 @@ fn plan(options: &Options) -> Result<Plan, String> {
         (Some(topic), Some(partition), _) => Some(vec![TopicPartition::new(topic, partition)]),
         (_, _, Some(path)) => {
             let text = std::fs::read_to_string(path)
-                .map_err(|error| format!("java.nio.file.NoSuchFileException: {path} ({error})"))?;
+                .map_err(|_| format!("java.io.IOException: Unable to read file {path}"))?;
             Some(parse_partitions(&text)?)
         }
         _ => None,
@@ -195,18 +207,17 @@ fn parse_partitions(text: &str) -> Result<Vec<TopicPartition>, String> {
     Ok(partitions)
 }
 
-async fn elect(world: World, plan: Plan) -> Result<(), String> {
-    let config =
-        |message: String| format!("org.apache.kafka.common.config.ConfigException: {message}");
-    let admin =
-        Properties::admin(&world, &plan.servers, plan.file.as_deref(), TIMEOUTS).map_err(config)?;
+async fn elect(admin: &Admin, plan: Plan) -> Result<(), String> {
     let outcome = admin
         .elect_leaders(plan.election, plan.partitions.as_deref())
         .await
         .map_err(|error| match &error {
             ClientError::NoBroker { .. } | ClientError::TimedOut { .. } => {
                 out!("Timeout waiting for election results");
-                failed("Timeout waiting for election results".to_owned())
+                let why = "Timeout waiting for election results";
+                Throwable::new("kafka.common.AdminCommandFailedException", why)
+                    .caused_by(throwable(&error))
+                    .to_string()
             }
             error if error.code() == Some(ResponseError::ClusterAuthorizationFailed) => {
                 out!("Not authorized to perform leader election");
@@ -214,10 +225,7 @@ async fn elect(world: World, plan: Plan) -> Result<(), String> {
             }
             error => {
                 out!("Error while making request");
-                format!(
-                    "java.util.concurrent.ExecutionException: {}",
-                    exception(error)
-                )
+                Throwable::of_future(throwable(error)).to_string()
             }
         })?;
     report(plan.election, outcome)
@@ -265,10 +273,11 @@ fn report(
     if refused.is_empty() {
         Ok(())
     } else {
-        Err(failed(format!(
-            "{} replica(s) could not be elected",
-            refused.len()
-        )))
+        let mut text = failed(format!("{} replica(s) could not be elected", refused.len()));
+        for (_, error) in &refused {
+            text.push_str(&format!("\n\tSuppressed: {}", exception(error)));
+        }
+        Err(text)
     }
 }
 

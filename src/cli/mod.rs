@@ -7,6 +7,7 @@ pub mod client_props;
 pub mod console_consumer;
 pub mod console_producer;
 pub mod consumer_groups;
+pub mod consumer_options;
 pub mod consumer_perf;
 pub mod daemon;
 pub mod dev;
@@ -23,6 +24,7 @@ pub mod producer_perf;
 pub mod serve;
 pub mod server_scripts;
 pub mod signals;
+pub mod tool_log;
 pub mod topics;
 mod topics_zookeeper;
 pub mod zk_cli;
@@ -250,6 +252,15 @@ fn usage() -> String {
     }
     text.push_str("\nKafka's and ZooKeeper's tools also answer to their own names, for example as links: kafka-topics.sh");
     text
+}
+
+/// Runs one of Kafka's tools with its log on standard error; gives its exit code.
+pub fn run_tool<F: Future<Output = u8>>(work: impl FnOnce(World) -> F) -> u8 {
+    tool_log::install(Clock::real());
+    block_on(work).unwrap_or_else(|error| {
+        err!("{error}");
+        1
+    })
 }
 
 /// Runs a tool's async part on one thread, in the real world, and stops its tasks afterwards.

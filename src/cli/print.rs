@@ -1,8 +1,11 @@
 //! Printing that survives a closed pipe, Java's number formats, and Java's names for our errors.
 
+use std::collections::BTreeMap;
+
 use kafka_protocol::ResponseError;
 
-use super::java_text;
+use super::tool_log;
+use crate::client::metrics::Metric;
 use crate::client::{ClientError, World};
 
 /// A line on standard output. A reader that went away (`| head`) is no error.
@@ -25,8 +28,66 @@ pub(crate) use {err, out};
 
 /// An ERROR line as the tools' log4j writes it to standard error.
 pub fn log_error(world: &World, text: &str, logger: &str) {
-    let now = java_text::date(world.clock.wall_ms(), "yyyy-MM-dd HH:mm:ss,SSS").unwrap_or_default();
-    err!("[{now}] ERROR {text}\n ({logger})");
+    err!(
+        "{}",
+        tool_log::line(world.clock.wall_ms(), "ERROR", text, logger)
+    );
+}
+
+/// A Java exception without its stack: what the originals print of it, less the frames.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Throwable {
+    /// `toString()`: the class and the message.
+    pub text: String,
+    /// What brought it about.
+    pub cause: Option<Box<Throwable>>,
+}
+
+impl Throwable {
+    /// An exception by class and message.
+    pub fn new(class: &str, message: &str) -> Throwable {
+        Throwable {
+            text: format!("{class}: {message}"),
+            cause: None,
+        }
+    }
+
+    /// An exception that another one brought about.
+    pub fn caused_by(mut self, cause: Throwable) -> Throwable {
+        self.cause = Some(Box::new(cause));
+        self
+    }
+
+    /// `java.util.concurrent.ExecutionException` around an exception.
+    pub fn of_future(cause: Throwable) -> Throwable {
+        Throwable::new("java.util.concurrent.ExecutionException", &cause.text).caused_by(cause)
+    }
+}
+
+impl std::fmt::Display for Throwable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)?;
+        match &self.cause {
+            Some(cause) => write!(f, "\nCaused by: {cause}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A failed call as the Java client throws it.
+pub fn throwable(error: &ClientError) -> Throwable {
+    let text = exception(error);
+    let cause = match error {
+        ClientError::NoBroker { call, .. } => Some(Throwable::new(
+            "org.apache.kafka.common.errors.TimeoutException",
+            &format!("Timed out waiting for a node assignment. Call: {call}"),
+        )),
+        _ => None,
+    };
+    Throwable {
+        text,
+        cause: cause.map(Box::new),
+    }
 }
 
 /// What Java's `Throwable.getMessage()` says for a failed call.
@@ -36,6 +97,10 @@ pub fn message(error: &ClientError) -> String {
             error,
             message: None,
         } => default_message(*error).to_owned(),
+        ClientError::NoBroker { call, at_ms, .. } => format!(
+            "Call(callName={call}, deadlineMs={at_ms}, tries=1, nextAllowedTryMs={}) timed out at {at_ms} after 1 attempt(s)",
+            at_ms + 100
+        ),
         other => other.to_string(),
     }
 }
@@ -47,7 +112,19 @@ pub fn exception(error: &ClientError) -> String {
         ClientError::Connect { .. } | ClientError::Closed { .. } => {
             "org.apache.kafka.common.errors.DisconnectException".to_owned()
         }
-        ClientError::TimedOut { .. } | ClientError::NoBroker { .. } => {
+        ClientError::NoOffset { .. } => {
+            "org.apache.kafka.clients.consumer.NoOffsetForPartitionException".to_owned()
+        }
+        ClientError::NoMemory { .. } => {
+            "org.apache.kafka.clients.producer.BufferExhaustedException".to_owned()
+        }
+        ClientError::RecordTooLarge { .. } => {
+            "org.apache.kafka.common.errors.RecordTooLargeException".to_owned()
+        }
+        ClientError::TimedOut { .. }
+        | ClientError::NoBroker { .. }
+        | ClientError::NoTopic { .. }
+        | ClientError::Expired { .. } => {
             "org.apache.kafka.common.errors.TimeoutException".to_owned()
         }
         ClientError::Unsupported { .. } => {
@@ -78,6 +155,77 @@ pub fn exception_class(error: ResponseError) -> String {
     };
     format!("org.apache.kafka.common.errors.{name}")
 }
+
+/// `ToolsUtils.printMetrics`: the table of a client's own counts, sorted by name.
+pub fn metrics_table(metrics: &[Metric]) -> String {
+    let mut rows: BTreeMap<String, String> = BTreeMap::new();
+    for metric in metrics {
+        let tags = metric
+            .tags
+            .iter()
+            .map(|(tag, value)| format!("{tag}={value}"));
+        let tags = tags.collect::<Vec<_>>().join(", ");
+        let value = if metric.value.is_nan() {
+            "NaN".to_owned()
+        } else {
+            format!("{:.3}", metric.value)
+        };
+        rows.insert(
+            format!("{}:{}:{{{tags}}}", metric.group, metric.name),
+            value,
+        );
+    }
+    let width = rows.keys().map(String::len).max().unwrap_or(0);
+    let mut text = format!("\n{:<width$}   Value", "Metric Name");
+    for (name, value) in rows {
+        text.push_str(&format!("\n{name:<width$} : {value}"));
+    }
+    text
+}
+
+/// What a tool cannot begin with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// A setting's value is wrong: `ConfigException`.
+    Config(String),
+    /// The client cannot be made of its settings: what its constructor throws, and why.
+    Construct(Throwable),
+    /// A file of settings is not there.
+    NoFile(String),
+    /// Kafka knows it; this tool does not. Our own words.
+    Unsupported(String),
+}
+
+/// Sentences about values are `ConfigException`s unless something else is said.
+impl From<String> for Refused {
+    fn from(message: String) -> Refused {
+        Refused::Config(message)
+    }
+}
+
+impl Refused {
+    /// As an exception; `Err` is a sentence of our own.
+    pub fn throwable(&self) -> Result<Throwable, &str> {
+        match self {
+            Refused::Config(message) => Ok(Throwable::new(CONFIG_EXCEPTION, message)),
+            Refused::Construct(throwable) => Ok(throwable.clone()),
+            Refused::NoFile(path) => Ok(Throwable::new("java.nio.file.NoSuchFileException", path)),
+            Refused::Unsupported(message) => Err(message),
+        }
+    }
+
+    /// Prints it as an exception that nobody caught. Gives the exit code.
+    pub fn die(&self) -> u8 {
+        match self.throwable() {
+            Ok(throwable) => err!("Exception in thread \"main\" {throwable}"),
+            Err(message) => err!("{message}"),
+        }
+        1
+    }
+}
+
+/// The class of exceptions about settings.
+pub const CONFIG_EXCEPTION: &str = "org.apache.kafka.common.config.ConfigException";
 
 /// Kafka's own sentence for an error code (`Errors.java`), where tools commonly show it.
 pub fn default_message(error: ResponseError) -> &'static str {
@@ -143,5 +291,73 @@ pub fn default_message(error: ResponseError) -> &'static str {
         E::EligibleLeadersNotAvailable => "Eligible topic partition leaders are not available.",
         E::ElectionNotNeeded => "Leader election not needed for topic partition.",
         _ => "The request failed.",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::metrics::Rows;
+
+    /// Two rows of a genuine 2.8.0 `kafka-producer-perf-test --print-metrics`.
+    #[test]
+    fn metrics_stand_in_a_table() {
+        let mut rows = Rows::new("producer-1", 1_000);
+        rows.value("producer-metrics", "record-send-total", None, 1_000.0);
+        let topic = Some("ex-g28");
+        rows.value("producer-topic-metrics", "byte-total", topic, 110_153.0);
+        let table = metrics_table(&rows.finish());
+        let expected = [
+            "",
+            "Metric Name                                                           Value",
+            "kafka-metrics-count:count:{client-id=producer-1}                    : 3.000",
+            "producer-metrics:record-send-total:{client-id=producer-1}           : 1000.000",
+            "producer-topic-metrics:byte-total:{client-id=producer-1, topic=ex-g28} : 110153.000",
+        ];
+        let words = |line: &str| {
+            line.split_whitespace()
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        };
+        let lines: Vec<_> = table.lines().map(words).collect();
+        assert_eq!(lines, expected.map(words));
+        // The colons stand below one another.
+        let colons: Vec<_> = table.lines().skip(2).map(|line| line.find(" : ")).collect();
+        assert!(colons.windows(2).all(|pair| pair[0] == pair[1]), "{table}");
+    }
+
+    /// What genuine 2.8.0 tools print of failures, less the stack frames.
+    #[test]
+    fn failures_are_printed_as_java_prints_them() {
+        let timed_out = ClientError::NoBroker {
+            call: "listTopics",
+            at_ms: 1_795_372_776_530,
+            source: None,
+        };
+        let no_topic = ClientError::NoTopic {
+            topic: "t".to_owned(),
+            limit_ms: 3_000,
+        };
+        let too_large = ClientError::RecordTooLarge {
+            size: 88,
+            limit: 20,
+        };
+        let cases = [
+            (
+                throwable(&timed_out).to_string(),
+                "org.apache.kafka.common.errors.TimeoutException: Call(callName=listTopics, deadlineMs=1795372776530, tries=1, nextAllowedTryMs=1795372776630) timed out at 1795372776530 after 1 attempt(s)\nCaused by: org.apache.kafka.common.errors.TimeoutException: Timed out waiting for a node assignment. Call: listTopics",
+            ),
+            (
+                throwable(&no_topic).to_string(),
+                "org.apache.kafka.common.errors.TimeoutException: Topic t not present in metadata after 3000 ms.",
+            ),
+            (
+                Throwable::of_future(throwable(&too_large)).to_string(),
+                "java.util.concurrent.ExecutionException: org.apache.kafka.common.errors.RecordTooLargeException: The message is 88 bytes when serialized which is larger than 20, which is the value of the max.request.size configuration.\nCaused by: org.apache.kafka.common.errors.RecordTooLargeException: The message is 88 bytes when serialized which is larger than 20, which is the value of the max.request.size configuration.",
+            ),
+        ];
+        for (printed, expected) in cases {
+            assert_eq!(printed, expected);
+        }
     }
 }

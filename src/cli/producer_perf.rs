@@ -3,10 +3,10 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::client_props::Properties;
-use super::java_args::{Habit, Options, Spec, flag, option, parse};
-use super::print::{err, exception, out};
-use super::{VERSION, block_on};
+use super::client_props::{For, Properties};
+use super::java_args::{Habit, Options, Spec, described, flag, option, parse};
+use super::print::{Refused, err, exception, metrics_table, out};
+use super::{VERSION, run_tool};
 use crate::client::World;
 use crate::client::producer::{Delivery, Producer, Record};
 use crate::common::clock::Clock;
@@ -27,7 +27,7 @@ const SPECS: &[Spec] = &[
     option("command-property", "PROP-NAME=PROP-VALUE", "kafka producer related configuration properties.").many(),
     flag("payload-monotonic", "payload is a monotonically increasing integer."),
     option("warmup-records", "N", "records sent before measuring begins.").unsupported(),
-    flag("print-metrics", "print out metrics at the end of the test.").unsupported(),
+    flag("print-metrics", "print out metrics at the end of the test. (default: false)"),
     option("transactional-id", "TRANSACTIONAL-ID", "the transactional id to use.").unsupported(),
     option("transaction-duration-ms", "TRANSACTION-DURATION", "the max age of each transaction.").unsupported(),
 ];
@@ -38,11 +38,69 @@ usage: producer-performance [-h] --topic TOPIC --num-records NUM-RECORDS
                             --throughput THROUGHPUT
                             [--producer-props PROP-NAME=PROP-VALUE [PROP-NAME=PROP-VALUE ...]]
                             [--producer.config CONFIG-FILE]
+                            [--print-metrics]
+                            [--transactional-id TRANSACTIONAL-ID]
+                            [--transaction-duration-ms TRANSACTION-DURATION]
                             [--bootstrap-server BOOTSTRAP-SERVERS]
+                            [--command-config CONFIG-FILE]
+                            [--command-property PROP-NAME=PROP-VALUE [PROP-NAME=PROP-VALUE ...]]
                             [--reporting-interval INTERVAL-MS]
-                            [--payload-monotonic]
+                            [--warmup-records N]
                             (--record-size RECORD-SIZE |
-                            --payload-file PAYLOAD-FILE)";
+                            --payload-file PAYLOAD-FILE |
+                            --payload-monotonic)";
+
+/// argparse4j's help: the usage, and a column of descriptions from the 26th character on.
+fn help() -> String {
+    let mut text = format!(
+        "{USAGE}\n\nThis tool is used to verify the producer performance.\n\noptional arguments:\n  -h, --help             show this help message and exit\n"
+    );
+    let one_of = ["record-size", "payload-file", "payload-monotonic"];
+    let (chosen, others): (Vec<&Spec>, Vec<&Spec>) =
+        SPECS.iter().partition(|spec| one_of.contains(&spec.name));
+    for spec in others {
+        text.push_str(&help_entry(spec));
+    }
+    text.push_str("\n  either --record-size or --payload-file must be specified but not both.\n\n");
+    for spec in chosen {
+        text.push_str(&help_entry(spec));
+    }
+    text.pop();
+    text
+}
+
+fn help_entry(spec: &Spec) -> String {
+    let left = match spec.argument {
+        Some(argument) if spec.many => {
+            format!("  --{} {argument} [{argument} ...]", spec.name)
+        }
+        Some(argument) => format!("  --{} {argument}", spec.name),
+        None => format!("  --{}", spec.name),
+    };
+    let mut text = left.clone();
+    let mut column = left.len();
+    if column > 23 {
+        text.push('\n');
+        column = 0;
+    }
+    for word in described(spec).split_whitespace() {
+        if column > 25 && column + 1 + word.len() > 75 {
+            text.push('\n');
+            column = 0;
+        }
+        if column < 25 {
+            text.push_str(&" ".repeat(25 - column));
+            column = 25;
+        } else {
+            text.push(' ');
+            column += 1;
+        }
+        text.push_str(word);
+        column += word.len();
+    }
+    text.push('\n');
+    text
+}
 
 /// Runs the tool.
 pub fn run(_program: &str, arguments: Vec<String>) -> u8 {
@@ -55,11 +113,9 @@ pub fn run(_program: &str, arguments: Vec<String>) -> u8 {
         Err(error) => return wrong(error.to_string()),
     };
     if arguments.is_empty() || options.has("help") {
-        out!("{USAGE}\n\nThis tool is used to verify the producer performance.\n");
-        for spec in SPECS.iter().filter(|spec| !spec.unsupported) {
-            out!("  --{:<20} {}", spec.name, spec.help);
-        }
-        return 0;
+        out!("{}", help());
+        // The original leaves with 0 only if it was asked for nothing.
+        return u8::from(!arguments.is_empty());
     }
     if options.has("version") {
         out!("{VERSION}");
@@ -72,19 +128,15 @@ pub fn run(_program: &str, arguments: Vec<String>) -> u8 {
             err!("Exception in thread \"main\" java.lang.IllegalArgumentException: {message}");
             return 1;
         }
+        Err(Refusal::Properties(refused)) => return refused.die(),
     };
-    match block_on(|world| produce(world, plan)) {
-        Ok(code) => code,
-        Err(error) => {
-            err!("{error}");
-            1
-        }
-    }
+    run_tool(|world| produce(world, plan))
 }
 
 enum Refusal {
     Usage(String),
     Value(String),
+    Properties(Refused),
 }
 
 enum Payload {
@@ -99,6 +151,7 @@ struct Plan {
     throughput: i64,
     interval_ms: i64,
     payload: Payload,
+    print_metrics: bool,
     properties: Properties,
 }
 
@@ -146,6 +199,7 @@ fn plan(options: &Options) -> Result<Plan, Refusal> {
         throughput: options.parsed("throughput").map_err(usage)?.unwrap_or(-1),
         interval_ms: interval_ms.unwrap_or(5_000),
         payload,
+        print_metrics: options.has("print-metrics"),
         properties,
     })
 }
@@ -156,7 +210,7 @@ fn properties(options: &Options) -> Result<Properties, Refusal> {
         .iter()
         .find_map(|name| options.values(name).first());
     if let Some(path) = file {
-        properties = Properties::load(path).map_err(Refusal::Value)?;
+        properties = Properties::load(path).map_err(Refusal::Properties)?;
     }
     let given = ["producer-props", "command-property"]
         .iter()
@@ -206,19 +260,15 @@ fn payloads(path: &str, delimiter: Option<&str>) -> Result<Vec<Vec<u8>>, Refusal
 }
 
 async fn produce(world: World, plan: Plan) -> u8 {
-    let refuse = |message: String| {
-        err!(
-            "Exception in thread \"main\" org.apache.kafka.common.config.ConfigException: {message}"
-        );
-        1
-    };
-    let settings = match plan.properties.producer() {
-        Ok(settings) => settings,
-        Err(message) => return refuse(message),
-    };
-    let cluster = match plan.properties.cluster(world.clone(), "producer-1") {
-        Ok(cluster) => cluster,
-        Err(message) => return refuse(message),
+    let made = plan.properties.producer().and_then(|settings| {
+        let cluster = plan
+            .properties
+            .cluster(world.clone(), For::Producer, "producer-1")?;
+        Ok((settings, cluster))
+    });
+    let (settings, cluster) = match made {
+        Ok(made) => made,
+        Err(refused) => return refused.die(),
     };
     let bytes = match &plan.payload {
         Payload::Fixed(payload) => Some(payload.len() as u64),
@@ -247,6 +297,9 @@ async fn produce(world: World, plan: Plan) -> u8 {
     producer.close().await;
     let mut stats = stats.lock().unwrap_or_else(PoisonError::into_inner);
     out!("{}", stats.total());
+    if plan.print_metrics {
+        out!("{}", metrics_table(&producer.metrics()));
+    }
     0
 }
 

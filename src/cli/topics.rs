@@ -7,12 +7,13 @@ use kafka_protocol::ResponseError;
 use super::client_props::Properties;
 use super::java_args::{Options, Spec, Usage, flag, option};
 use super::java_text::hash_order;
-use super::print::{err, exception, log_error, message, out};
-use super::{block_on, java_args};
+use super::print::{CONFIG_EXCEPTION, Refused, err, log_error, message, out, throwable};
+use super::{java_args, run_tool};
 use crate::client::admin::{Admin, ConfigEntry, NewTopic, Reassignment, Resource};
 use crate::client::cluster::{Partition, Topic, Wanted};
 use crate::client::{ClientError, World};
-use crate::common::ids::{TopicPartition, kafka_uuid_text};
+use crate::common::ids::{TopicPartition, kafka_uuid_parse, kafka_uuid_text};
+use crate::config::topic::TopicConfig;
 
 const SPECS: &[Spec] = &[
     option(
@@ -100,24 +101,25 @@ const SPECS: &[Spec] = &[
         "disable-rack-aware",
         "Disable rack aware replica assignment",
     ),
-    flag("force", "Suppress console prompts"),
+    flag("force", "Suppress console prompts").idle("this tool never asks"),
     flag(
         "exclude-internal",
         "exclude internal topics when running list or describe command. The internal topics will be listed by default",
     ),
     flag("json", "print one JSON object per line (list and describe)"),
-    option("topic-id", "String: topic-id", "The topic-id to describe.").unsupported(),
+    option("topic-id", "String: topic-id", "The topic-id to describe."),
     option(
         "partition-size-limit-per-response",
         "Integer",
         "the maximum partition size to be included in one response.",
     )
-    .unsupported(),
+    .idle("all partitions come in one response"),
 ];
 
 pub(super) const USAGE: Usage = Usage {
     specs: SPECS,
     about: "Create, delete, describe, or change a topic.",
+    tried: false,
 };
 
 const ACTIONS: [&str; 5] = ["create", "list", "alter", "describe", "delete"];
@@ -136,12 +138,22 @@ pub(super) enum Failure {
     Own(&'static str, String),
     /// The cluster's answer.
     Client(ClientError),
+    /// There is no beginning.
+    Refused(Refused),
 }
 
 impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Failure {
         Failure::Client(error)
     }
+}
+
+/// A misused option, under its own class.
+pub(super) fn argument(error: java_args::ArgError) -> Failure {
+    let class = error
+        .class()
+        .unwrap_or("java.lang.IllegalArgumentException");
+    Failure::Own(class, error.to_string())
 }
 
 pub(super) fn illegal(message: impl Into<String>) -> Failure {
@@ -157,22 +169,16 @@ pub fn run(_program: &str, arguments: Vec<String>) -> u8 {
         Ok(options) => options,
         Err(code) => return code,
     };
-    let result = block_on(|world| async move {
-        match execute(&world, &options).await {
-            Ok(()) => 0,
-            Err(failure) => {
-                let (text, detail) = match &failure {
-                    Failure::Own(class, text) => (text.clone(), format!("{class}: {text}")),
-                    Failure::Client(error) => (message(error), exception(error)),
-                };
-                out!("Error while executing topic command : {text}");
-                log_error(&world, &detail, LOGGER);
-                1
-            }
-        }
-    });
-    result.unwrap_or_else(|error| {
-        err!("{error}");
+    run_tool(|world| async move {
+        let (text, detail) = match execute(&world, &options).await {
+            Ok(()) => return 0,
+            Err(Failure::Refused(refused)) => return refused.die(),
+            Err(Failure::Own(class, text)) => (text.clone(), format!("{class}: {text}")),
+            Err(Failure::Client(error)) => (message(&error), throwable(&error).to_string()),
+        };
+        out!("Error while executing topic command : {text}");
+        // The original logs a stack trace, which ends its last line.
+        log_error(&world, &format!("{detail}\n"), LOGGER);
         1
     })
 }
@@ -245,16 +251,22 @@ fn check(options: &Options) -> Result<(), u8> {
 }
 
 async fn execute(world: &World, options: &Options) -> Result<(), Failure> {
-    let argument = |error: java_args::ArgError| illegal(error.to_string());
     if let Some(servers) = options.value("zookeeper").map_err(argument)? {
         return super::topics_zookeeper::execute(world, servers, options).await;
     }
     let servers = options.value("bootstrap-server").map_err(argument)?;
     let file = options.value("command-config").map_err(argument)?;
-    let config = |message| Failure::Own("org.apache.kafka.common.config.ConfigException", message);
-    let admin = Properties::admin(world, servers.unwrap_or_default(), file, &[]).map_err(config)?;
-    if options.has("create") {
-        create(&admin, options).await
+    // Values are read before anybody is dialled, as the original does it.
+    let topic = if options.has("create") {
+        Some(new_topic(options)?)
+    } else {
+        None
+    };
+    options.value("topic").map_err(argument)?;
+    let admin = Properties::admin(world, servers.unwrap_or_default(), file, &[]);
+    let admin = admin.map_err(Failure::Refused)?;
+    if let Some(topic) = topic {
+        create(&admin, options, topic).await
     } else if options.has("alter") {
         alter(&admin, options).await
     } else if options.has("list") {
@@ -289,7 +301,6 @@ pub(super) fn warn_of_collision(topic: &str) {
 
 /// The topic that options describe.
 pub(super) fn new_topic(options: &Options) -> Result<NewTopic, Failure> {
-    let argument = |error: java_args::ArgError| illegal(error.to_string());
     let replication_factor = options
         .parsed::<i32>("replication-factor")
         .map_err(argument)?;
@@ -318,6 +329,7 @@ pub(super) fn new_topic(options: &Options) -> Result<NewTopic, Failure> {
             }
         }
     }
+    check_configs(&configs)?;
     let topic = options.value("topic").map_err(argument)?;
     Ok(NewTopic {
         name: topic.unwrap_or_default().to_owned(),
@@ -328,6 +340,18 @@ pub(super) fn new_topic(options: &Options) -> Result<NewTopic, Failure> {
             _ => Vec::new(),
         },
         configs,
+    })
+}
+
+/// `LogConfig.validate`: names and values are checked here, before any broker sees them.
+fn check_configs(configs: &[(String, String)]) -> Result<(), Failure> {
+    TopicConfig::validate(&configs.iter().cloned().collect()).map_err(|message| {
+        let class = if message.starts_with("Invalid value") {
+            CONFIG_EXCEPTION
+        } else {
+            "org.apache.kafka.common.errors.InvalidConfigurationException"
+        };
+        Failure::Own(class, message)
     })
 }
 
@@ -364,8 +388,7 @@ fn parse_assignment(text: &str) -> Result<Vec<Vec<i32>>, Failure> {
     Ok(partitions)
 }
 
-async fn create(admin: &Admin, options: &Options) -> Result<(), Failure> {
-    let topic = new_topic(options)?;
+async fn create(admin: &Admin, options: &Options, topic: NewTopic) -> Result<(), Failure> {
     warn_of_collision(&topic.name);
     match admin.create_topic(&topic).await {
         Ok(()) => {
@@ -411,9 +434,7 @@ async fn matching(admin: &Admin, options: &Options) -> Result<Vec<String>, Failu
 
 /// Applies `--topic` and `--exclude-internal` to a list of names.
 pub(super) fn filter(names: Vec<String>, options: &Options) -> Result<Vec<String>, Failure> {
-    let pattern = options
-        .value("topic")
-        .map_err(|error| illegal(error.to_string()))?;
+    let pattern = options.value("topic").map_err(argument)?;
     let pattern = pattern.map(topic_filter).transpose()?;
     let exclude = options.has("exclude-internal");
     Ok(names
@@ -576,7 +597,10 @@ pub(super) fn partition_line(topic: &str, line: &PartitionLine<'_>) -> String {
 }
 
 async fn describe(admin: &Admin, options: &Options) -> Result<(), Failure> {
-    let names = expected(admin, options).await?;
+    let names = match options.value("topic-id").map_err(argument)? {
+        Some(id) => vec![named(admin, id).await?],
+        None => expected(admin, options).await?,
+    };
     if names.is_empty() {
         return Ok(());
     }
@@ -618,6 +642,17 @@ async fn describe(admin: &Admin, options: &Options) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// The topic with this id.
+async fn named(admin: &Admin, text: &str) -> Result<String, Failure> {
+    let metadata = admin.metadata(Wanted::All).await?;
+    let id = kafka_uuid_parse(text);
+    let mut topics = metadata.topics.iter();
+    let found = topics.find(|(_, topic)| id.is_some_and(|id| !id.is_nil() && topic.id == id));
+    found
+        .map(|(name, _)| name.clone())
+        .ok_or_else(|| illegal(format!("TopicId '{text}' does not exist as expected")))
 }
 
 struct TopicLines<'a> {

@@ -95,6 +95,7 @@ impl Admin {
                 return Err(match error {
                     ClientError::Connect { .. } => ClientError::NoBroker {
                         call,
+                        at_ms: self.cluster.world().clock.wall_ms(),
                         source: Some(Box::new(error)),
                     },
                     other => other,

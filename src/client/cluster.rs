@@ -19,14 +19,14 @@ use uuid::Uuid;
 
 use super::connection::{Connection, Settings};
 use super::{ClientError, World};
-use crate::common::net::HostPort;
+use crate::common::net::{self, HostPort};
 
 /// The first pause between two attempts; it doubles up to [`BACKOFF_MAX`].
 const BACKOFF: Duration = Duration::from_millis(50);
 /// The longest pause between two attempts.
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
-/// How old metadata may grow before it is asked for again (`metadata.max.age.ms`).
-const METADATA_AGE_MAX_MS: i64 = 300_000;
+/// Where the original's clients say what went wrong with connections and metadata.
+const LOGGER: &str = "org.apache.kafka.clients.NetworkClient";
 
 /// A broker's name for clients.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,10 +111,12 @@ pub enum Wanted<'a> {
 pub enum Purpose {
     /// Short requests.
     General,
-    /// Fetches that wait for records.
-    Fetch,
-    /// A group's coordinator.
+    /// Fetches of the owner with this number, which wait for records.
+    Fetch(u64),
+    /// A group's coordinator, asked about groups.
     Group,
+    /// A group's coordinator, for the member with this number, whose rebalance waits for others.
+    Member(u64),
 }
 
 /// A cluster to talk to. Cheap to clone; clones share connections and metadata.
@@ -140,6 +142,10 @@ struct State {
     refreshed_ms: Option<i64>,
     connections: BTreeMap<(Purpose, HostPort), Slot>,
     coordinators: BTreeMap<String, HostPort>,
+    owners: u64,
+    /// Addresses that did not answer: how often in a row, and the monotonic time before which they are
+    /// left alone.
+    failing: BTreeMap<HostPort, (u32, i64)>,
 }
 
 impl Cluster {
@@ -191,9 +197,80 @@ impl Cluster {
         if let Some(connection) = slot.as_ref().filter(|connection| !connection.is_closed()) {
             return Ok(connection.clone());
         }
-        let opened = Connection::open(&self.inner.world, address, &self.inner.settings).await?;
-        *slot = Some(opened.clone());
-        Ok(opened)
+        self.wait_for(address).await;
+        let opened = Connection::open(&self.inner.world, address, &self.inner.settings).await;
+        match opened {
+            Ok(opened) => {
+                self.state().failing.remove(address);
+                *slot = Some(opened.clone());
+                Ok(opened)
+            }
+            Err(error) => {
+                self.tell_unreachable(address).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// A number for an owner of connections of its own.
+    pub fn new_owner(&self) -> u64 {
+        let mut state = self.state();
+        state.owners += 1;
+        state.owners
+    }
+
+    /// Closes the connections that were opened for `purpose`.
+    pub fn release(&self, purpose: Purpose) {
+        self.state().connections.retain(|(of, _), _| *of != purpose);
+    }
+
+    /// Leaves an address alone that failed a moment ago.
+    async fn wait_for(&self, address: &HostPort) {
+        let until_ms = self.state().failing.get(address).map(|(_, until)| *until);
+        let left_ms = until_ms.map_or(0, |until| until - self.inner.world.clock.monotonic_ms());
+        if left_ms > 0 {
+            tokio::time::sleep(Duration::from_millis(left_ms.unsigned_abs())).await;
+        }
+    }
+
+    /// Says that nobody answers at `address`, and puts the next attempt off.
+    async fn tell_unreachable(&self, address: &HostPort) {
+        let settings = &self.inner.settings;
+        let now_ms = self.inner.world.clock.monotonic_ms();
+        let known = self.known();
+        let node = known.brokers.values().find(|node| node.address == *address);
+        {
+            let mut state = self.state();
+            let (count, until_ms) = state.failing.entry(address.clone()).or_default();
+            let pause = settings
+                .reconnect_backoff
+                .saturating_mul(1 << (*count).min(16));
+            let pause = pause.min(settings.reconnect_backoff_max);
+            *count += 1;
+            *until_ms = now_ms + i64::try_from(pause.as_millis()).unwrap_or(0);
+        }
+        let context = &settings.context;
+        let first = self.inner.bootstrap.iter().position(|a| a == address);
+        let place = first.map_or(-1, |place| -1 - i32::try_from(place).unwrap_or(0));
+        let id = node.map_or(place, |node| node.id);
+        match net::resolve(address).await {
+            Ok(resolved) => tracing::warn!(
+                target: LOGGER,
+                "{context}Connection to node {id} ({}) could not be established. Broker may not be available.",
+                java_address(address, resolved)
+            ),
+            Err(_) => tracing::warn!(
+                target: LOGGER,
+                "{context}Error connecting to node {address} (id: {id} rack: null)"
+            ),
+        }
+        // The original's administrator does not say so.
+        if node.is_none() && !settings.is_admin {
+            tracing::warn!(
+                target: LOGGER,
+                "{context}Bootstrap broker {address} (id: {id} rack: null) disconnected"
+            );
+        }
     }
 
     /// A connection to broker `id`; asks for metadata if the broker is unknown.
@@ -225,6 +302,12 @@ impl Cluster {
         let mut bootstrap = self.inner.bootstrap.clone();
         self.shuffle(&mut bootstrap);
         candidates.extend(bootstrap);
+        {
+            // One that failed a moment ago would have to be waited for.
+            let state = self.state();
+            candidates.sort_by_key(|address| state.failing.get(address).map(|(_, until)| *until));
+        }
+        candidates.dedup();
         let mut last = None;
         for address in &candidates {
             match self.connect(address).await {
@@ -234,6 +317,7 @@ impl Cluster {
         }
         Err(last.unwrap_or_else(|| ClientError::NoBroker {
             call: "connect",
+            at_ms: self.inner.world.clock.wall_ms(),
             source: None,
         }))
     }
@@ -250,11 +334,20 @@ impl Cluster {
         }
     }
 
-    /// A connection to the coordinator of `group`.
+    /// A connection to the coordinator of `group`, shared by everybody who asks about groups.
     pub async fn coordinator(&self, group: &str) -> Result<Connection, ClientError> {
+        self.coordinator_for(Purpose::Group, group).await
+    }
+
+    /// A connection for that purpose to the coordinator of `group`.
+    pub async fn coordinator_for(
+        &self,
+        purpose: Purpose,
+        group: &str,
+    ) -> Result<Connection, ClientError> {
         let known = self.state().coordinators.get(group).cloned();
         if let Some(address) = known {
-            return self.connect_for(Purpose::Group, &address).await;
+            return self.connect_for(purpose, &address).await;
         }
         let connection = self.any().await?;
         let version = connection.version::<FindCoordinatorRequest>(5)?;
@@ -284,7 +377,7 @@ impl Cluster {
         self.state()
             .coordinators
             .insert(group.to_owned(), address.clone());
-        self.connect_for(Purpose::Group, &address).await
+        self.connect_for(purpose, &address).await
     }
 
     /// Forgets who coordinates `group`, after it said that it does not.
@@ -297,7 +390,10 @@ impl Cluster {
         let connection = self.any().await?;
         let version = connection.version::<MetadataRequest>(i16::MAX)?;
         let request = metadata_request(wanted, version);
-        let answer = match connection.send_as(&request, version).await {
+        let limit = self.inner.settings.request_timeout;
+        let sent = connection.start(&request, version).await?;
+        let correlation_id = sent.correlation_id();
+        let answer = match sent.answer(limit).await {
             Ok(answer) => answer,
             Err(error) => {
                 connection.close();
@@ -306,6 +402,9 @@ impl Cluster {
         };
         ClientError::check(answer.error_code, None)?;
         let fresh = read_metadata(answer);
+        if let Wanted::Named(names, _) = wanted {
+            self.tell_errors(correlation_id, names, &fresh);
+        }
         let now_ms = self.inner.world.clock.monotonic_ms();
         let mut state = self.state();
         let mut kept = fresh.clone();
@@ -327,7 +426,27 @@ impl Cluster {
         Ok(Arc::new(fresh))
     }
 
-    /// Metadata that is not older than five minutes and knows all of `topics` without an error.
+    /// Says which of the topics asked for cannot be used now.
+    fn tell_errors(&self, correlation_id: i32, names: &[String], metadata: &Metadata) {
+        let errors: Vec<String> = names
+            .iter()
+            .filter_map(|name| {
+                let code = metadata.topics.get(name)?.error_code;
+                let error = ResponseError::try_from_code(code)?;
+                Some(format!("{name}={}", upper_snake(&error.to_string())))
+            })
+            .collect();
+        if !errors.is_empty() && !self.inner.settings.is_admin {
+            let context = &self.inner.settings.context;
+            tracing::warn!(
+                target: LOGGER,
+                "{context}Error while fetching metadata with correlation id {correlation_id} : {{{}}}",
+                errors.join(", ")
+            );
+        }
+    }
+
+    /// Metadata that is not older than `metadata.max.age.ms` and knows all of `topics` without an error.
     pub async fn fresh(
         &self,
         topics: &[String],
@@ -338,7 +457,7 @@ impl Cluster {
             let state = self.state();
             let young = state
                 .refreshed_ms
-                .is_some_and(|at| now_ms - at < METADATA_AGE_MAX_MS);
+                .is_some_and(|at| now_ms - at < self.metadata_age_ms());
             let usable = |name: &String| {
                 state.metadata.topics.get(name).is_some_and(|topic| {
                     topic.error_code == 0 && topic.partitions.iter().all(|p| p.leader.is_some())
@@ -350,6 +469,11 @@ impl Cluster {
         }
         self.metadata(Wanted::Named(topics, auto_create)).await?;
         Ok(self.known())
+    }
+
+    /// `metadata.max.age.ms`.
+    pub fn metadata_age_ms(&self) -> i64 {
+        i64::try_from(self.inner.settings.metadata_age_max.as_millis()).unwrap_or(i64::MAX)
     }
 
     /// Makes [`Cluster::fresh`] ask again, after a broker refused to be the leader.
@@ -404,6 +528,32 @@ impl Retry {
         self.deadline
             .saturating_duration_since(tokio::time::Instant::now())
     }
+}
+
+/// Java's `InetSocketAddress.toString`: `host/ip:port`, or `/ip:port` for an address.
+fn java_address(address: &HostPort, resolved: std::net::IpAddr) -> String {
+    let host = &address.host;
+    let name = if host.parse::<std::net::IpAddr>().is_ok() {
+        ""
+    } else {
+        host
+    };
+    format!(
+        "{name}/{}",
+        HostPort::new(resolved.to_string(), address.port)
+    )
+}
+
+/// `LeaderNotAvailable` as `LEADER_NOT_AVAILABLE`.
+fn upper_snake(name: &str) -> String {
+    let mut text = String::new();
+    for letter in name.chars() {
+        if letter.is_ascii_uppercase() && !text.is_empty() {
+            text.push('_');
+        }
+        text.push(letter.to_ascii_uppercase());
+    }
+    text
 }
 
 fn host_port(host: &str, port: i32) -> HostPort {
@@ -499,6 +649,31 @@ mod tests {
         );
         assert!(!metadata_request(Wanted::All, 9).allow_auto_topic_creation);
         assert!(metadata_request(Wanted::All, 3).allow_auto_topic_creation);
+    }
+
+    #[test]
+    fn names_are_spelt_as_java_spells_them() {
+        // As a genuine 2.8.0 producer's log has them.
+        let ip = "127.0.0.1".parse().expect("an address");
+        for (host, text) in [
+            ("127.0.0.1", "/127.0.0.1:9092"),
+            ("localhost", "localhost/127.0.0.1:9092"),
+        ] {
+            assert_eq!(java_address(&HostPort::new(host, 9092), ip), text);
+        }
+        for (error, text) in [
+            (ResponseError::LeaderNotAvailable, "LEADER_NOT_AVAILABLE"),
+            (
+                ResponseError::InvalidTopicException,
+                "INVALID_TOPIC_EXCEPTION",
+            ),
+            (
+                ResponseError::UnknownTopicOrPartition,
+                "UNKNOWN_TOPIC_OR_PARTITION",
+            ),
+        ] {
+            assert_eq!(upper_snake(&error.to_string()), text);
+        }
     }
 
     #[tokio::test(start_paused = true)]

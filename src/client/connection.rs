@@ -16,6 +16,7 @@ use kafka_protocol::protocol::{Decodable, Encodable, Request, StrBytes};
 use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::sync::{mpsc, oneshot};
 
+use super::metrics::Traffic;
 use super::{ClientError, World};
 use crate::common::frame::read_frame;
 use crate::common::net::{self, HostPort, OwnedReadHalf, OwnedWriteHalf};
@@ -39,6 +40,20 @@ pub struct Settings {
     pub request_timeout: Duration,
     /// The largest answer that is read.
     pub response_bytes_max: usize,
+    /// What log lines begin with, as `[Producer clientId=x] `.
+    pub context: String,
+    /// An administrator says less of brokers and topics than a producer or consumer.
+    pub is_admin: bool,
+    /// `reconnect.backoff.ms`.
+    pub reconnect_backoff: Duration,
+    /// `reconnect.backoff.max.ms`.
+    pub reconnect_backoff_max: Duration,
+    /// `metadata.max.age.ms`.
+    pub metadata_age_max: Duration,
+    /// `send.buffer.bytes` and `receive.buffer.bytes`; `None` leaves them to the system.
+    pub buffers: net::Buffers,
+    /// Counts what goes over all connections made with these settings.
+    pub traffic: Arc<Traffic>,
 }
 
 impl Settings {
@@ -49,6 +64,13 @@ impl Settings {
             connect_timeout: Duration::from_secs(10),
             request_timeout: Duration::from_secs(30),
             response_bytes_max: 256 * 1024 * 1024,
+            context: String::new(),
+            is_admin: false,
+            reconnect_backoff: Duration::from_millis(50),
+            reconnect_backoff_max: Duration::from_secs(1),
+            metadata_age_max: Duration::from_secs(300),
+            buffers: net::Buffers::default(),
+            traffic: Arc::default(),
         }
     }
 }
@@ -90,6 +112,7 @@ pub struct InFlight<R> {
     shared: Arc<Shared>,
     answer: oneshot::Receiver<Bytes>,
     version: i16,
+    correlation_id: i32,
     request: PhantomData<fn() -> R>,
 }
 
@@ -100,12 +123,13 @@ impl Connection {
         address: &HostPort,
         settings: &Settings,
     ) -> Result<Connection, ClientError> {
-        let stream = net::connect(address, settings.connect_timeout)
+        let stream = net::connect_with(address, settings.connect_timeout, settings.buffers)
             .await
             .map_err(|source| ClientError::Connect {
                 address: address.clone(),
                 source,
             })?;
+        settings.traffic.opened();
         let shared = Arc::new(Shared {
             address: address.clone(),
             settings: settings.clone(),
@@ -201,11 +225,12 @@ impl Connection {
         version: i16,
     ) -> Result<InFlight<R>, ClientError> {
         let (sender, answer) = oneshot::channel();
-        self.enqueue(request, version, Some(sender)).await?;
+        let correlation_id = self.enqueue(request, version, Some(sender)).await?;
         Ok(InFlight {
             shared: self.shared.clone(),
             answer,
             version,
+            correlation_id,
             request: PhantomData,
         })
     }
@@ -216,7 +241,7 @@ impl Connection {
         request: &R,
         version: i16,
     ) -> Result<(), ClientError> {
-        self.enqueue(request, version, None).await
+        self.enqueue(request, version, None).await.map(|_| ())
     }
 
     async fn enqueue<R: Request>(
@@ -224,7 +249,7 @@ impl Connection {
         request: &R,
         version: i16,
         answer: Option<oneshot::Sender<Bytes>>,
-    ) -> Result<(), ClientError> {
+    ) -> Result<i32, ClientError> {
         let correlation_id = {
             let mut waiting = self.shared.waiting();
             waiting.correlation_id = waiting.correlation_id.wrapping_add(1) & i32::MAX;
@@ -239,7 +264,9 @@ impl Connection {
             answer,
         };
         tokio::select! {
-            sent = self.outgoing.send(outgoing) => sent.map_err(|_| self.shared.closed()),
+            sent = self.outgoing.send(outgoing) => {
+                sent.map(|()| correlation_id).map_err(|_| self.shared.closed())
+            }
             () = self.shared.over.stopped() => Err(self.shared.closed()),
         }
     }
@@ -289,6 +316,11 @@ impl Connection {
 }
 
 impl<R: Request> InFlight<R> {
+    /// The number that request and answer bear.
+    pub fn correlation_id(&self) -> i32 {
+        self.correlation_id
+    }
+
     /// Waits for the answer, at most `limit`; a late one closes the connection.
     pub async fn answer(self, limit: Duration) -> Result<R::Response, ClientError> {
         let frame = match tokio::time::timeout(limit, self.answer).await {
@@ -350,6 +382,9 @@ impl Shared {
     fn finish(&self) {
         self.over.stop();
         let mut waiting = self.waiting();
+        if !waiting.closed {
+            self.settings.traffic.closed();
+        }
         waiting.closed = true;
         waiting.answers.clear();
     }
@@ -418,6 +453,7 @@ async fn read_loop(shared: Arc<Shared>, reader: OwnedReadHalf) {
                 break;
             }
         };
+        shared.settings.traffic.received(frame.len() + 4);
         let Some(correlation_id) = frame.first_chunk::<4>().map(|id| i32::from_be_bytes(*id))
         else {
             break;
@@ -454,6 +490,7 @@ async fn write_loop(
             written = writer.write_all(&outgoing.frame) => written,
             () = shared.over.stopped() => break,
         };
+        shared.settings.traffic.sent(outgoing.frame.len());
         if let Err(error) = written {
             tracing::debug!(peer = %shared.address, %error, "a connection failed");
             break;

@@ -5,6 +5,7 @@
 
 mod chunk;
 mod fetcher;
+mod session;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -17,12 +18,10 @@ use super::ClientError;
 use super::admin::{Admin, OffsetSpec};
 use super::cluster::{Cluster, Retry, Wanted};
 use super::group::{self, Membership};
+use super::metrics::{Metric, Rows};
 use crate::common::ids::TopicPartition;
 pub use chunk::Chunk;
 use fetcher::Fetcher;
-
-/// `metadata.max.age.ms`: how often new partitions and topics are looked for.
-const METADATA_AGE_MS: i64 = 300_000;
 
 /// How often a subscribed topic that is not there is looked for.
 const MISSING_TOPIC_MS: i64 = 1_000;
@@ -74,6 +73,12 @@ pub struct Settings {
     pub request_timeout: Duration,
     /// `allow.auto.create.topics`.
     pub auto_create: bool,
+    /// `default.api.timeout.ms`.
+    pub api_timeout: Duration,
+    /// `exclude.internal.topics`, for patterns.
+    pub exclude_internal: bool,
+    /// `check.crcs`: are damaged batches noticed by their checksum?
+    pub check_crcs: bool,
 }
 
 impl Default for Settings {
@@ -89,6 +94,9 @@ impl Default for Settings {
             max_wait: Duration::from_millis(500),
             request_timeout: Duration::from_secs(30),
             auto_create: true,
+            api_timeout: Duration::from_secs(60),
+            exclude_internal: true,
+            check_crcs: true,
         }
     }
 }
@@ -120,6 +128,9 @@ pub struct Consumer {
     counts: BTreeMap<String, usize>,
     joining_since_ms: Option<i64>,
     joined_ms: i64,
+    started_ms: i64,
+    rebalances: u64,
+    commits: u64,
 }
 
 impl Consumer {
@@ -142,6 +153,9 @@ impl Consumer {
             counts: BTreeMap::new(),
             joining_since_ms: None,
             joined_ms: 0,
+            started_ms: now_ms,
+            rebalances: 0,
+            commits: 0,
         }
     }
 
@@ -183,6 +197,23 @@ impl Consumer {
     /// Time spent in rebalances so far.
     pub fn rebalance_ms(&self) -> i64 {
         self.joined_ms
+    }
+
+    /// What this consumer has counted so far.
+    pub fn metrics(&self) -> Vec<Metric> {
+        let settings = self.cluster.settings();
+        let mut rows = Rows::new(&settings.client_id, self.now_ms() - self.started_ms);
+        self.fetcher.consumed().rows(&mut rows);
+        rows.traffic("consumer-metrics", &settings.traffic);
+        const GROUP: &str = "consumer-coordinator-metrics";
+        let assigned = self.positions.len() as f64;
+        rows.value(GROUP, "assigned-partitions", None, assigned);
+        let commits = self.commits as f64;
+        rows.total(GROUP, ["commit-rate", "commit-total"], None, commits);
+        rows.value(GROUP, "rebalance-total", None, self.rebalances as f64);
+        let ms = self.joined_ms as f64;
+        rows.value(GROUP, "rebalance-latency-total", None, ms);
+        rows.finish()
     }
 
     /// Goes on at `offset`.
@@ -249,6 +280,7 @@ impl Consumer {
             .filter_map(|(partition, offset)| Some((partition.clone(), (*offset)?)))
             .collect();
         membership.commit(&offsets).await?;
+        self.commits += 1;
         self.committed_ms = self.now_ms();
         Ok(())
     }
@@ -322,6 +354,7 @@ impl Consumer {
             }
             self.take_over(joined.partitions);
             self.remember_counts(&topics).await?;
+            self.rebalances += 1;
             if let Some(since) = self.joining_since_ms.take() {
                 self.joined_ms += self.now_ms() - since;
             }
@@ -350,7 +383,8 @@ impl Consumer {
                 let metadata = self.retrying(Wanted::All).await?;
                 let topics = metadata.topics.iter();
                 Ok(topics
-                    .filter(|(name, topic)| !topic.internal && pattern.is_match(name))
+                    .filter(|(_, topic)| !(topic.internal && self.settings.exclude_internal))
+                    .filter(|(name, _)| pattern.is_match(name))
                     .map(|(name, _)| name.clone())
                     .collect())
             }
@@ -373,7 +407,7 @@ impl Consumer {
         let age_ms = if incomplete {
             MISSING_TOPIC_MS
         } else {
-            METADATA_AGE_MS
+            self.cluster.metadata_age_ms()
         };
         if self.now_ms() - self.looked_ms < age_ms {
             return Ok(());
@@ -433,19 +467,15 @@ impl Consumer {
         for (partition, offset) in self.committed(&asked).await? {
             self.begin(&partition, offset);
         }
-        for partition in asked {
-            if self.positions.get(&partition) == Some(&None) {
-                if self.settings.reset == Reset::None {
-                    return Err(ClientError::Answer {
-                        error: ResponseError::OffsetOutOfRange,
-                        message: Some(format!(
-                            "Undefined offset with no reset policy for partitions: [{partition}]"
-                        )),
-                    });
-                }
-                wanted.insert(partition, self.reset_spec());
-            }
+        asked.retain(|partition| self.positions.get(partition) == Some(&None));
+        if self.settings.reset == Reset::None && !asked.is_empty() {
+            let names: Vec<String> = asked.iter().map(ToString::to_string).collect();
+            return Err(ClientError::NoOffset {
+                partitions: names.join(", "),
+            });
         }
+        let spec = self.reset_spec();
+        wanted.extend(asked.into_iter().map(|partition| (partition, spec)));
         if wanted.is_empty() {
             return Ok(());
         }
@@ -457,7 +487,7 @@ impl Consumer {
         wanted: BTreeMap<TopicPartition, OffsetSpec>,
         deadline: tokio::time::Instant,
     ) -> Result<(), ClientError> {
-        let admin = Admin::new(self.cluster.clone());
+        let admin = self.admin();
         let mut later = false;
         for (partition, found) in admin
             .list_offsets(&wanted, self.settings.read_committed)
@@ -481,6 +511,10 @@ impl Consumer {
         Ok(())
     }
 
+    fn admin(&self) -> Admin {
+        Admin::new(self.cluster.clone()).with_timeout(self.settings.api_timeout)
+    }
+
     fn begin(&mut self, partition: &TopicPartition, offset: i64) {
         self.seeks.remove(partition);
         self.seek(partition, offset);
@@ -496,7 +530,7 @@ impl Consumer {
         if partitions.is_empty() {
             return Ok(Vec::new());
         }
-        let admin = Admin::new(self.cluster.clone());
+        let admin = self.admin();
         let group = &membership.settings().group_id;
         let offsets = admin.group_offsets(group, Some(partitions)).await?;
         Ok(offsets

@@ -26,7 +26,8 @@ use kafka_protocol::protocol::StrBytes;
 use tokio::sync::Notify;
 
 use super::ClientError;
-use super::cluster::{Cluster, Retry, Wanted};
+use super::cluster::{Cluster, Purpose, Retry, Wanted};
+use super::connection::Connection;
 use crate::common::ids::TopicPartition;
 use crate::common::tasks::Kind;
 use crate::kafka::subscription::{Assignment, StickyUserData, Subscription};
@@ -94,6 +95,8 @@ pub struct Membership {
 
 struct Shared {
     cluster: Cluster,
+    /// This member's own connection: a rebalance that waits for others must not hold up those others.
+    purpose: Purpose,
     settings: Settings,
     state: Mutex<State>,
     /// Told when a rebalance begins.
@@ -134,8 +137,10 @@ fn millis(duration: Duration) -> i32 {
 impl Membership {
     /// A membership that has not begun yet. `changed` is told when a rebalance begins.
     pub fn new(cluster: Cluster, settings: Settings, changed: Arc<Notify>) -> Membership {
+        let purpose = Purpose::Member(cluster.new_owner());
         let shared = Arc::new(Shared {
             cluster,
+            purpose,
             settings,
             state: Mutex::new(State {
                 generation: -1,
@@ -262,10 +267,7 @@ impl Membership {
         owned: &[TopicPartition],
     ) -> Result<Joined, ClientError> {
         let shared = &self.shared;
-        let connection = shared
-            .cluster
-            .coordinator(&shared.settings.group_id)
-            .await?;
+        let connection = shared.coordinator().await?;
         let version = connection.version::<JoinGroupRequest>(i16::MAX)?;
         let request = shared.join_request(topics, owned, version);
         // The coordinator answers when every member has joined or was given up.
@@ -313,6 +315,13 @@ impl Membership {
     }
 }
 
+impl Drop for Membership {
+    fn drop(&mut self) {
+        self.shared.state().left = true;
+        self.shared.cluster.release(self.shared.purpose);
+    }
+}
+
 impl Shared {
     /// Without the member and the generation.
     fn sync_request(&self, plan: Plan, assignor: &str, version: i16) -> SyncGroupRequest {
@@ -341,6 +350,11 @@ impl Shared {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn coordinator(&self) -> Result<Connection, ClientError> {
+        let group = &self.settings.group_id;
+        self.cluster.coordinator_for(self.purpose, group).await
     }
 
     fn group_id(&self) -> GroupId {
@@ -433,7 +447,7 @@ impl Shared {
     }
 
     async fn commit(&self, offsets: &BTreeMap<TopicPartition, i64>) -> Result<(), ClientError> {
-        let connection = self.cluster.coordinator(&self.settings.group_id).await?;
+        let connection = self.coordinator().await?;
         let version = connection.version::<OffsetCommitRequest>(COMMIT_VERSION_MAX)?;
         let (member_id, generation) = {
             let state = self.state();
@@ -474,7 +488,7 @@ impl Shared {
     }
 
     async fn heartbeat(&self) -> Result<(), ClientError> {
-        let connection = self.cluster.coordinator(&self.settings.group_id).await?;
+        let connection = self.coordinator().await?;
         let version = connection.version::<HeartbeatRequest>(i16::MAX)?;
         let (member_id, generation) = {
             let state = self.state();
@@ -493,7 +507,7 @@ impl Shared {
     }
 
     async fn leave(&self, member_id: &str) -> Result<(), ClientError> {
-        let connection = self.cluster.coordinator(&self.settings.group_id).await?;
+        let connection = self.coordinator().await?;
         let version = connection.version::<LeaveGroupRequest>(i16::MAX)?;
         let request = LeaveGroupRequest::default().with_group_id(self.group_id());
         let request = if version >= 3 {

@@ -9,6 +9,7 @@ pub mod cluster;
 pub mod connection;
 pub mod consumer;
 pub mod group;
+pub mod metrics;
 pub mod producer;
 pub mod zookeeper;
 
@@ -96,9 +97,17 @@ pub enum ClientError {
     NoBroker {
         /// What was to be done.
         call: &'static str,
+        /// When that was given up, in milliseconds since 1970.
+        at_ms: i64,
         /// The last failure.
         #[source]
         source: Option<Box<ClientError>>,
+    },
+    /// A group has not committed an offset, and nothing else says where to begin.
+    #[error("Undefined offset with no reset policy for partitions: [{partitions}]")]
+    NoOffset {
+        /// The partitions.
+        partitions: String,
     },
     /// Record batches that cannot be read or written.
     #[error("a record batch of {partition} is damaged at offset {offset}")]

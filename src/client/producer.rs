@@ -20,6 +20,7 @@ use tokio::sync::Notify;
 use super::ClientError;
 use super::cluster::{Cluster, Retry, Wanted};
 use super::connection::{Connection, InFlight};
+use super::metrics::{Metric, Produced, Rows};
 use crate::common::ids::{ProducerEpoch, ProducerId};
 use crate::common::tasks::Kind;
 use crate::kafka::batch::Compression;
@@ -93,6 +94,14 @@ pub struct Delivery<'a> {
     pub done_us: i64,
     /// The first record's offset (-1 with acks=0), or why the batch was given up.
     pub result: Result<i64, &'a ClientError>,
+    batch: &'a Pending,
+}
+
+impl Delivery<'_> {
+    /// The records of a batch that was given up, as far as they can be read.
+    pub fn records(&self) -> Vec<crate::kafka::record::Record> {
+        self.batch.records()
+    }
 }
 
 /// Gets every [`Delivery`]. Runs in the sending task: be brief, do not block.
@@ -106,6 +115,7 @@ pub struct Producer {
 
 struct Shared {
     cluster: Cluster,
+    started_ms: i64,
     settings: Settings,
     report: Report,
     state: Mutex<State>,
@@ -120,6 +130,7 @@ struct State {
     nodes: BTreeMap<i32, NodeState>,
     flushing: usize,
     identity: Option<Identity>,
+    produced: Produced,
     /// The identity is spoilt and must be replaced once nothing is in flight.
     renew: bool,
     closed: bool,
@@ -144,6 +155,7 @@ impl Producer {
             compression: settings.compression,
         };
         let shared = Arc::new(Shared {
+            started_ms: cluster.world().clock.monotonic_ms(),
             cluster,
             settings,
             report,
@@ -152,6 +164,7 @@ impl Producer {
                 nodes: BTreeMap::new(),
                 flushing: 0,
                 identity: None,
+                produced: Produced::default(),
                 renew: false,
                 closed: false,
             }),
@@ -210,6 +223,18 @@ impl Producer {
         self.shared.wake.notify_one();
     }
 
+    /// What this producer has counted so far.
+    pub fn metrics(&self) -> Vec<Metric> {
+        let cluster = &self.shared.cluster;
+        let age_ms = cluster.world().clock.monotonic_ms() - self.shared.started_ms;
+        let settings = cluster.settings();
+        let mut rows = Rows::new(&settings.client_id, age_ms);
+        rows.traffic("producer-metrics", &settings.traffic);
+        let state = self.shared.state();
+        state.produced.rows(&mut rows);
+        rows.finish()
+    }
+
     /// Monotonic microseconds, on the clock of [`Delivery`].
     pub fn now_us(&self) -> i64 {
         self.shared.now_us()
@@ -263,7 +288,15 @@ impl Producer {
                                 });
                             }
                         }
-                        Err(error) if error.is_retriable() && retry.pause().await => {}
+                        Err(error) if error.is_retriable() => {
+                            tracing::debug!(%error, "metadata is not to be had");
+                            if !retry.pause().await {
+                                return Err(ClientError::NoTopic {
+                                    topic: record.topic.to_owned(),
+                                    limit_ms,
+                                });
+                            }
+                        }
                         Err(error) => return Err(error),
                     }
                 }
@@ -314,12 +347,15 @@ impl Shared {
     }
 
     fn give_up(&self, batch: &Pending, error: &ClientError) {
+        let count = batch.appended_us.len();
+        self.state().produced.failed(&batch.topic, count);
         (self.report)(&Delivery {
             topic: &batch.topic,
             partition: batch.partition,
             appended_us: &batch.appended_us,
             done_us: self.now_us(),
             result: Err(error),
+            batch,
         });
     }
 
@@ -330,6 +366,7 @@ impl Shared {
             appended_us: &batch.appended_us,
             done_us: self.now_us(),
             result: Ok(offset),
+            batch,
         });
     }
 
@@ -351,6 +388,8 @@ impl Shared {
                     let pause = i64::try_from(self.settings.retry_backoff.as_micros());
                     self.cluster.stale();
                     let mut state = self.state();
+                    let count = batch.appended_us.len();
+                    state.produced.repeated(&batch.topic, count);
                     state.accumulator.again(batch, now_us + pause.unwrap_or(0));
                     return;
                 }
@@ -544,8 +583,15 @@ impl Shared {
             let mut state = self.state();
             let known = state.nodes.entry(node).or_default();
             known.in_flight += 1;
-            known.connection.clone()
+            let connection = known.connection.clone();
+            for batch in batches.iter().filter(|batch| batch.attempts == 0) {
+                let (records, bytes) = (batch.appended_us.len(), batch.bytes().len());
+                state.produced.batch(&batch.topic, records, bytes);
+            }
+            connection
         };
+        let sent_us = self.now_us();
+        let records = batches.iter().map(|batch| batch.appended_us.len()).sum();
         let Some(connection) = connection else {
             return self.fail_all(node, batches, || ClientError::ClientClosed);
         };
@@ -572,7 +618,11 @@ impl Shared {
         let limit = self.settings.request_timeout;
         tasks.spawn("kafka-client-produced", Kind::Connection, async move {
             match in_flight.answer(limit).await {
-                Ok(answer) => shared.settle_all(node, batches, answer),
+                Ok(answer) => {
+                    let ms = (shared.now_us() - sent_us) as f64 / 1_000.0;
+                    shared.state().produced.answered(records, ms);
+                    shared.settle_all(node, batches, answer);
+                }
                 Err(error) => {
                     tracing::debug!(%error, "a produce request failed");
                     let address = connection.address().clone();

@@ -109,9 +109,34 @@ pub async fn bind(address: &HostPort) -> io::Result<TcpListener> {
     TcpListener::bind((host, address.port)).await
 }
 
+/// The sizes of a socket's buffers; `None` leaves one to the system.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Buffers {
+    /// For what is sent.
+    pub send: Option<u32>,
+    /// For what is received.
+    pub receive: Option<u32>,
+}
+
+/// The first address of a name.
+pub async fn resolve(address: &HostPort) -> io::Result<std::net::IpAddr> {
+    let mut found = tokio::net::lookup_host((address.host.as_str(), address.port)).await?;
+    let first = found.next().map(|address| address.ip());
+    first.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the name has no address"))
+}
+
 /// Dials `address` and turns Nagle's algorithm off. Every address of the name is tried.
 pub async fn connect(address: &HostPort, limit: Duration) -> io::Result<TcpStream> {
-    let dial = TcpStream::connect((address.host.as_str(), address.port));
+    connect_with(address, limit, Buffers::default()).await
+}
+
+/// [`connect`] with socket buffers of these sizes, which count only if they are set before dialling.
+pub async fn connect_with(
+    address: &HostPort,
+    limit: Duration,
+    buffers: Buffers,
+) -> io::Result<TcpStream> {
+    let dial = dial(address, buffers);
     let stream = tokio::time::timeout(limit, dial).await.map_err(|_| {
         io::Error::new(
             io::ErrorKind::TimedOut,
@@ -120,6 +145,31 @@ pub async fn connect(address: &HostPort, limit: Duration) -> io::Result<TcpStrea
     })??;
     stream.set_nodelay(true)?;
     Ok(stream)
+}
+
+async fn dial(address: &HostPort, buffers: Buffers) -> io::Result<TcpStream> {
+    let name = (address.host.as_str(), address.port);
+    if buffers == Buffers::default() {
+        return TcpStream::connect(name).await;
+    }
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for address in tokio::net::lookup_host(name).await? {
+        let socket = match address {
+            SocketAddr::V4(_) => tokio::net::TcpSocket::new_v4()?,
+            SocketAddr::V6(_) => tokio::net::TcpSocket::new_v6()?,
+        };
+        if let Some(bytes) = buffers.send {
+            socket.set_send_buffer_size(bytes)?;
+        }
+        if let Some(bytes) = buffers.receive {
+            socket.set_recv_buffer_size(bytes)?;
+        }
+        match socket.connect(address).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
 }
 
 /// The address a listener got, for ports chosen by the system.

@@ -71,6 +71,14 @@ impl Chunk {
         })
     }
 
+    /// How many bytes and records its batches have; some may lie before the position.
+    pub fn size(&self) -> (usize, usize) {
+        let bytes = self.batches.iter().map(|batch| batch.bytes().len()).sum();
+        let records = self.batches.iter().map(|batch| batch.header().record_count);
+        let records = records.map(|count| usize::try_from(count).unwrap_or(0));
+        (bytes, records.sum())
+    }
+
     /// Are there no records in it?
     pub fn is_empty(&self) -> bool {
         self.batches.is_empty()

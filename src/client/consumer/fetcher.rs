@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use kafka_protocol::ResponseError;
-use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic, ForgottenTopic};
 use kafka_protocol::messages::fetch_response::PartitionData;
 use kafka_protocol::messages::{FetchRequest, FetchResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
@@ -16,21 +16,32 @@ use tokio::sync::Notify;
 
 use super::Settings;
 use super::chunk::Chunk;
+use super::session::{FetchSession, Plan};
 use crate::client::ClientError;
 use crate::client::cluster::{Cluster, Purpose};
+use crate::client::connection::Connection;
+use crate::client::metrics::Consumed;
 use crate::common::ids::TopicPartition;
 use crate::common::tasks::Kind;
 
 /// From version 13 on topics are named by id.
 const FETCH_VERSION_MAX: i16 = 12;
+/// From version 7 on there are fetch sessions.
+const SESSION_VERSION: i16 = 7;
 /// Answers that may wait per partition: one being read and one in hand.
 const CHUNKS_MAX: usize = 2;
 /// A pause after a failed fetch.
 const BACKOFF: Duration = Duration::from_millis(100);
 
+fn topic_name(partition: &TopicPartition) -> TopicName {
+    TopicName(StrBytes::from_string(partition.topic.to_string()))
+}
+
 /// Shared by a consumer and its fetching tasks.
 pub(super) struct Fetcher {
     cluster: Cluster,
+    /// This consumer's own connections: two that wait for records must not wait for one another.
+    purpose: Purpose,
     settings: Settings,
     state: Mutex<State>,
     /// Told when there is something to read, or something to decide.
@@ -46,6 +57,7 @@ struct State {
     running: BTreeSet<i32>,
     round: u64,
     closed: bool,
+    consumed: Consumed,
 }
 
 struct Fetching {
@@ -66,6 +78,7 @@ pub(super) struct Arrived {
 impl Fetcher {
     pub fn new(cluster: Cluster, settings: Settings, ready: Arc<Notify>) -> Arc<Fetcher> {
         Arc::new(Fetcher {
+            purpose: Purpose::Fetch(cluster.new_owner()),
             cluster,
             settings,
             state: Mutex::new(State::default()),
@@ -104,6 +117,24 @@ impl Fetcher {
         self.work.notify_waiters();
     }
 
+    /// What was fetched and handed out so far.
+    pub fn consumed(&self) -> Consumed {
+        self.state().consumed.clone()
+    }
+
+    async fn connection(&self, node: i32) -> Result<Connection, ClientError> {
+        let known = self.cluster.known();
+        let address = known
+            .brokers
+            .get(&node)
+            .map(|node| node.address.clone())
+            .ok_or(ClientError::Answer {
+                error: ResponseError::BrokerNotAvailable,
+                message: None,
+            })?;
+        self.cluster.connect_for(self.purpose, &address).await
+    }
+
     /// The oldest answer that still counts.
     pub fn pop(&self) -> Option<Arrived> {
         let mut state = self.state();
@@ -112,6 +143,12 @@ impl Fetcher {
                 && fetching.round == arrived.round
             {
                 fetching.waiting = fetching.waiting.saturating_sub(1);
+                if let Ok(chunk) = &arrived.result {
+                    let (bytes, records) = chunk.size();
+                    state
+                        .consumed
+                        .handed_out(&arrived.partition.topic, bytes, records);
+                }
                 drop(state);
                 self.work.notify_waiters();
                 return Some(arrived);
@@ -166,9 +203,9 @@ impl Fetcher {
         wanted
     }
 
-    fn request(&self, wanted: &[(TopicPartition, u64, i64)], version: i16) -> FetchRequest {
+    fn request(&self, plan: &Plan, version: i16) -> FetchRequest {
         let mut topics: Vec<FetchTopic> = Vec::new();
-        for (partition, _, offset) in wanted {
+        for (partition, offset) in &plan.named {
             let item = FetchPartition::default()
                 .with_partition(partition.partition)
                 .with_fetch_offset(*offset)
@@ -179,10 +216,21 @@ impl Fetcher {
                 Some(topic) if *topic.topic.0 == *partition.topic => topic.partitions.push(item),
                 _ => topics.push(
                     FetchTopic::default()
-                        .with_topic(TopicName(StrBytes::from_string(
-                            partition.topic.to_string(),
-                        )))
+                        .with_topic(topic_name(partition))
                         .with_partitions(vec![item]),
+                ),
+            }
+        }
+        let mut forgotten: Vec<ForgottenTopic> = Vec::new();
+        for partition in &plan.forgotten {
+            match forgotten.last_mut() {
+                Some(topic) if *topic.topic.0 == *partition.topic => {
+                    topic.partitions.push(partition.partition);
+                }
+                _ => forgotten.push(
+                    ForgottenTopic::default()
+                        .with_topic(topic_name(partition))
+                        .with_partitions(vec![partition.partition]),
                 ),
             }
         }
@@ -194,14 +242,16 @@ impl Fetcher {
             .with_max_bytes(self.settings.bytes_max)
             .with_isolation_level(i8::from(self.settings.read_committed))
             .with_topics(topics);
-        if version >= 7 {
-            // No session: what changes with every answer would have to be sent anyhow.
-            request = request.with_session_id(0).with_session_epoch(-1);
+        if version >= SESSION_VERSION {
+            request = request
+                .with_session_id(plan.id)
+                .with_session_epoch(plan.epoch)
+                .with_forgotten_topics_data(forgotten);
         }
         request
     }
 
-    fn accept(&self, wanted: &[(TopicPartition, u64, i64)], answer: FetchResponse) {
+    fn accept(&self, wanted: &[(TopicPartition, u64, i64)], answer: FetchResponse, ms: f64) {
         let mut found: BTreeMap<TopicPartition, PartitionData> = BTreeMap::new();
         for topic in answer.responses {
             let name: Arc<str> = topic.topic.0.as_str().into();
@@ -214,6 +264,7 @@ impl Fetcher {
         }
         let mut stale = false;
         let mut something = false;
+        let mut fetched = (0, 0);
         for (partition, round, offset) in wanted {
             let result = found
                 .remove(partition)
@@ -241,6 +292,10 @@ impl Fetcher {
                 Err(_) => fetching.offset = None,
             }
             fetching.waiting += 1;
+            if let Ok(chunk) = &result {
+                let (bytes, records) = chunk.size();
+                fetched = (fetched.0 + bytes, fetched.1 + records);
+            }
             something = true;
             state.queue.push_back(Arrived {
                 partition: partition.clone(),
@@ -248,6 +303,7 @@ impl Fetcher {
                 round: *round,
             });
         }
+        self.state().consumed.fetched(fetched.0, fetched.1, ms);
         if stale {
             self.cluster.stale();
         }
@@ -310,9 +366,17 @@ fn moved(error: &ClientError) -> bool {
 
 async fn fetch_loop(fetcher: Arc<Fetcher>, node: i32) {
     let shutdown = fetcher.cluster.world().tasks.shutdown().clone();
+    let mut session = FetchSession::default();
     loop {
         let work = fetcher.work.notified();
-        if fetcher.state().closed || shutdown.is_stopping() {
+        if shutdown.is_stopping() {
+            return;
+        }
+        if fetcher.state().closed {
+            if let Err(error) = end(&fetcher, node, &session).await {
+                tracing::debug!(%error, node, "a fetch session was not ended");
+            }
+            fetcher.cluster.release(fetcher.purpose);
             return;
         }
         let wanted = fetcher.wanted(node);
@@ -324,7 +388,9 @@ async fn fetch_loop(fetcher: Arc<Fetcher>, node: i32) {
             }
             continue;
         }
-        match fetch(&fetcher, node, &wanted).await {
+        let clock = &fetcher.cluster.world().clock;
+        let sent_us = clock.monotonic_us();
+        match fetch(&fetcher, node, &mut session, &wanted).await {
             Ok(answer) => {
                 let failed = ResponseError::try_from_code(answer.error_code);
                 let leaders_moved = answer
@@ -334,13 +400,15 @@ async fn fetch_loop(fetcher: Arc<Fetcher>, node: i32) {
                     .any(|data| {
                         ClientError::check(data.error_code, None).is_err_and(|e| moved(&e))
                     });
-                fetcher.accept(&wanted, answer);
+                let ms = (clock.monotonic_us() - sent_us) as f64 / 1_000.0;
+                fetcher.accept(&wanted, answer, ms);
                 if failed.is_some() || leaders_moved {
                     tokio::time::sleep(BACKOFF).await;
                 }
             }
             Err(error) => {
                 tracing::debug!(%error, node, "a fetch failed");
+                session.failed();
                 fetcher.give_back(&wanted);
                 fetcher.cluster.stale();
                 fetcher.ready.notify_one();
@@ -353,23 +421,30 @@ async fn fetch_loop(fetcher: Arc<Fetcher>, node: i32) {
 async fn fetch(
     fetcher: &Fetcher,
     node: i32,
+    session: &mut FetchSession,
     wanted: &[(TopicPartition, u64, i64)],
 ) -> Result<FetchResponse, ClientError> {
-    let known = fetcher.cluster.known();
-    let address = known
-        .brokers
-        .get(&node)
-        .map(|node| node.address.clone())
-        .ok_or(ClientError::Answer {
-            error: ResponseError::BrokerNotAvailable,
-            message: None,
-        })?;
-    let connection = fetcher
-        .cluster
-        .connect_for(Purpose::Fetch, &address)
-        .await?;
+    let connection = fetcher.connection(node).await?;
     let version = connection.version::<FetchRequest>(FETCH_VERSION_MAX)?;
-    let request = fetcher.request(wanted, version);
+    if version < SESSION_VERSION {
+        *session = FetchSession::default();
+    }
+    let offsets = wanted.iter().map(|(p, _, offset)| (p.clone(), *offset));
+    let plan = session.next(&offsets.collect());
+    let request = fetcher.request(&plan, version);
     let limit = fetcher.settings.request_timeout + fetcher.settings.max_wait;
-    connection.send_within(&request, version, limit).await
+    let answer = connection.send_within(&request, version, limit).await?;
+    session.answered(answer.error_code, answer.session_id);
+    Ok(answer)
+}
+
+/// Lets the broker forget a session that nobody goes on with.
+async fn end(fetcher: &Fetcher, node: i32, session: &FetchSession) -> Result<(), ClientError> {
+    let Some(plan) = session.end() else {
+        return Ok(());
+    };
+    let connection = fetcher.connection(node).await?;
+    let version = connection.version::<FetchRequest>(FETCH_VERSION_MAX)?;
+    let request = fetcher.request(&plan, version).with_max_wait_ms(0);
+    connection.start(&request, version).await.map(|_| ())
 }

@@ -57,6 +57,9 @@ pub enum Appended {
     UnknownPartition(usize),
 }
 
+/// What a compressed batch of our own may inflate to.
+const INFLATED_MAX: usize = 256 * 1024 * 1024;
+
 /// A batch that waits or is under way.
 #[derive(Debug)]
 pub struct Pending {
@@ -90,6 +93,15 @@ impl Pending {
             Contents::Sealed(batch) => batch.bytes().clone(),
             _ => Bytes::new(),
         }
+    }
+
+    /// The records of a sealed batch, as far as they can be read.
+    pub fn records(&self) -> Vec<crate::kafka::record::Record> {
+        let Contents::Sealed(batch) = &self.contents else {
+            return Vec::new();
+        };
+        let records = crate::kafka::record::records(batch, INFLATED_MAX);
+        records.into_iter().flatten().flatten().collect()
     }
 
     fn size(&self) -> usize {
