@@ -145,6 +145,12 @@ pub fn exception_class(error: ResponseError) -> String {
         ResponseError::RequestTimedOut => "TimeoutException".to_owned(),
         ResponseError::RecordListTooLarge => "RecordBatchTooLargeException".to_owned(),
         ResponseError::NonEmptyGroup => "GroupNotEmptyException".to_owned(),
+        ResponseError::TopicAuthorizationFailed => "TopicAuthorizationException".to_owned(),
+        ResponseError::GroupAuthorizationFailed => "GroupAuthorizationException".to_owned(),
+        ResponseError::ClusterAuthorizationFailed => "ClusterAuthorizationException".to_owned(),
+        ResponseError::NetworkException => "NetworkException".to_owned(),
+        ResponseError::CorruptMessage => "CorruptRecordException".to_owned(),
+        ResponseError::OutOfOrderSequenceNumber => "OutOfOrderSequenceException".to_owned(),
         ResponseError::Unknown(_) => "UnknownServerException".to_owned(),
         ResponseError::UnknownServerError => "UnknownServerException".to_owned(),
         other => {

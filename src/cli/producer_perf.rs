@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::client_props::{For, Properties};
-use super::java_args::{Habit, Options, Spec, described, flag, option, parse};
+use super::java_args::{ArgError, Habit, Options, Spec, described, flag, option, parse};
 use super::print::{Refused, err, exception, metrics_table, out};
 use super::{VERSION, run_tool};
 use crate::client::World;
@@ -110,6 +110,9 @@ pub fn run(_program: &str, arguments: Vec<String>) -> u8 {
     };
     let options = match parse(SPECS, &arguments, Habit::Argparse) {
         Ok(options) => options,
+        Err(ArgError::Unrecognized { name, .. }) => {
+            return wrong(format!("unrecognized arguments: '--{name}'"));
+        }
         Err(error) => return wrong(error.to_string()),
     };
     if arguments.is_empty() || options.has("help") {
@@ -316,6 +319,7 @@ async fn send_all(world: &World, plan: &Plan, producer: &Producer, stats: &Mutex
                 number.as_bytes()
             }
         };
+        let began_us = world.clock.monotonic_us();
         let result = producer
             .send(&Record {
                 topic: &plan.topic,
@@ -336,7 +340,8 @@ async fn send_all(world: &World, plan: &Plan, producer: &Producer, stats: &Mutex
             Err(error) => {
                 err!("{}", exception(&error));
                 let mut stats = stats.lock().unwrap_or_else(PoisonError::into_inner);
-                stats.record(0);
+                // The original's callback counts from before the call.
+                stats.record((world.clock.monotonic_us() - began_us) / 1_000);
             }
         }
         if plan.throughput > 0 {

@@ -118,7 +118,7 @@ const SPECS: &[Spec] = &[
 
 pub(super) const USAGE: Usage = Usage {
     specs: SPECS,
-    about: "Create, delete, describe, or change a topic.",
+    about: "This tool helps to create, delete, describe, or change a topic.",
     tried: false,
 };
 
@@ -162,6 +162,9 @@ pub(super) fn illegal(message: impl Into<String>) -> Failure {
 
 /// Runs the tool.
 pub fn run(_program: &str, arguments: Vec<String>) -> u8 {
+    if arguments.is_empty() {
+        return USAGE.die("Create, delete, describe, or change a topic.");
+    }
     let options = match USAGE.parse(&arguments).and_then(|options| {
         check(&options)?;
         Ok(options)

@@ -94,6 +94,32 @@ impl Metadata {
         let node = self.brokers.get(&partition.leader?)?;
         Some((node, partition.leader_epoch))
     }
+
+    /// Why an application cannot go on with these topics, if it cannot.
+    pub fn refusal(&self, names: &[String]) -> Option<ClientError> {
+        let coded = |wanted: ResponseError| {
+            let with = names.iter().filter(|name| {
+                self.topics
+                    .get(*name)
+                    .is_some_and(|topic| topic.error_code == wanted.code())
+            });
+            with.cloned().collect::<Vec<_>>()
+        };
+        let reasons = [
+            (ResponseError::InvalidTopicException, "Invalid topics"),
+            (
+                ResponseError::TopicAuthorizationFailed,
+                "Not authorized to access topics",
+            ),
+        ];
+        reasons.into_iter().find_map(|(error, text)| {
+            let names = coded(error);
+            (!names.is_empty()).then(|| ClientError::Answer {
+                error,
+                message: Some(format!("{text}: [{}]", names.join(", "))),
+            })
+        })
+    }
 }
 
 /// Which topics a Metadata request asks for.
@@ -443,6 +469,16 @@ impl Cluster {
                 "{context}Error while fetching metadata with correlation id {correlation_id} : {{{}}}",
                 errors.join(", ")
             );
+            if let Some(refusal) = metadata.refusal(names) {
+                // The original's sentence without "Invalid", which it says otherwise.
+                let text = refusal.to_string();
+                let (what, topics) = text.split_once(": ").unwrap_or((&text, ""));
+                let what = match what {
+                    "Invalid topics" => "Metadata response reported invalid topics",
+                    _ => "Topic authorization failed for topics",
+                };
+                tracing::error!(target: "org.apache.kafka.clients.Metadata", "{context}{what} {topics}");
+            }
         }
     }
 

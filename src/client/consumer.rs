@@ -437,7 +437,7 @@ impl Consumer {
             .collect();
         topics.dedup();
         match self.cluster.fresh(&topics, self.settings.auto_create).await {
-            Ok(_) => Ok(()),
+            Ok(metadata) => metadata.refusal(&topics).map_or(Ok(()), Err),
             Err(error) if error.is_retriable() => Ok(()),
             Err(error) => Err(error),
         }
@@ -565,7 +565,14 @@ impl Consumer {
         loop {
             match self.cluster.metadata(wanted).await {
                 Err(error) if error.is_retriable() && retry.pause().await => {}
-                result => return result,
+                Ok(metadata) => {
+                    let refusal = match wanted {
+                        Wanted::Named(names, _) => metadata.refusal(names),
+                        Wanted::All => None,
+                    };
+                    return refusal.map_or(Ok(metadata), Err);
+                }
+                Err(error) => return Err(error),
             }
         }
     }

@@ -182,9 +182,7 @@ impl Producer {
 
     /// Puts `record` into a batch. Waits for metadata and for memory, `max.block.ms` at most.
     pub async fn send(&self, record: &Record<'_>) -> Result<(), ClientError> {
-        let size =
-            crate::kafka::record::BatchBuilder::size_of(record.key, record.value, record.headers)
-                + crate::kafka::batch::HEADER_BYTES;
+        let size = size_bound(record);
         let limit = self.shared.settings.request_bytes_max;
         if size > limit {
             return Err(ClientError::RecordTooLarge { size, limit });
@@ -305,6 +303,26 @@ impl Producer {
     }
 }
 
+/// What Kafka's producer takes a record to be at most: a batch of its own with the longest prefix.
+fn size_bound(record: &Record<'_>) -> usize {
+    const RECORD_OVERHEAD_MAX: usize = 21;
+    let number = |value: usize| {
+        let bits = (usize::BITS - (value << 1).leading_zeros()).max(1);
+        bits.div_ceil(7) as usize
+    };
+    let field = |bytes: Option<&[u8]>| bytes.map_or(1, |b| number(b.len()) + b.len());
+    let headers = record
+        .headers
+        .iter()
+        .map(|(key, value)| field(Some(key.as_ref())) + field(value.as_ref().map(AsRef::as_ref)));
+    crate::kafka::batch::HEADER_BYTES
+        + RECORD_OVERHEAD_MAX
+        + field(record.key)
+        + field(record.value)
+        + number(record.headers.len())
+        + headers.sum::<usize>()
+}
+
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -317,6 +335,9 @@ impl Shared {
     /// Asks for metadata of `topics`; says whether the first of them can be written to.
     async fn refresh(&self, topics: &[String]) -> Result<bool, ClientError> {
         let metadata = self.cluster.metadata(Wanted::Named(topics, true)).await?;
+        if let Some(refusal) = metadata.refusal(topics) {
+            return Err(refusal);
+        }
         let mut state = self.state();
         for (name, topic) in &metadata.topics {
             match ResponseError::try_from_code(topic.error_code) {
