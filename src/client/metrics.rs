@@ -205,6 +205,9 @@ pub struct TopicSent {
     repeated: u64,
 }
 
+/// Names of a rate and a total, and what they count.
+type Part = ([&'static str; 2], fn(&TopicSent) -> u64);
+
 /// What a producer counts.
 #[derive(Clone, Debug, Default)]
 pub struct Produced {
@@ -249,7 +252,7 @@ impl Produced {
         rows.measured(GROUP, latency, None, &self.latency_ms);
         let per_request = self.per_request.average();
         rows.value(GROUP, "records-per-request-avg", None, per_request);
-        let parts: [([&'static str; 2], fn(&TopicSent) -> u64); 3] = [
+        let parts: [Part; 3] = [
             (["record-send-rate", "record-send-total"], |t| t.records),
             (["record-error-rate", "record-error-total"], |t| t.failed),
             (["record-retry-rate", "record-retry-total"], |t| t.repeated),
