@@ -57,6 +57,10 @@ const SPECS: &[Spec] = &[
     consumer_options::COMMAND_CONFIG,
     consumer_options::COMMAND_PROPERTY,
     flag("print-metrics", "Print out the metrics."),
+    flag(
+        "show-detailed-stats",
+        "If set, stats are reported for each reporting interval as configured by reporting-interval",
+    ),
     option(
         "timeout",
         "Long: milliseconds",
@@ -362,6 +366,15 @@ fn progress(before: Progress, now: Progress, rebalance_ms: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The options of the genuine 2.8.0 and 4.3.1 tools, from their help.
+    #[test]
+    fn every_option_of_the_originals_is_known() {
+        let names = "bootstrap-server broker-list command-config command-property consumer.config date-format fetch-size from-latest group hide-header include messages num-fetch-threads num-records print-metrics reporting-interval show-detailed-stats socket-buffer-size threads timeout topic";
+        for name in names.split(' ') {
+            assert!(SPECS.iter().any(|spec| spec.name == name), "{name}");
+        }
+    }
 
     #[test]
     fn columns_are_the_originals() {
