@@ -17,7 +17,9 @@ use tracing::error;
 
 use crate::broker::metrics::Traffic;
 use crate::broker::wait::{Waiter, Watchers, Watching};
-use crate::common::ids::{BrokerId, LeaderEpoch, Offset, ProducerId, TopicPartition};
+use crate::common::ids::{
+    BrokerId, ControllerEpoch, LeaderEpoch, Offset, ProducerId, TopicPartition,
+};
 use crate::log::{self, AppendError, Log, ReadError};
 
 pub use crate::log::{Region, TimestampOffset};
@@ -125,8 +127,15 @@ pub struct Role {
     pub leader: Option<BrokerId>,
     /// The leader's epoch.
     pub leader_epoch: LeaderEpoch,
-    /// In-sync replicas, this one included.
+    /// All assigned replicas, this one included.
+    pub replicas: Vec<BrokerId>,
+    /// The committed in-sync replicas, as of `state_version`: what the state znode said, and, at the
+    /// leader, what it has written there since. A leader is always among them.
     pub isr: Vec<BrokerId>,
+    /// Version of the state znode that this role was read from.
+    pub state_version: i32,
+    /// The controller that gave the role; the leader's changes of the ISR keep it in the state.
+    pub controller_epoch: ControllerEpoch,
     /// `min.insync.replicas` of the topic.
     pub min_insync_replicas: usize,
 }

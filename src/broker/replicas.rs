@@ -290,7 +290,10 @@ impl Replicas {
                 leading: state.leader == Some(self.id),
                 leader: state.leader,
                 leader_epoch: state.leader_epoch,
+                replicas: placed.replicas.clone(),
                 isr: state.isr.clone(),
+                state_version: state.version,
+                controller_epoch: state.controller_epoch,
                 min_insync_replicas: usize::try_from(config.min_insync_replicas).unwrap_or(1),
             };
             if let Some(found) = self.get(&topic.name, *index) {

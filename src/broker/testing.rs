@@ -44,6 +44,7 @@ pub fn topic(name: &str, partitions: i32, epoch: i32) -> TopicImage {
             isr: vec![BrokerId(1)],
             controller_epoch: ControllerEpoch(1),
             version: 0,
+            written: Zxid(1),
         }),
         ..PartitionImage::default()
     };

@@ -17,7 +17,7 @@ use crate::broker::image::{
         partitions_path, state_path, topic_config_path, topic_path,
     },
 };
-use crate::common::ids::{BrokerId, ControllerEpoch, LeaderEpoch};
+use crate::common::ids::{BrokerId, ControllerEpoch, LeaderEpoch, Zxid};
 
 /// One guarded write.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -247,6 +247,7 @@ fn first_state(
         isr: partition.replicas.iter().filter(alive).copied().collect(),
         controller_epoch: mandate.epoch,
         version: 0,
+        written: Zxid(0),
     })
 }
 
@@ -287,6 +288,7 @@ fn led_by(
         isr: state.isr.clone(),
         controller_epoch: epoch,
         version: state.version,
+        written: state.written,
     }
 }
 

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use tracing::{debug, warn};
 
 use crate::broker::image::znode::{self, Malformed, Place, TopicZnode};
-use crate::broker::image::{Image, ImageCell, PartitionImage, TopicImage};
+use crate::broker::image::{Image, ImageCell, PartitionImage, PartitionState, TopicImage};
 use crate::client::zookeeper::{Error, Event, Events, ZooKeeper};
 use crate::common::ids::{BrokerId, ControllerEpoch, TopicPartition, Zxid, valid_topic_name};
 use crate::common::shutdown::Shutdown;
@@ -282,7 +282,10 @@ impl Feed {
                 }
             }
             Place::State(partition) => {
-                let state = self.sound(path, znode::decode_state(&data, stat.version));
+                let state = znode::decode_state(&data, stat.version);
+                let written = stat.mzxid;
+                let state = state.map(|state| PartitionState { written, ..state });
+                let state = self.sound(path, state);
                 let last = self.image.partition(&partition.topic, partition.partition);
                 let state = state.or_else(|| last.and_then(|last| last.state.clone()));
                 set_state(image, partition, state);
@@ -385,11 +388,7 @@ fn forget_topic(image: &mut Image, name: &str) {
     }
 }
 
-fn set_state(
-    image: &mut Image,
-    of: &TopicPartition,
-    state: Option<crate::broker::image::PartitionState>,
-) {
+fn set_state(image: &mut Image, of: &TopicPartition, state: Option<PartitionState>) {
     let Some(topic) = image.topics.get_mut(&of.topic) else {
         return;
     };

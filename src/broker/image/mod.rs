@@ -93,6 +93,8 @@ pub struct PartitionState {
     pub controller_epoch: ControllerEpoch,
     /// Version of the state's znode: the token that guards changes of the ISR.
     pub version: i32,
+    /// When it was written (mzxid of the state's znode): a broker that registered later restarted since.
+    pub written: Zxid,
 }
 
 impl Image {

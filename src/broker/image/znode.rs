@@ -330,7 +330,8 @@ impl TopicZnode {
     }
 }
 
-/// Reads a partition's state; `version` is the znode's.
+/// Reads a partition's state; `version` is the znode's. When it was written is not in the data: the
+/// reader of the znode fills it in.
 pub fn decode_state(data: &[u8], version: i32) -> Decoded<PartitionState> {
     let map = object(data)?;
     let leader = int32(&map, "leader")?;
@@ -341,6 +342,7 @@ pub fn decode_state(data: &[u8], version: i32) -> Decoded<PartitionState> {
         isr: brokers(map.get("isr").unwrap_or(&Value::Null), "isr")?,
         controller_epoch: ControllerEpoch(int32(&map, "controller_epoch")?),
         version,
+        written: Zxid(0),
     })
 }
 

@@ -3,7 +3,6 @@ use std::sync::Arc;
 
 use super::*;
 use crate::broker::image::BrokerImage;
-use crate::common::ids::Zxid;
 
 const ID: Uuid = Uuid::from_u128(5);
 const FRESH: Uuid = Uuid::from_u128(9);
@@ -41,6 +40,7 @@ fn state(leader: i32, epoch: i32, isr: &[i32]) -> PartitionState {
         isr: isr.iter().copied().map(BrokerId).collect(),
         controller_epoch: ControllerEpoch(2),
         version: 4,
+        written: Zxid(40),
     }
 }
 
