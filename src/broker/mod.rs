@@ -16,6 +16,7 @@ use tracing::{error, info, warn};
 use crate::broker::cluster::Cluster;
 use crate::broker::controller::driver::Driver;
 use crate::broker::ends::Ends;
+use crate::broker::fetcher::Fetchers;
 use crate::broker::group::Groups;
 use crate::broker::image::ImageCell;
 use crate::broker::image::feed::Feed;
@@ -41,8 +42,11 @@ pub mod connection;
 pub mod controller;
 pub mod ends;
 pub mod fetch_session;
+pub mod fetcher;
 pub mod group;
 pub mod image;
+pub mod isr;
+pub mod isr_changes;
 pub mod listener;
 pub mod metrics;
 pub mod partition;
@@ -73,6 +77,8 @@ pub struct Broker {
     pub image: Arc<ImageCell>,
     /// The partitions that this broker leads or follows.
     pub replicas: Arc<Replicas>,
+    /// The tasks that follow other leaders.
+    pub fetchers: Arc<Fetchers>,
     /// The consumer groups that this broker coordinates.
     pub groups: Arc<Groups>,
     /// Changes to the cluster's metadata.
@@ -228,6 +234,16 @@ async fn start(deps: BrokerDeps) -> Result<Running, StartError> {
         image.clone(),
         replicas.clone(),
     ));
+    let fetchers = Arc::new(Fetchers::new(
+        config.clone(),
+        image.clone(),
+        metrics.clone(),
+        World {
+            clock: deps.clock.clone(),
+            rng: deps.rng.fork("fetchers"),
+            tasks: tasks.clone(),
+        },
+    ));
     let cluster = Arc::new(Cluster::new(
         zookeeper.clone(),
         image.clone(),
@@ -242,6 +258,7 @@ async fn start(deps: BrokerDeps) -> Result<Running, StartError> {
         tasks,
         image,
         replicas,
+        fetchers,
         groups,
         cluster,
         metrics,
@@ -297,8 +314,10 @@ async fn join_cluster(
     // Whether it won or not: from here on there is a controller.
     let _ = first_round.await;
     reconcile::once(broker).await;
-    let following = reconcile::run(broker.clone(), shutdown);
+    let following = reconcile::run(broker.clone(), shutdown.clone());
     broker.tasks.spawn("reconcile", Kind::Essential, following);
+    let changing = isr_changes::run(broker.clone(), shutdown);
+    broker.tasks.spawn("isr changes", Kind::Essential, changing);
     Ok(())
 }
 

@@ -25,6 +25,7 @@ pub async fn once(broker: &Arc<Broker>) {
     let replicas = broker.replicas.clone();
     let changes = tasks::blocking(move || replicas.apply(&image)).await;
     tell(broker, &changes);
+    broker.fetchers.follow(&broker.replicas);
     for failed in &changes.failed {
         error!(partition = %failed, "its log cannot be used");
     }

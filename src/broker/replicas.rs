@@ -16,6 +16,7 @@ use tracing::{error, info, warn};
 
 use crate::broker::fetch_session::FetchSessions;
 use crate::broker::image::{Image, ImageCell, TopicImage};
+use crate::broker::isr_changes::IsrChanges;
 use crate::broker::partition::{Partition, Role};
 use crate::common::clock::Clock;
 use crate::common::disk::Disk;
@@ -41,6 +42,7 @@ pub struct Replicas {
     partitions: RwLock<Partitions>,
     applying: Mutex<()>,
     fetch_sessions: Mutex<FetchSessions>,
+    isr_changes: Arc<IsrChanges>,
 }
 
 #[derive(Debug, Default)]
@@ -101,6 +103,7 @@ impl Replicas {
             partitions: RwLock::default(),
             applying: Mutex::default(),
             fetch_sessions: Mutex::new(FetchSessions::new(slots.unwrap_or(0))),
+            isr_changes: Arc::new(IsrChanges::new(config.broker.replica_lag_time_max_ms)),
             config,
         })
     }
@@ -156,6 +159,11 @@ impl Replicas {
     /// Bytes that may still be written below `path`, where the disk says it. Blocks.
     pub fn free_bytes(&self, path: &Path) -> Option<u64> {
         self.disk.free_bytes(path).ok()
+    }
+
+    /// The in-sync sets that leaders here want changed.
+    pub fn isr_changes(&self) -> &Arc<IsrChanges> {
+        &self.isr_changes
     }
 
     /// The fetch sessions of this broker's clients. Lock nothing else meanwhile.
@@ -257,7 +265,7 @@ impl Replicas {
         if partition.is_leader() {
             changes.resigned.push(id.clone());
         }
-        let _ = partition.become_role(Role::default());
+        partition.retire();
         match self.dirs.delete(id) {
             Ok(()) => info!(partition = %id, "log given up"),
             Err(error) => error!(partition = %id, %error, "the log cannot be given up"),
@@ -287,7 +295,8 @@ impl Replicas {
                 (config, options)
             });
             let role = Role {
-                leading: state.leader == Some(self.id),
+                // Who is not in sync lacks records, whatever the state says of the leader.
+                leading: state.leader == Some(self.id) && state.isr.contains(&self.id),
                 leader: state.leader,
                 leader_epoch: state.leader_epoch,
                 replicas: placed.replicas.clone(),
@@ -373,7 +382,13 @@ impl Replicas {
                 let topic = partitions.topics.entry(id.topic.clone()).or_default();
                 let other = topic.values().next();
                 let traffic = other.map_or_else(Arc::default, |other| other.traffic().clone());
-                let partition = Partition::new(log, topic_id, high_watermark, traffic);
+                let partition = Partition::new(
+                    log,
+                    topic_id,
+                    high_watermark,
+                    traffic,
+                    self.isr_changes.clone(),
+                );
                 let partition = Arc::new(partition);
                 topic.insert(id.partition, partition.clone());
                 Some(partition)

@@ -14,6 +14,7 @@ use uuid::Uuid;
 use crate::broker::Broker;
 use crate::broker::cluster::Cluster;
 use crate::broker::ends::Ends;
+use crate::broker::fetcher::Fetchers;
 use crate::broker::group::{Groups, Options};
 use crate::broker::image::{
     BrokerImage, Image, ImageCell, PartitionImage, PartitionState, TopicImage,
@@ -84,10 +85,18 @@ pub fn image(topics: Vec<TopicImage>) -> Image {
 
 /// Broker 1 with its logs below `dir`, after it has applied an image of `topics`.
 pub fn broker(dir: &Path, topics: Vec<TopicImage>) -> Arc<Broker> {
+    let broker = broker_without_image(1, dir, Clock::real());
+    apply(&broker, topics);
+    broker
+}
+
+/// A broker with its logs below `dir` that knows of nothing yet.
+pub fn broker_without_image(id: i32, dir: &Path, clock: Clock) -> Arc<Broker> {
     let mut config = Config::defaults();
     config.log_dirs = vec![dir.to_owned()];
+    config.broker_id = BrokerId(id);
+    config.listeners.inter_broker = "PLAINTEXT".to_owned();
     let config = Arc::new(config);
-    let clock = Clock::real();
     let cell = Arc::new(ImageCell::default());
     let replicas = Replicas::open(
         config.clone(),
@@ -108,8 +117,15 @@ pub fn broker(dir: &Path, topics: Vec<TopicImage>) -> Arc<Broker> {
         replicas.clone(),
     );
     let cluster = Arc::new(Cluster::detached(cell.clone(), config.clone()));
-    let broker = Arc::new(Broker {
-        id: BrokerId(1),
+    let metrics = Arc::<crate::broker::metrics::BrokerMetrics>::default();
+    let world = crate::client::World {
+        clock: clock.clone(),
+        rng: rng.clone(),
+        tasks: tasks.clone(),
+    };
+    let fetchers = Fetchers::new(config.clone(), cell.clone(), metrics.clone(), world);
+    Arc::new(Broker {
+        id: BrokerId(id),
         cluster_id: "test-cluster".to_owned(),
         config,
         clock,
@@ -119,11 +135,10 @@ pub fn broker(dir: &Path, topics: Vec<TopicImage>) -> Arc<Broker> {
         replicas,
         groups: Arc::new(groups),
         cluster,
-        metrics: Arc::default(),
+        metrics,
+        fetchers: Arc::new(fetchers),
         ends: Ends::default(),
-    });
-    apply(&broker, topics);
-    broker
+    })
 }
 
 /// Gives the broker a new image.
