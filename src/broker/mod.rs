@@ -20,6 +20,7 @@ use crate::broker::fetcher::Fetchers;
 use crate::broker::group::Groups;
 use crate::broker::image::ImageCell;
 use crate::broker::image::feed::Feed;
+use crate::broker::image::znode::Blank;
 use crate::broker::listener::BindError;
 use crate::broker::metrics::BrokerMetrics;
 use crate::broker::registration::{Registration, RegistrationError};
@@ -294,6 +295,7 @@ async fn join_cluster(
         listeners: advertised(&broker.config, addresses),
         rack: broker.config.broker.broker_rack.clone(),
         seasoned,
+        blank: Blank::No,
     };
     registration.register().await?;
     broker.cluster.settle().await;
@@ -306,7 +308,8 @@ async fn join_cluster(
         clock: broker.clock.clone(),
         rng: broker.rng.fork("controller"),
         id: broker.id,
-        deletion_enabled: broker.config.broker.delete_topic_enable,
+        config: broker.config.clone(),
+        metrics: broker.metrics.clone(),
     };
     let (elected, first_round) = oneshot::channel();
     let governing = driver.run(elected, shutdown.clone());

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tracing::{error, info, warn};
 
 use crate::broker::image::ImageCell;
-use crate::broker::image::znode;
+use crate::broker::image::znode::{self, Blank};
 use crate::client::zookeeper::{Error, Mode, MultiError, Op, State, ZooKeeper};
 use crate::common::clock::Clock;
 use crate::common::ids::{BrokerId, Zxid, kafka_uuid_text};
@@ -172,6 +172,8 @@ pub struct Registration {
     /// Our locked data directory has been this broker's before: an entry with our addresses can only
     /// be that of our own dead predecessor.
     pub seasoned: bool,
+    /// Since when our directories hold anything.
+    pub blank: Blank,
 }
 
 /// Who stands in our place.
@@ -202,6 +204,7 @@ impl Registration {
                     data: znode::encode_broker(
                         &self.listeners,
                         self.rack.as_deref(),
+                        self.blank,
                         self.clock.wall_ms(),
                     ),
                     version: 0,

@@ -73,6 +73,7 @@ pub fn image(topics: Vec<TopicImage>) -> Image {
         endpoints: [("PLAINTEXT".to_owned(), endpoint)].into(),
         security: [("PLAINTEXT".to_owned(), "PLAINTEXT".to_owned())].into(),
         rack: None,
+        blank_since: None,
     };
     image.brokers.insert(BrokerId(1), broker);
     image.controller = Some(BrokerId(1));

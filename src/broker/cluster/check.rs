@@ -11,13 +11,6 @@ use crate::broker::image::znode::TopicZnode;
 use crate::broker::image::{Image, TopicImage};
 use crate::common::ids::{BrokerId, TopicPartition};
 
-pub(super) fn replicated() -> Refusal {
-    Refusal::because(
-        ResponseError::InvalidReplicationFactor,
-        "Replication is not supported yet: the replication factor must be 1.",
-    )
-}
-
 /// Topics that differ from this one in dots and underscores only share its metrics in Kafka.
 pub(super) fn colliding(image: &Image, name: &str) -> Option<String> {
     if !name.contains(['.', '_']) {
@@ -71,13 +64,15 @@ pub(super) fn check_assignment(
         ));
     }
     let factors: BTreeSet<usize> = assignment.values().map(Vec::len).collect();
-    match factors.first() {
-        Some(_) if factors.len() > 1 => {
-            refuse("All partitions should have the same number of replicas".to_owned())
-        }
-        Some(factor) if *factor > 1 => Err(replicated()),
-        _ => Ok(()),
+    if factors.len() > 1 {
+        return refuse("All partitions should have the same number of replicas".to_owned());
     }
+    Ok(())
+}
+
+fn joined<T: ToString>(items: impl Iterator<Item = T>) -> String {
+    let items: Vec<String> = items.map(|item| item.to_string()).collect();
+    items.join(", ")
 }
 
 /// A topic's znode with more partitions (`AdminManager.createPartitions`).
@@ -115,7 +110,8 @@ pub(super) fn grown(
             format!("A topic cannot grow by more than {PARTITIONS_MAX} partitions at once.");
         return Err(Refusal::because(E::InvalidPartitions, message));
     }
-    let brokers: Vec<BrokerId> = image.brokers.keys().copied().collect();
+    let partition_0 = topic.partitions.get(&0);
+    let partition_0 = partition_0.map_or(&[][..], |partition| &partition.replicas[..]);
     let fresh = match assignments {
         Some(given) => {
             let growth = count - before;
@@ -129,15 +125,35 @@ pub(super) fn grown(
             let given: BTreeMap<i32, Vec<BrokerId>> =
                 (before..).zip(given.iter().cloned()).collect();
             check_assignment(image, &given, before)?;
+            let factor = |replicas: &Vec<BrokerId>| replicas.len() != partition_0.len();
+            if given.values().any(factor) {
+                let message = format!(
+                    "Inconsistent replication factor between partitions, partition 0 has {} while partitions [{}] have replication factors [{}], respectively.",
+                    partition_0.len(),
+                    joined(
+                        given
+                            .iter()
+                            .filter(|(_, list)| factor(list))
+                            .map(|(index, _)| *index)
+                    ),
+                    joined(given.values().filter(|list| factor(list)).map(Vec::len)),
+                );
+                return Err(Refusal::because(E::InvalidReplicaAssignment, message));
+            }
             given
         }
         None => {
-            let first = topic
-                .partitions
-                .get(&0)
-                .map(|partition| &partition.replicas[..]);
-            let start = assign::growth_start(&brokers, first.unwrap_or_default());
-            assign::assign(&brokers, before..count, 1, start, start)
+            let brokers = assign::Brokers::alive(image);
+            let factor = partition_0.len().max(1);
+            if factor > brokers.len() {
+                let message = format!(
+                    "Replication factor: {factor} larger than available brokers: {}.",
+                    brokers.len()
+                );
+                return Err(Refusal::because(E::InvalidReplicationFactor, message));
+            }
+            let start = brokers.growth_start(partition_0);
+            brokers.assign(before..count, factor, start, start)
         }
     };
     let mut znode = decide::topic_znode(topic, topic.id);

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use crate::broker::image::{BrokerImage, PartitionState};
+use crate::broker::image::{BrokerImage, PartitionState, Reassignment};
 use crate::common::ids::{
     BrokerId, ControllerEpoch, LeaderEpoch, TopicPartition, Zxid, kafka_uuid_parse,
     kafka_uuid_text, valid_topic_name,
@@ -461,6 +461,51 @@ pub fn decode_preferred_election(data: &[u8]) -> Decoded<Vec<TopicPartition>> {
     Ok(entries.collect())
 }
 
+/// Reads which replicas a tool wants moved. Entries that make no sense are left out.
+pub fn decode_reassignment(data: &[u8], version: i32) -> Decoded<Reassignment> {
+    let map = object(data)?;
+    let list = map
+        .get("partitions")
+        .and_then(Value::as_array)
+        .ok_or(Malformed::Field("partitions"))?;
+    let entries = list.iter().filter_map(|entry| {
+        let topic = entry.get("topic")?.as_str()?;
+        let partition = i32::try_from(entry.get("partition")?.as_i64()?).ok()?;
+        valid_topic_name(topic).ok()?;
+        let replicas = brokers(entry.get("replicas")?, "replicas").ok()?;
+        Some((TopicPartition::new(topic, partition), replicas))
+    });
+    Ok(Reassignment {
+        partitions: entries.collect(),
+        version,
+    })
+}
+
+/// Writes which replicas are still to be moved.
+pub fn encode_reassignment(partitions: &[(TopicPartition, Vec<BrokerId>)]) -> Vec<u8> {
+    let entries = partitions.iter().map(|(id, replicas)| {
+        json!({"topic": &*id.topic, "partition": id.partition, "replicas": replicas})
+    });
+    let entries: Vec<Value> = entries.collect();
+    bytes(&json!({"version": 1, "partitions": entries}))
+}
+
+/// The key by which a broker says since when its log directories hold anything. Genuine readers pass it
+/// over.
+const BLANK_SINCE: &str = "tripod_blank_since";
+
+/// Since when the log directories of a broker hold anything.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Blank {
+    /// Nothing is known of a time when they were empty.
+    #[default]
+    No,
+    /// They are empty now, at the registration.
+    Now,
+    /// They were empty at this earlier registration.
+    Since(Zxid),
+}
+
 /// Reads `/brokers/ids/N`; `epoch` is the znode's czxid.
 pub fn decode_broker(id: BrokerId, data: &[u8], epoch: Zxid) -> Decoded<BrokerImage> {
     let map = object(data)?;
@@ -492,6 +537,11 @@ pub fn decode_broker(id: BrokerId, data: &[u8], epoch: Zxid) -> Decoded<BrokerIm
         endpoints,
         security: protocols,
         rack: map.get("rack").and_then(Value::as_str).map(str::to_owned),
+        blank_since: match map.get(BLANK_SINCE) {
+            Some(Value::Bool(true)) => Some(epoch),
+            Some(value) => value.as_i64().map(Zxid),
+            None => None,
+        },
     })
 }
 
@@ -500,6 +550,7 @@ pub fn decode_broker(id: BrokerId, data: &[u8], epoch: Zxid) -> Decoded<BrokerIm
 pub fn encode_broker(
     listeners: &[(String, String, HostPort)],
     rack: Option<&str>,
+    blank: Blank,
     now_ms: i64,
 ) -> Vec<u8> {
     let protocols: Map<String, Value> = listeners
@@ -533,6 +584,15 @@ pub fn encode_broker(
     map.insert("timestamp".into(), now_ms.to_string().into());
     if let Some(rack) = rack {
         map.insert("rack".into(), rack.into());
+    }
+    match blank {
+        Blank::No => {}
+        Blank::Now => {
+            map.insert(BLANK_SINCE.into(), true.into());
+        }
+        Blank::Since(at) => {
+            map.insert(BLANK_SINCE.into(), at.0.into());
+        }
     }
     bytes(&Value::Object(map))
 }

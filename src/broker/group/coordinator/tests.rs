@@ -57,6 +57,7 @@ fn image(epoch: i32) -> Image {
         endpoints: BTreeMap::new(),
         security: BTreeMap::new(),
         rack: None,
+        blank_since: None,
     };
     Image {
         brokers: BTreeMap::from([(BrokerId(0), me)]),
