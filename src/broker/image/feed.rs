@@ -15,7 +15,9 @@ use bytes::Bytes;
 use tracing::{debug, warn};
 
 use crate::broker::image::znode::{self, Malformed, Place, TopicZnode};
-use crate::broker::image::{Image, ImageCell, PartitionImage, PartitionState, Reassignment, TopicImage};
+use crate::broker::image::{
+    Image, ImageCell, PartitionImage, PartitionState, Reassignment, TopicImage,
+};
 use crate::client::zookeeper::{Error, Event, Events, ZooKeeper};
 use crate::common::ids::{BrokerId, ControllerEpoch, TopicPartition, Zxid, valid_topic_name};
 use crate::common::shutdown::Shutdown;
@@ -285,8 +287,14 @@ impl Feed {
             }
             Place::State(partition) => {
                 let state = znode::decode_state(&data, stat.version);
-                let written = stat.mzxid;
-                let state = state.map(|state| PartitionState { written, ..state });
+                let state = state.map(|state| PartitionState {
+                    // It cannot be from the future, whatever it says.
+                    written: match state.written {
+                        Zxid(0) => stat.mzxid,
+                        older => older.min(stat.mzxid),
+                    },
+                    ..state
+                });
                 let state = self.sound(path, state);
                 let last = self.image.partition(&partition.topic, partition.partition);
                 let state = state.or_else(|| last.and_then(|last| last.state.clone()));

@@ -109,7 +109,8 @@ pub struct PartitionState {
     pub controller_epoch: ControllerEpoch,
     /// Version of the state's znode: the token that guards changes of the ISR.
     pub version: i32,
-    /// When it was written (mzxid of the state's znode): a broker that registered later restarted since.
+    /// When it was written (mzxid of the state's znode, or of an older one that it only repeats): a broker
+    /// that registered later restarted since.
     pub written: Zxid,
 }
 

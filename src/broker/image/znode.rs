@@ -330,8 +330,12 @@ impl TopicZnode {
     }
 }
 
-/// Reads a partition's state; `version` is the znode's. When it was written is not in the data: the
-/// reader of the znode fills it in.
+/// The key by which a state says that it is as old as another one: whoever wrote it learned nothing new of
+/// the in-sync replicas. Genuine readers pass it over.
+const WRITTEN: &str = "tripod_written";
+
+/// Reads a partition's state; `version` is the znode's. When it was written is seldom in the data: where
+/// it says 0, the reader of the znode fills it in.
 pub fn decode_state(data: &[u8], version: i32) -> Decoded<PartitionState> {
     let map = object(data)?;
     let leader = int32(&map, "leader")?;
@@ -342,19 +346,38 @@ pub fn decode_state(data: &[u8], version: i32) -> Decoded<PartitionState> {
         isr: brokers(map.get("isr").unwrap_or(&Value::Null), "isr")?,
         controller_epoch: ControllerEpoch(int32(&map, "controller_epoch")?),
         version,
-        written: Zxid(0),
+        written: Zxid(map.get(WRITTEN).and_then(Value::as_i64).unwrap_or(0)),
     })
 }
 
-/// Writes a partition's state.
+/// Writes a partition's state. One without a leader stays as old as the state that it follows: that its
+/// in-sync replicas restarted meanwhile, or lost their disks, must not be forgotten.
 pub fn encode_state(state: &PartitionState) -> Vec<u8> {
-    bytes(&json!({
+    if state.leader.is_none() {
+        return encode_state_again(state);
+    }
+    bytes(&state_json(state))
+}
+
+/// Writes a state anew that stays as old as it is.
+pub fn encode_state_again(state: &PartitionState) -> Vec<u8> {
+    let mut map = state_json(state);
+    if state.written.0 > 0
+        && let Some(map) = map.as_object_mut()
+    {
+        map.insert(WRITTEN.into(), state.written.0.into());
+    }
+    bytes(&map)
+}
+
+fn state_json(state: &PartitionState) -> Value {
+    json!({
         "controller_epoch": state.controller_epoch,
         "leader": state.leader.map_or(-1, |leader| leader.0),
         "version": 1,
         "leader_epoch": state.leader_epoch,
         "isr": state.isr,
-    }))
+    })
 }
 
 /// Reads the overrides of a topic or broker.

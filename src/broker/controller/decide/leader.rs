@@ -187,3 +187,6 @@ pub fn unclean(image: &Image, partition: &PartitionImage) -> Result<PartitionSta
     next.filter(|state| state.leader.is_some())
         .ok_or(NotElected::NoEligible)
 }
+
+#[cfg(test)]
+mod tests;

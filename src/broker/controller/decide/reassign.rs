@@ -196,3 +196,6 @@ pub struct Remaining {
     /// The znode's version.
     pub version: i32,
 }
+
+#[cfg(test)]
+mod tests;

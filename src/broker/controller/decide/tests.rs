@@ -3,6 +3,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::broker::image::BrokerImage;
+use crate::common::ids::{LeaderEpoch, Zxid};
 
 const ID: Uuid = Uuid::from_u128(5);
 const FRESH: Uuid = Uuid::from_u128(9);
@@ -129,7 +130,7 @@ fn growth_writes_the_new_partitions_only() {
 
 #[test]
 fn leaders_follow_the_living() {
-    let offline = r#"{"controller_epoch":3,"leader":-1,"version":1,"leader_epoch":8,"isr":[0]}"#;
+    let offline = r#"{"controller_epoch":3,"leader":-1,"version":1,"leader_epoch":8,"isr":[0],"tripod_written":40}"#;
     let online = r#"{"controller_epoch":3,"leader":0,"version":1,"leader_epoch":8,"isr":[0]}"#;
     let old = || Some(state(0, 7, &[0]));
     let gone = || Some(state(-1, 7, &[0]));
@@ -188,13 +189,17 @@ fn a_wish_for_preferred_leaders_is_granted_and_ended() {
     let mut now = image(&[0, 1]);
     let moved = partition(&[1, 0], Some(state(0, 1, &[0, 1])));
     let lags = partition(&[1, 0], Some(state(0, 1, &[0])));
-    now.topics.insert("t".into(), Arc::new(t(ID, vec![moved, lags])));
+    now.topics
+        .insert("t".into(), Arc::new(t(ID, vec![moved, lags])));
     let ids = [0, 1, 7].map(|index| TopicPartition::new("t", index));
     now.preferred_election = Some(ids.to_vec());
     assert_eq!(
         lines(&preferred_elections(&now)),
         [
-            state_write(0, r#"{"controller_epoch":3,"leader":1,"version":1,"leader_epoch":2,"isr":[0,1]}"#),
+            state_write(
+                0,
+                r#"{"controller_epoch":3,"leader":1,"version":1,"leader_epoch":2,"isr":[0,1]}"#
+            ),
             "-/admin/preferred_replica_election".to_owned(),
         ]
     );
@@ -204,7 +209,7 @@ fn a_wish_for_preferred_leaders_is_granted_and_ended() {
 fn a_topic_may_allow_unclean_elections_or_forbid_them() {
     let dead = || partition(&[0, 1], Some(state(0, 7, &[0])));
     let now = image(&[1]);
-    let offline = r#"{"controller_epoch":3,"leader":-1,"version":1,"leader_epoch":8,"isr":[0]}"#;
+    let offline = r#"{"controller_epoch":3,"leader":-1,"version":1,"leader_epoch":8,"isr":[0],"tripod_written":40}"#;
     let unclean = r#"{"controller_epoch":3,"leader":1,"version":1,"leader_epoch":8,"isr":[1]}"#;
     for (broker, said, expected) in [
         (false, None, offline),
@@ -214,7 +219,8 @@ fn a_topic_may_allow_unclean_elections_or_forbid_them() {
         (true, Some("nonsense"), unclean),
     ] {
         let mut topic = t(ID, vec![dead()]);
-        let said = said.map(|text: &str| ("unclean.leader.election.enable".to_owned(), text.to_owned()));
+        let said =
+            said.map(|text: &str| ("unclean.leader.election.enable".to_owned(), text.to_owned()));
         topic.config.extend(said);
         let mandate = Mandate {
             unclean: broker,
@@ -238,7 +244,10 @@ fn a_move_ends_with_the_assignment_in_one_write() {
         [format!(
             "=/brokers/topics/t@6 {} & {}",
             r#"{"partitions":{"0":[2,1],"1":[0]},"topic_id":"AAAAAAAAAAAAAAAAAAAABQ","adding_replicas":{},"removing_replicas":{},"version":3}"#,
-            state_write(0, r#"{"controller_epoch":3,"leader":2,"version":1,"leader_epoch":2,"isr":[1,2]}"#),
+            state_write(
+                0,
+                r#"{"controller_epoch":3,"leader":2,"version":1,"leader_epoch":2,"isr":[1,2]}"#
+            ),
         )]
     );
 }
