@@ -91,6 +91,7 @@ impl Three {
                 endpoints: [("PLAINTEXT".to_owned(), address.clone())].into(),
                 security: [("PLAINTEXT".to_owned(), "PLAINTEXT".to_owned())].into(),
                 rack: None,
+                blank_since: None,
             };
             image.brokers.insert(id, live);
         }
