@@ -149,6 +149,13 @@ pub struct Role {
     pub min_insync_replicas: usize,
 }
 
+/// How often those who wait at a partition were interrupted, when it was looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WatchEpoch {
+    visible: u64,
+    end: u64,
+}
+
 /// One replica on this broker. Shared as `Arc`; every method takes `&self` and is safe to call from
 /// any task.
 #[derive(Debug)]
@@ -275,14 +282,23 @@ impl Partition {
     }
 
     /// Counts changes of role; see [`Partition::watch`].
-    pub fn watch_epoch(&self) -> u64 {
-        self.watchers.epoch()
+    pub fn watch_epoch(&self) -> WatchEpoch {
+        WatchEpoch {
+            visible: self.watchers.epoch(),
+            end: self.end_watchers.epoch(),
+        }
+    }
+
+    /// Everybody who waits here looks again: the role has changed, or the log has been cut.
+    fn interrupt(&self) {
+        self.watchers.interrupt(self.high_watermark());
+        self.end_watchers.interrupt(self.log_end_offset());
     }
 
     /// Lets `waiter` hear of progress beyond `seen`, the high watermark of an earlier look, and of any
     /// change of role since `epoch`.
-    pub fn watch(&self, waiter: &Arc<Waiter>, seen: Offset, epoch: u64) -> Watching {
-        self.watchers.watch(waiter, seen, epoch)
+    pub fn watch(&self, waiter: &Arc<Waiter>, seen: Offset, epoch: WatchEpoch) -> Watching {
+        self.watchers.watch(waiter, seen, epoch.visible)
     }
 
     /// Lets a follower's `waiter` hear of records behind `read`, of a higher high watermark than the one
@@ -291,11 +307,13 @@ impl Partition {
         &self,
         waiter: &Arc<Waiter>,
         read: &PartitionRead,
-        epoch: u64,
+        epoch: WatchEpoch,
     ) -> [Watching; 2] {
         [
-            self.end_watchers.watch(waiter, read.log_end_offset, epoch),
-            self.watchers.watch(waiter, read.high_watermark, epoch),
+            self.end_watchers
+                .watch(waiter, read.log_end_offset, epoch.end),
+            self.watchers
+                .watch(waiter, read.high_watermark, epoch.visible),
         ]
     }
 

@@ -27,7 +27,7 @@ use crate::broker::Broker;
 use crate::broker::fetch_session::{Begun, Key, NO_SESSION, Shown, TopicKey, Wanted};
 use crate::broker::image::Image;
 use crate::broker::metrics::Traffic;
-use crate::broker::partition::{Isolation, Partition, PartitionRead};
+use crate::broker::partition::{Isolation, Partition, PartitionRead, WatchEpoch};
 use crate::broker::wait::Waiter;
 use crate::common::ids::{BrokerId as FollowerId, LeaderEpoch, Offset};
 
@@ -152,7 +152,7 @@ struct Looked {
     wanted: Wanted,
     /// The topic's name, where it is known.
     topic: Option<Arc<str>>,
-    partition: Option<(Arc<Partition>, u64)>,
+    partition: Option<(Arc<Partition>, WatchEpoch)>,
     found: Result<Found, ResponseError>,
     /// The follower that asks does not know the newest high watermark.
     untold: bool,

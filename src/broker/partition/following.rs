@@ -192,7 +192,7 @@ impl Partition {
         };
         self.high_watermark.store(visible.0, Ordering::Release);
         drop(state);
-        self.watchers.interrupt(visible);
+        self.interrupt();
         Ok((self.log.log_end_offset(), self.last_epoch()) != (end, last))
     }
 

@@ -98,8 +98,7 @@ impl Partition {
         }
         drop(state);
         if moved || resized {
-            self.watchers.interrupt(self.high_watermark());
-            self.end_watchers.interrupt(self.log_end_offset());
+            self.interrupt();
         }
     }
 
