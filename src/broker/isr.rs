@@ -85,6 +85,8 @@ pub struct Given<'a> {
     pub controller_epoch: ControllerEpoch,
     /// All assigned replicas.
     pub replicas: &'a [BrokerId],
+    /// Those of them that are registered.
+    pub live: &'a [BrokerId],
     /// The in-sync ones.
     pub isr: &'a [BrokerId],
 }
@@ -166,7 +168,7 @@ impl LeaderState {
             tried: BTreeSet::new(),
             writing: Writing::Free,
         };
-        state.assign(given.replicas, leader_end, now_ms);
+        state.assign(given, leader_end, now_ms);
         state
     }
 
@@ -191,12 +193,15 @@ impl LeaderState {
         self.epoch = given.epoch;
         self.version = given.version;
         self.controller_epoch = given.controller_epoch;
-        self.assign(given.replicas, leader_end, now_ms);
+        self.assign(given, leader_end, now_ms);
     }
 
-    fn assign(&mut self, replicas: &[BrokerId], leader_end: Offset, now_ms: i64) {
-        self.followers.retain(|id, _| replicas.contains(id));
-        for id in replicas.iter().filter(|id| **id != self.local) {
+    fn assign(&mut self, given: Given<'_>, leader_end: Offset, now_ms: i64) {
+        // Who is gone and out of sync is waited for no more, and what it had is not known any more.
+        let gone = |id: &BrokerId| !given.live.contains(id) && !self.committed.contains(id);
+        self.followers
+            .retain(|id, _| given.replicas.contains(id) && !gone(id));
+        for id in given.replicas.iter().filter(|id| **id != self.local) {
             let in_sync = self.committed.contains(id);
             self.followers
                 .entry(*id)

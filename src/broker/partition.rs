@@ -138,6 +138,8 @@ pub struct Role {
     pub leader_epoch: LeaderEpoch,
     /// All assigned replicas, this one included.
     pub replicas: Vec<BrokerId>,
+    /// Those of them that are registered.
+    pub live: Vec<BrokerId>,
     /// The committed in-sync replicas, as of `state_version`: what the state znode said, and, at the
     /// leader, what it has written there since. A leader is always among them.
     pub isr: Vec<BrokerId>,

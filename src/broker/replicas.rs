@@ -189,7 +189,7 @@ impl Replicas {
         let mut new = Vec::new();
         for (name, topic) in &image.topics {
             if !image.deleting.contains(name) {
-                self.apply_topic(topic, &broker, &mut new, &mut changes);
+                self.apply_topic(topic, image, &broker, &mut new, &mut changes);
             }
         }
         // What is here already does not wait for files to be made.
@@ -277,6 +277,7 @@ impl Replicas {
     fn apply_topic(
         &self,
         topic: &TopicImage,
+        image: &Image,
         broker: &BrokerConfig,
         new: &mut Vec<New>,
         changes: &mut Changes,
@@ -299,6 +300,10 @@ impl Replicas {
                 leading: state.leader == Some(self.id) && state.isr.contains(&self.id),
                 leader: state.leader,
                 leader_epoch: state.leader_epoch,
+                live: {
+                    let live = |id: &&BrokerId| image.brokers.contains_key(id);
+                    placed.replicas.iter().filter(live).copied().collect()
+                },
                 replicas: placed.replicas.clone(),
                 isr: state.isr.clone(),
                 state_version: state.version,

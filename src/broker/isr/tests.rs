@@ -12,6 +12,7 @@ fn given<'a>(epoch: i32, version: i32, replicas: &'a [BrokerId], isr: &'a [Broke
         version,
         controller_epoch: ControllerEpoch(7),
         replicas,
+        live: replicas,
         isr,
     }
 }
@@ -214,4 +215,32 @@ fn a_replica_that_is_moved_away_counts_no_more() {
     state.told(BrokerId(2), Offset(12));
     state.told(BrokerId(2), Offset(11));
     assert_eq!(state.fetched(BrokerId(2), sample()), Some(Offset(12)));
+}
+
+#[test]
+fn a_dead_follower_holds_nothing_up_once_it_is_out_of_sync() {
+    let mut state = leader(&[1, 2, 3]);
+    fetch(&mut state, 2, 12, 12, 1);
+    fetch(&mut state, 3, 12, 12, 1);
+    let (replicas, isr, live) = (ids(&[1, 2, 3]), ids(&[1, 2, 3]), ids(&[1, 2]));
+    let unregistered = Given {
+        live: &live,
+        ..given(5, 4, &replicas, &isr)
+    };
+    state.adopt(unregistered, Offset(12), Offset(12), 2);
+    fetch(&mut state, 2, 20, 20, 2);
+    assert_eq!(high_watermark(&state, 20, 2), Some(12), "in sync still");
+    let isr = ids(&[1, 2]);
+    let removed = Given {
+        live: &live,
+        ..given(6, 5, &replicas, &isr)
+    };
+    state.adopt(removed, Offset(20), Offset(20), 3);
+    assert_eq!(high_watermark(&state, 20, 3), Some(20));
+    // It comes back, and counts when it keeps up again.
+    state.adopt(given(6, 5, &replicas, &isr), Offset(20), Offset(20), 4);
+    assert_eq!(high_watermark(&state, 20, 4), Some(20));
+    assert!(!state.may_join(BrokerId(3), Offset(0)));
+    fetch(&mut state, 3, 20, 20, 5);
+    assert_eq!(high_watermark(&state, 25, 5), Some(20));
 }

@@ -26,6 +26,7 @@ impl Role {
             version: self.state_version,
             controller_epoch: self.controller_epoch,
             replicas: &self.replicas,
+            live: &self.live,
             isr: &self.isr,
         }
     }
