@@ -25,6 +25,7 @@ use crate::zookeeper::error::ErrorCode;
 
 mod check;
 mod configs;
+mod reassign;
 
 use check::{check_assignment, colliding, grown, not_elected};
 pub use configs::{Alteration, Entity};

@@ -11,7 +11,8 @@ use tokio::sync::Notify;
 use tracing::{debug, info};
 
 use crate::broker::Broker;
-use crate::broker::image::{PartitionState, znode};
+use crate::broker::controller::decide::leader::in_sync;
+use crate::broker::image::{Image, PartitionState, znode};
 use crate::broker::isr::{Outcome, Proposal};
 use crate::broker::partition::Partition;
 use crate::client::zookeeper::{MultiError, Op};
@@ -85,16 +86,33 @@ pub async fn run(broker: Arc<Broker>, shutdown: Shutdown) {
     }
 }
 
+/// May the in-sync set be written now? What is written says of every member that it has been there since:
+/// while one is dead or has registered anew, the controller writes first (KIP-903 is about the same).
+fn settled(image: &Image, partition: &Partition) -> bool {
+    let id = partition.id();
+    let Some(placed) = image.partition(&id.topic, id.partition) else {
+        return false;
+    };
+    placed.state.as_ref().is_some_and(|state| {
+        state.version >= partition.role().state_version
+            && in_sync(image, placed, state).len() == state.isr.len()
+    })
+}
+
 /// Writes what is due of these partitions; gives those whose write has an unknown outcome.
 async fn write(broker: &Broker, partitions: &[Arc<Partition>]) -> Vec<Arc<Partition>> {
     let image = broker.image.load();
     let registered = |id: BrokerId| image.brokers.contains_key(&id);
-    let due: Vec<(&Arc<Partition>, Proposal)> = partitions
+    let (ready, mut unknown): (Vec<_>, Vec<_>) = partitions
         .iter()
+        .partition(|partition| !partition.is_leader() || settled(&image, partition));
+    let mut unknown: Vec<Arc<Partition>> = unknown.drain(..).cloned().collect();
+    let due: Vec<(&Arc<Partition>, Proposal)> = ready
+        .into_iter()
         .filter_map(|partition| Some((partition, partition.propose_isr(registered)?)))
         .collect();
     if due.is_empty() {
-        return Vec::new();
+        return unknown;
     }
     let sets = due.iter().map(|(partition, proposal)| {
         let id = partition.id();
@@ -110,7 +128,6 @@ async fn write(broker: &Broker, partitions: &[Arc<Partition>]) -> Vec<Arc<Partit
         .multi_all(sets.collect())
         .await
         .into_iter();
-    let mut unknown = Vec::new();
     for ((partition, proposal), answer) in due.iter().zip(answers) {
         let outcome = match &answer {
             Ok(stats) => stats

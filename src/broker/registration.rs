@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use tracing::{error, info, warn};
 
+use crate::broker::blank;
 use crate::broker::image::ImageCell;
 use crate::broker::image::znode::{self, Blank};
 use crate::client::zookeeper::{Error, Mode, MultiError, Op, State, ZooKeeper};
@@ -192,6 +193,10 @@ impl Registration {
     /// all that is in the way.
     pub async fn register(&self) -> Result<Zxid, RegistrationError> {
         let path = znode::broker_path(self.id);
+        if self.blank == Blank::Now {
+            self.make_way(&path).await?;
+            blank::fence(&self.zookeeper, &self.cell.load(), self.id).await;
+        }
         loop {
             let steps = vec![
                 Op::Create {
@@ -229,6 +234,19 @@ impl Registration {
                 } => self.displace(&path, version, czxid, addresses).await?,
             }
         }
+    }
+
+    /// Waits until nobody stands in our place.
+    async fn make_way(&self, path: &str) -> Result<(), RegistrationError> {
+        while let Holder::Another {
+            version,
+            czxid,
+            addresses,
+        } = self.holder(path).await?
+        {
+            self.displace(path, version, czxid, addresses).await?;
+        }
+        Ok(())
     }
 
     async fn holder(&self, path: &str) -> Result<Holder, Error> {

@@ -1,13 +1,14 @@
 //! All partitions that this broker leads or follows, by name.
 //!
 //! Opened from the log directories at the start; afterwards each new image is given to
-//! [`Replicas::apply`], which is the only thing that creates, re-roles and drops partitions. A log on
-//! disk whose topic the first image does not know is left alone: deleting needs the change to be seen.
+//! [`Replicas::apply`], which is the only thing that creates, re-roles and drops partitions. What was
+//! deleted or moved away while this broker was away is dropped with the first image.
 //!
 //! Locks: `applying` for the length of an apply, and inside it, briefly, the map's.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
@@ -41,6 +42,8 @@ pub struct Replicas {
     image: Arc<ImageCell>,
     partitions: RwLock<Partitions>,
     applying: Mutex<()>,
+    /// Stale logs have been looked for.
+    swept: AtomicBool,
     fetch_sessions: Mutex<FetchSessions>,
     isr_changes: Arc<IsrChanges>,
 }
@@ -102,6 +105,7 @@ impl Replicas {
             image,
             partitions: RwLock::default(),
             applying: Mutex::default(),
+            swept: AtomicBool::new(false),
             fetch_sessions: Mutex::new(FetchSessions::new(slots.unwrap_or(0))),
             isr_changes: Arc::new(IsrChanges::new(config.broker.replica_lag_time_max_ms)),
             config,
@@ -186,6 +190,9 @@ impl Replicas {
         }
         let broker = self.effective(image);
         self.drop_gone(image, &mut changes);
+        if !self.swept.swap(true, Ordering::Relaxed) {
+            self.sweep(image);
+        }
         let mut new = Vec::new();
         for (name, topic) in &image.topics {
             if !image.deleting.contains(name) {
@@ -248,6 +255,37 @@ impl Replicas {
         }
     }
 
+    /// Gives up logs of topics that were deleted, and of partitions that went to other brokers, while this
+    /// broker was away. The first image is whole; a topic that it cannot read is no deleted one.
+    fn sweep(&self, image: &Image) {
+        let logs = self.dirs.logs();
+        let stale: Vec<&TopicPartition> = logs
+            .iter()
+            .map(|log| log.id())
+            .filter(|id| match image.topic(&id.topic) {
+                None => !image.unreadable.contains(&id.topic),
+                Some(topic) => topic
+                    .partitions
+                    .get(&id.partition)
+                    .is_none_or(|placed| !placed.replicas.contains(&self.id)),
+            })
+            .collect();
+        if image.topics.is_empty() && !stale.is_empty() {
+            // More likely the coordinator lost its data than somebody deleted everything.
+            warn!(
+                logs = stale.len(),
+                "the cluster has no topics at all: the logs here are left alone"
+            );
+            return;
+        }
+        for id in stale {
+            match self.dirs.delete(id) {
+                Ok(()) => info!(partition = %id, "log given up: it is this broker's no more"),
+                Err(error) => error!(partition = %id, %error, "the log cannot be given up"),
+            }
+        }
+    }
+
     fn drop_partition(&self, partition: &Partition, changes: &mut Changes) {
         let id = partition.id();
         {
@@ -296,8 +334,14 @@ impl Replicas {
                 (config, options)
             });
             let role = Role {
-                // Who is not in sync lacks records, whatever the state says of the leader.
-                leading: state.leader == Some(self.id) && state.isr.contains(&self.id),
+                // Who is not in sync lacks records, whatever the state says of the leader; and a state from
+                // before our registration speaks of our predecessor.
+                leading: state.leader == Some(self.id)
+                    && state.isr.contains(&self.id)
+                    && image
+                        .brokers
+                        .get(&self.id)
+                        .is_none_or(|own| own.epoch <= state.written),
                 leader: state.leader,
                 leader_epoch: state.leader_epoch,
                 live: {
