@@ -25,7 +25,7 @@ use crate::common::tasks::Kind;
 /// For one TCP handshake.
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 /// Between two refusals: a listener that was replaced in between is no dead process.
-const SECOND_LOOK: Duration = Duration::from_millis(20);
+const SECOND_LOOK: Duration = Duration::from_millis(30);
 /// Before a connection is tried again that failed for another reason.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -99,22 +99,25 @@ async fn watch(broker: Arc<Broker>, peer: Peer, stop: Shutdown) {
     }
 }
 
-/// Returns when a connection that was open is refused.
+/// Returns when an address that was open once refuses connections.
 async fn until_gone(address: &HostPort) {
+    let mut was_there = false;
     loop {
-        let Ok(stream) = net::connect(address, CONNECT_LIMIT).await else {
-            tokio::time::sleep(PAUSE).await;
-            continue;
-        };
-        closed(stream).await;
-        if refused(address).await {
-            tokio::time::sleep(SECOND_LOOK).await;
-            if refused(address).await {
-                return;
+        match net::connect(address, CONNECT_LIMIT).await {
+            Ok(stream) => {
+                was_there = true;
+                closed(stream).await;
+                // It closes what is idle, or has too many: not again at once.
+                tokio::time::sleep(SECOND_LOOK).await;
             }
+            Err(error) if was_there && error.kind() == io::ErrorKind::ConnectionRefused => {
+                tokio::time::sleep(SECOND_LOOK).await;
+                if refused(address).await {
+                    return;
+                }
+            }
+            Err(_) => tokio::time::sleep(PAUSE).await,
         }
-        // It closes what is idle, or has too many.
-        tokio::time::sleep(PAUSE).await;
     }
 }
 
