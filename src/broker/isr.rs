@@ -9,7 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::common::ids::{BrokerId, ControllerEpoch, LeaderEpoch, Offset};
+use crate::common::ids::{BrokerId, ControllerEpoch, LeaderEpoch, Offset, Zxid};
 
 /// What is known of one follower.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,11 +26,13 @@ struct Follower {
     caught_up_ms: Option<i64>,
     /// The newest high watermark that it was sent.
     told: Offset,
+    /// The registration under which it did all that; none while it is not registered.
+    registered: Option<Zxid>,
 }
 
 impl Follower {
     /// A follower that has not asked yet. Who is in sync gets the whole lag time to ask, as in Kafka.
-    fn new(in_sync: bool, leader_end: Offset, now_ms: i64) -> Follower {
+    fn new(in_sync: bool, registered: Option<Zxid>, leader_end: Offset, now_ms: i64) -> Follower {
         Follower {
             log_end: None,
             log_start: Offset(-1),
@@ -38,6 +40,7 @@ impl Follower {
             leader_end,
             caught_up_ms: in_sync.then_some(now_ms),
             told: Offset(-1),
+            registered,
         }
     }
 
@@ -85,8 +88,10 @@ pub struct Given<'a> {
     pub controller_epoch: ControllerEpoch,
     /// All assigned replicas.
     pub replicas: &'a [BrokerId],
-    /// Those of them that are registered.
-    pub live: &'a [BrokerId],
+    /// When the state was written: who registered later restarted since.
+    pub written: Zxid,
+    /// Those of the replicas that are registered, and since when.
+    pub live: &'a [(BrokerId, Zxid)],
     /// The in-sync ones.
     pub isr: &'a [BrokerId],
 }
@@ -111,8 +116,8 @@ pub struct Proposal {
 /// What became of a proposal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// It is in the znode, which has this version now.
-    Written(i32),
+    /// It is in the znode, which has this version now and was written by this transaction.
+    Written(i32, Zxid),
     /// Somebody else has written the znode: the image will tell.
     Stale,
     /// Nobody knows.
@@ -140,6 +145,7 @@ pub struct LeaderState {
     followers: BTreeMap<BrokerId, Follower>,
     committed: Vec<BrokerId>,
     version: i32,
+    written: Zxid,
     controller_epoch: ControllerEpoch,
     /// Members of sets that were proposed for this version and may be in the znode.
     tried: BTreeSet<BrokerId>,
@@ -164,6 +170,7 @@ impl LeaderState {
             followers: BTreeMap::new(),
             committed: given.isr.to_vec(),
             version: given.version,
+            written: given.written,
             controller_epoch: given.controller_epoch,
             tried: BTreeSet::new(),
             writing: Writing::Free,
@@ -192,20 +199,27 @@ impl LeaderState {
         }
         self.epoch = given.epoch;
         self.version = given.version;
+        self.written = given.written;
         self.controller_epoch = given.controller_epoch;
         self.assign(given, leader_end, now_ms);
     }
 
     fn assign(&mut self, given: Given<'_>, leader_end: Offset, now_ms: i64) {
-        // Who is gone and out of sync is waited for no more, and what it had is not known any more.
-        let gone = |id: &BrokerId| !given.live.contains(id) && !self.committed.contains(id);
-        self.followers
-            .retain(|id, _| given.replicas.contains(id) && !gone(id));
+        let registered = |id: BrokerId| {
+            let mut live = given.live.iter();
+            live.find(|live| live.0 == id).map(|live| live.1)
+        };
+        self.followers.retain(|id, _| given.replicas.contains(id));
         for id in given.replicas.iter().filter(|id| **id != self.local) {
-            let in_sync = self.committed.contains(id);
-            self.followers
-                .entry(*id)
-                .or_insert_with(|| Follower::new(in_sync, leader_end, now_ms));
+            let (in_sync, now) = (self.committed.contains(id), registered(*id));
+            let new = Follower::new(in_sync, now, leader_end, now_ms);
+            let known = self.followers.entry(*id).or_insert(new);
+            let restarted = now.is_some() && now != known.registered;
+            // Who is gone and out of sync is waited for no more; what a broker had before it
+            // registered anew is not known any more.
+            if restarted || now.is_none() && !in_sync {
+                *known = new;
+            }
         }
     }
 
@@ -215,8 +229,8 @@ impl LeaderState {
     }
 
     /// The in-sync set of the state znode, as far as it is known, and the version that has it.
-    pub fn committed(&self) -> (&[BrokerId], i32) {
-        (&self.committed, self.version)
+    pub fn committed(&self) -> (&[BrokerId], i32, Zxid) {
+        (&self.committed, self.version, self.written)
     }
 
     /// May it be in the in-sync set of the znode?
@@ -271,6 +285,17 @@ impl LeaderState {
         })
     }
 
+    /// Nobody who restarted since the state was written may be in a newer one that would vouch for it,
+    /// before it has shown that it still has everything.
+    fn proven(&self, id: BrokerId, high_watermark: Offset) -> bool {
+        self.followers.get(&id).is_some_and(|follower| {
+            follower
+                .registered
+                .is_none_or(|since| since <= self.written)
+                || follower.log_end.is_some_and(|end| end >= high_watermark)
+        })
+    }
+
     /// The change that is due, if one is; it is in flight then, until [`LeaderState::settle`].
     /// `registered` says which brokers the image knows as alive.
     pub fn propose(
@@ -283,7 +308,10 @@ impl LeaderState {
         if self.writing != Writing::Free {
             return None;
         }
-        let stays = |id: &BrokerId| *id == self.local || !self.lags(*id, leader_end, now_ms);
+        let stays = |id: &BrokerId| {
+            *id == self.local
+                || !self.lags(*id, leader_end, now_ms) && self.proven(*id, high_watermark)
+        };
         let mut isr: Vec<BrokerId> = self.committed.iter().copied().filter(stays).collect();
         let joining = self.followers.keys().copied();
         // Who was in a set of unknown outcome counts as in sync and yet may have to be written again.
@@ -291,7 +319,9 @@ impl LeaderState {
             !self.committed.contains(id)
                 && registered(*id)
                 && (self.may_join(*id, high_watermark)
-                    || self.tried.contains(id) && !self.lags(*id, leader_end, now_ms))
+                    || self.tried.contains(id)
+                        && !self.lags(*id, leader_end, now_ms)
+                        && self.proven(*id, high_watermark))
         });
         isr.extend(joining);
         if isr == self.committed && self.tried.is_empty() {
@@ -317,9 +347,10 @@ impl LeaderState {
             return false;
         }
         match outcome {
-            Outcome::Written(version) => {
+            Outcome::Written(version, zxid) => {
                 self.committed.clone_from(&proposal.isr);
                 self.version = version;
+                self.written = zxid;
                 self.tried.clear();
                 self.writing = Writing::Free;
                 true

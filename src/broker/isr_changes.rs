@@ -130,9 +130,9 @@ async fn write(broker: &Broker, partitions: &[Arc<Partition>]) -> Vec<Arc<Partit
         .into_iter();
     for ((partition, proposal), answer) in due.iter().zip(answers) {
         let outcome = match &answer {
-            Ok(stats) => stats
-                .first()
-                .map_or(Outcome::Unknown, |stat| Outcome::Written(stat.version)),
+            Ok(stats) => stats.first().map_or(Outcome::Unknown, |stat| {
+                Outcome::Written(stat.version, stat.mzxid)
+            }),
             Err(MultiError { error, .. })
                 if error.is(ErrorCode::BadVersion) || error.is(ErrorCode::NoNode) =>
             {

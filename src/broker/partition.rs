@@ -20,7 +20,7 @@ use crate::broker::isr_changes::IsrChanges;
 use crate::broker::metrics::Traffic;
 use crate::broker::wait::{Waiter, Watchers, Watching};
 use crate::common::ids::{
-    BrokerId, ControllerEpoch, LeaderEpoch, Offset, ProducerId, TopicPartition,
+    BrokerId, ControllerEpoch, LeaderEpoch, Offset, ProducerId, TopicPartition, Zxid,
 };
 use crate::log::{AppendError, Log, ReadError};
 
@@ -138,13 +138,15 @@ pub struct Role {
     pub leader_epoch: LeaderEpoch,
     /// All assigned replicas, this one included.
     pub replicas: Vec<BrokerId>,
-    /// Those of them that are registered.
-    pub live: Vec<BrokerId>,
+    /// Those of them that are registered, and since when.
+    pub live: Vec<(BrokerId, Zxid)>,
     /// The committed in-sync replicas, as of `state_version`: what the state znode said, and, at the
     /// leader, what it has written there since. A leader is always among them.
     pub isr: Vec<BrokerId>,
     /// Version of the state znode that this role was read from.
     pub state_version: i32,
+    /// When that state was written.
+    pub state_written: Zxid,
     /// The controller that gave the role; the leader's changes of the ISR keep it in the state.
     pub controller_epoch: ControllerEpoch,
     /// `min.insync.replicas` of the topic.

@@ -345,12 +345,13 @@ impl Replicas {
                 leader: state.leader,
                 leader_epoch: state.leader_epoch,
                 live: {
-                    let live = |id: &&BrokerId| image.brokers.contains_key(id);
-                    placed.replicas.iter().filter(live).copied().collect()
+                    let since = |id: &BrokerId| Some((*id, image.brokers.get(id)?.epoch));
+                    placed.replicas.iter().filter_map(since).collect()
                 },
                 replicas: placed.replicas.clone(),
                 isr: state.isr.clone(),
                 state_version: state.version,
+                state_written: state.written,
                 controller_epoch: state.controller_epoch,
                 min_insync_replicas: usize::try_from(config.min_insync_replicas).unwrap_or(1),
             };

@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
+use kafka_protocol::messages::{ListOffsetsRequest, TopicName};
+use kafka_protocol::protocol::StrBytes;
 use tempfile::TempDir;
 
 use super::*;
@@ -12,7 +15,7 @@ use crate::broker::Broker;
 use crate::broker::image::{BrokerImage, Image, TopicImage};
 use crate::broker::isr::Outcome;
 use crate::broker::partition::Origin;
-use crate::broker::testing::{batch, broker_without_image, listen, topic};
+use crate::broker::testing::{Client, batch, broker_without_image, listen, topic};
 use crate::common::clock::Clock;
 use crate::common::ids::{LeaderEpoch, Offset, Zxid};
 use crate::common::net::HostPort;
@@ -162,7 +165,7 @@ impl Three {
         assert_eq!(proposal.version, self.state.version);
         self.state.version += 1;
         self.state.isr = proposal.isr.iter().map(|id| id.0).collect();
-        assert!(leader.settle_isr(&proposal, Outcome::Written(self.state.version)));
+        assert!(leader.settle_isr(&proposal, Outcome::Written(self.state.version, Zxid(1))));
         self.tell(&[1, 2, 3]);
         Some(self.state.isr.clone())
     }
@@ -302,5 +305,63 @@ async fn a_diverged_tail_is_cut_off() {
     assert_eq!(three.at(1, 0).replicated(last, DEADLINE).await, Ok(()));
     assert_eq!(bytes(&three.brokers[0], 0), bytes(&three.brokers[2], 0));
     assert_eq!(three.at(1, 0).log().latest_epoch(), Some(LeaderEpoch(4)));
+    three.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_leader_tells_no_latest_offset_that_goes_back() {
+    let mut three = Three::start(1).await;
+    three.append(1, 0, &[b"a", b"b"]);
+    until("all have it", || three.ends(0) == [(2, 2); 3]).await;
+    // 3 stops, so that what comes now stays above the high watermark.
+    three.brokers[2].fetchers.stop();
+    three.append(1, 0, &[b"c"]);
+    let last = three.append(1, 0, &[b"d"]);
+    until("2 has it", || three.at(2, 0).log_end_offset() == last + 1).await;
+    three.change(2, 2, &[1, 2, 3]);
+    three.tell(&[2]);
+    assert!(three.at(2, 0).high_watermark() < last + 1);
+
+    let address = &three.addresses[1];
+    let address = format!("{}:{}", address.host, address.port);
+    let mut client = Client::connect(address.parse().expect("an address")).await;
+    let mut latest = async |version: i16, replica: i32| {
+        let asked = ListOffsetsPartition::default().with_timestamp(-1);
+        let topic = ListOffsetsTopic::default()
+            .with_name(TopicName(StrBytes::from_static_str("t")))
+            .with_partitions(vec![asked.with_current_leader_epoch(-1)]);
+        let request = ListOffsetsRequest::default()
+            .with_replica_id(replica.into())
+            .with_topics(vec![topic]);
+        let response = client.call(version, &request).await;
+        let found = &response.topics[0].partitions[0];
+        (found.error_code, found.offset)
+    };
+    let unavailable = ResponseError::OffsetNotAvailable.code();
+    assert_eq!(latest(5, -1).await, (unavailable, -1));
+    let unavailable = ResponseError::LeaderNotAvailable.code();
+    assert_eq!(latest(4, -1).await, (unavailable, -1));
+    assert_eq!(latest(5, 3).await, (0, last.0 + 1), "a follower");
+
+    three.change(2, 3, &[1, 2]);
+    three.tell(&[1, 2, 3]);
+    three.clock.advance_ms(30_001);
+    until("2 knows what all have", || {
+        three.at(2, 0).high_watermark() == last + 1
+    })
+    .await;
+    assert_eq!(latest(5, -1).await, (0, last.0 + 1));
+
+    // Two have to be in sync for acks=all: before, and after.
+    let leader = three.at(2, 0);
+    assert!(leader.enough_in_sync());
+    three.change(2, 4, &[2]);
+    three.tell(&[1, 2, 3]);
+    assert!(!leader.enough_in_sync());
+    let last = three.append(2, 0, &[b"e"]);
+    assert_eq!(
+        leader.replicated(last, DEADLINE).await,
+        Err(ResponseError::NotEnoughReplicasAfterAppend)
+    );
     three.stop().await;
 }

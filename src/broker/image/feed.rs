@@ -286,16 +286,7 @@ impl Feed {
                 }
             }
             Place::State(partition) => {
-                let state = znode::decode_state(&data, stat.version);
-                let state = state.map(|state| PartitionState {
-                    // It cannot be from the future, whatever it says.
-                    written: match state.written {
-                        Zxid(0) => stat.mzxid,
-                        older => older.min(stat.mzxid),
-                    },
-                    ..state
-                });
-                let state = self.sound(path, state);
+                let state = self.sound(path, decode_state(&data, &stat));
                 let last = self.image.partition(&partition.topic, partition.partition);
                 let state = state.or_else(|| last.and_then(|last| last.state.clone()));
                 set_state(image, partition, state);
@@ -397,6 +388,16 @@ fn forget_topic(image: &mut Image, name: &str) {
     {
         image.topic_names.remove(&topic.id);
     }
+}
+
+fn decode_state(data: &[u8], stat: &Stat) -> Result<PartitionState, Malformed> {
+    let state = znode::decode_state(data, stat.version)?;
+    // It cannot be from the future, whatever it says.
+    let written = match state.written {
+        Zxid(0) => stat.mzxid,
+        older => older.min(stat.mzxid),
+    };
+    Ok(PartitionState { written, ..state })
 }
 
 fn set_state(image: &mut Image, of: &TopicPartition, state: Option<PartitionState>) {

@@ -1,6 +1,12 @@
 use super::*;
 
 const LAG_MS: i64 = 100;
+/// All are registered before the state was written.
+const LIVE: [(BrokerId, Zxid); 3] = [
+    (BrokerId(1), Zxid(1)),
+    (BrokerId(2), Zxid(2)),
+    (BrokerId(3), Zxid(3)),
+];
 
 fn ids(ids: &[i32]) -> Vec<BrokerId> {
     ids.iter().copied().map(BrokerId).collect()
@@ -12,7 +18,8 @@ fn given<'a>(epoch: i32, version: i32, replicas: &'a [BrokerId], isr: &'a [Broke
         version,
         controller_epoch: ControllerEpoch(7),
         replicas,
-        live: replicas,
+        written: Zxid(50),
+        live: &LIVE,
         isr,
     }
 }
@@ -147,7 +154,7 @@ fn the_high_watermark_counts_whoever_may_be_in_the_znode() {
         Some(12),
         "3 counts already"
     );
-    assert_eq!(state.committed(), (ids(&[1, 2]).as_slice(), 4));
+    assert_eq!(state.committed(), (ids(&[1, 2]).as_slice(), 4, Zxid(50)));
 
     // Unknown: still the union, and it is tried again on the same version until that is known.
     assert!(!state.settle(&proposal, Outcome::Unknown));
@@ -178,9 +185,9 @@ fn the_high_watermark_counts_whoever_may_be_in_the_znode() {
         .expect("3 lags");
     assert_eq!((shrunk.version, &shrunk.isr), (5, &ids(&[1, 2])));
     assert_eq!(high_watermark(&state, 20, 600), Some(12), "not yet written");
-    assert!(state.settle(&shrunk, Outcome::Written(6)));
+    assert!(state.settle(&shrunk, Outcome::Written(6, Zxid(60))));
     assert_eq!(high_watermark(&state, 20, 600), Some(20));
-    assert_eq!(state.committed(), (ids(&[1, 2]).as_slice(), 6));
+    assert_eq!(state.committed(), (ids(&[1, 2]).as_slice(), 6, Zxid(60)));
 }
 
 #[test]
@@ -192,15 +199,15 @@ fn what_a_newer_state_has_overtaken_is_passed_over() {
     let (replicas, isr) = (ids(&[1, 2, 3]), ids(&[1, 2, 3]));
     state.adopt(given(6, 5, &replicas, &isr), Offset(15), Offset(15), 200);
     assert_eq!(state.epoch_start(), Offset(15));
-    assert!(!state.settle(&proposal, Outcome::Written(5)));
+    assert!(!state.settle(&proposal, Outcome::Written(5, Zxid(60))));
     assert!(!state.settle(&proposal, Outcome::Stale));
-    assert_eq!(state.committed(), (isr.as_slice(), 5));
+    assert_eq!(state.committed(), (isr.as_slice(), 5, Zxid(50)));
     // What the same version says again (a topic's setting changed) disturbs nothing in flight.
     let proposal = state
         .propose(Offset(15), Offset(10), 500, |_| true)
         .expect("both lag");
     state.adopt(given(6, 5, &replicas, &isr), Offset(15), Offset(15), 500);
-    assert!(state.settle(&proposal, Outcome::Written(6)));
+    assert!(state.settle(&proposal, Outcome::Written(6, Zxid(60))));
 }
 
 #[test]
@@ -222,7 +229,7 @@ fn a_dead_follower_holds_nothing_up_once_it_is_out_of_sync() {
     let mut state = leader(&[1, 2, 3]);
     fetch(&mut state, 2, 12, 12, 1);
     fetch(&mut state, 3, 12, 12, 1);
-    let (replicas, isr, live) = (ids(&[1, 2, 3]), ids(&[1, 2, 3]), ids(&[1, 2]));
+    let (replicas, isr, live) = (ids(&[1, 2, 3]), ids(&[1, 2, 3]), [LIVE[0], LIVE[1]]);
     let unregistered = Given {
         live: &live,
         ..given(5, 4, &replicas, &isr)
@@ -243,4 +250,30 @@ fn a_dead_follower_holds_nothing_up_once_it_is_out_of_sync() {
     assert!(!state.may_join(BrokerId(3), Offset(0)));
     fetch(&mut state, 3, 20, 20, 5);
     assert_eq!(high_watermark(&state, 25, 5), Some(20));
+}
+
+#[test]
+fn who_restarted_counts_as_unknown_and_is_vouched_for_when_it_has_shown_what_it_has() {
+    let restarted = [LIVE[0], (BrokerId(2), Zxid(99)), LIVE[2]];
+    let (replicas, isr) = (ids(&[1, 2, 3]), ids(&[1, 2, 3]));
+    // 2 asks again from here, or not at all; and who is in the next set, where one is due.
+    for (shown, expected) in [
+        (None, Some(vec![1, 3])),
+        (Some(9), Some(vec![1, 3])),
+        (Some(12), None),
+    ] {
+        let mut state = leader(&[1, 2, 3]);
+        fetch(&mut state, 2, 12, 12, 1);
+        fetch(&mut state, 3, 12, 12, 1);
+        let seen = Given {
+            live: &restarted,
+            ..given(5, 4, &replicas, &isr)
+        };
+        state.adopt(seen, Offset(12), Offset(12), 2);
+        assert_eq!(high_watermark(&state, 12, 2), None, "in sync, and unknown");
+        if let Some(offset) = shown {
+            fetch(&mut state, 2, offset, 12, 3);
+        }
+        assert_eq!(propose(&mut state, 12, 12, 3), expected, "{shown:?}");
+    }
 }

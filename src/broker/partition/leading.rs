@@ -27,6 +27,7 @@ impl Role {
             controller_epoch: self.controller_epoch,
             replicas: &self.replicas,
             live: &self.live,
+            written: self.state_written,
             isr: &self.isr,
         }
     }
@@ -325,9 +326,10 @@ impl Partition {
             return false;
         }
         let mut role = (*self.role()).clone();
-        let (isr, version) = state.committed();
+        let (isr, version, written) = state.committed();
         role.isr = isr.to_vec();
         role.state_version = version;
+        role.state_written = written;
         self.set_role(Arc::new(role));
         self.advance_high_watermark(state);
         true
