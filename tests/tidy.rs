@@ -98,6 +98,8 @@ const PURE: &[&str] = &[
     "broker/controller/assign.rs",
     "broker/image/znode",
     "broker/fetch_session.rs",
+    "broker/fetcher/session.rs",
+    "broker/isr.rs",
     "log/retention.rs",
     "config/keys.rs",
     "config/resolve.rs",

@@ -14,7 +14,7 @@ use tracing::{debug, warn};
 use uuid::Uuid;
 
 use crate::broker::controller::assign;
-use crate::broker::controller::decide::{self, NotElected};
+use crate::broker::controller::decide::NotElected;
 use crate::broker::image::znode::{self, TopicZnode};
 use crate::broker::image::{Image, ImageCell, TopicImage};
 use crate::client::zookeeper::{Error, Mode, MultiError, Op, ZooKeeper};
@@ -25,8 +25,9 @@ use crate::zookeeper::error::ErrorCode;
 
 mod check;
 mod configs;
+mod reassign;
 
-use check::{check_assignment, colliding, grown, not_elected, replicated};
+use check::{check_assignment, colliding, election, grown, not_elected};
 pub use configs::{Alteration, Entity};
 
 /// Bytes of writes in one multi; a frame of ZooKeeper ends at 1 MiB.
@@ -280,7 +281,11 @@ impl Cluster {
         let created = Created {
             id,
             partitions: i32::try_from(partitions.len()).unwrap_or(i32::MAX),
-            replication_factor: 1,
+            replication_factor: partitions
+                .values()
+                .next()
+                .and_then(|replicas| i16::try_from(replicas.len()).ok())
+                .unwrap_or(-1),
             config,
         };
         let planned = Planned {
@@ -322,20 +327,18 @@ impl Cluster {
             let message = "Replication factor must be larger than 0.";
             return Err(Refusal::because(E::InvalidReplicationFactor, message));
         }
-        let brokers: Vec<BrokerId> = image.brokers.keys().copied().collect();
-        if usize::try_from(factor).unwrap_or(usize::MAX) > brokers.len() {
+        let brokers = assign::Brokers::alive(image);
+        let replicas = usize::try_from(factor).unwrap_or(usize::MAX);
+        if replicas > brokers.len() {
             let message = format!(
                 "Replication factor: {factor} larger than available brokers: {}.",
                 brokers.len()
             );
             return Err(Refusal::because(E::InvalidReplicationFactor, message));
         }
-        if factor > 1 {
-            return Err(replicated());
-        }
         let random = || usize::try_from(self.rng.below(brokers.len() as u64)).unwrap_or(0);
         let (start, shift) = (random(), random());
-        Ok(assign::assign(&brokers, 0..partitions, 1, start, shift))
+        Ok(brokers.assign(0..partitions, replicas, start, shift))
     }
 
     /// Writes settings and topic together, many topics in one multi.
@@ -441,8 +444,7 @@ impl Cluster {
         }
     }
 
-    /// The topic of committed offsets, with the settings that Kafka gives it. One replica, until there
-    /// is replication.
+    /// The topic of committed offsets, with the settings that Kafka gives it.
     fn consumer_offsets(&self) -> NewTopic {
         let config = [
             ("compression.type", "producer".to_owned()),
@@ -456,7 +458,7 @@ impl Cluster {
         NewTopic {
             name: "__consumer_offsets".to_owned(),
             partitions: self.config.broker.offsets_topic_num_partitions,
-            replication_factor: 1,
+            replication_factor: self.config.broker.offsets_topic_replication_factor,
             assignments: BTreeMap::new(),
             config: config.into(),
         }
@@ -584,22 +586,9 @@ impl Cluster {
         let mut elected = Vec::new();
         let mut writes = Vec::new();
         for id in partitions {
-            let Some(partition) = image.partition(&id.topic, id.partition) else {
-                let message = "The partition does not exist.";
-                results.push(Err(Refusal::because(
-                    ResponseError::UnknownTopicOrPartition,
-                    message,
-                )));
-                continue;
-            };
-            let decided = if unclean {
-                Err(decide::unclean(partition))
-            } else {
-                decide::preferred(&image, partition)
-            };
-            match decided {
-                Err(reason) => results.push(Err(not_elected(id, reason))),
-                Ok((before, next)) => {
+            match election(&image, id, unclean) {
+                Err(refusal) => results.push(Err(refusal)),
+                Ok((next, version)) => {
                     elected.push((results.len(), id.clone(), next.leader));
                     results.push(Ok(()));
                     writes.push(vec![
@@ -607,7 +596,7 @@ impl Cluster {
                         Op::Set {
                             path: znode::state_path(&id.topic, id.partition),
                             data: znode::encode_state(&next),
-                            version: before.version,
+                            version,
                         },
                     ]);
                 }

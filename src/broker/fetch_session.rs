@@ -43,6 +43,8 @@ pub struct Wanted {
     pub leader_epoch: i32,
     /// The epoch of the last record that the client has; -1 where it does not say.
     pub last_fetched_epoch: i32,
+    /// Where a follower's log begins; -1 from a consumer.
+    pub log_start_offset: i64,
 }
 
 /// What an answer says of one partition, as far as the session compares it.
@@ -313,6 +315,7 @@ mod tests {
             bytes_max: 1,
             leader_epoch: -1,
             last_fetched_epoch: -1,
+            log_start_offset: -1,
         }
     }
 

@@ -17,9 +17,11 @@ use tracing::{error, info, warn};
 use crate::broker::cluster::Cluster;
 use crate::broker::controller::driver::Driver;
 use crate::broker::ends::Ends;
+use crate::broker::fetcher::Fetchers;
 use crate::broker::group::Groups;
 use crate::broker::image::ImageCell;
 use crate::broker::image::feed::Feed;
+use crate::broker::image::znode::Blank;
 use crate::broker::listener::BindError;
 use crate::broker::metrics::BrokerMetrics;
 use crate::broker::registration::{Registration, RegistrationError};
@@ -32,21 +34,28 @@ use crate::common::disk::timed::TimedDisk;
 use crate::common::ids::BrokerId;
 use crate::common::net::HostPort;
 use crate::common::rng::Rng;
+use crate::common::shutdown::Shutdown;
 use crate::common::tasks::{self, Kind, Tasks};
 use crate::config::{Config, DynamicConfig};
 use crate::log::dir::{DirError, Dirs, Identity};
 
 pub mod api;
+pub mod blank;
 pub mod cluster;
 pub mod connection;
 pub mod controller;
+pub mod departure;
 pub mod ends;
 pub mod fetch_session;
+pub mod fetcher;
 pub mod group;
 pub mod image;
+pub mod isr;
+pub mod isr_changes;
 pub mod listener;
 pub mod metrics;
 pub mod partition;
+pub mod peer_watch;
 pub mod reconcile;
 pub mod registration;
 pub mod replicas;
@@ -74,6 +83,8 @@ pub struct Broker {
     pub image: Arc<ImageCell>,
     /// The partitions that this broker leads or follows.
     pub replicas: Arc<Replicas>,
+    /// The tasks that follow other leaders.
+    pub fetchers: Arc<Fetchers>,
     /// The consumer groups that this broker coordinates.
     pub groups: Arc<Groups>,
     /// Changes to the cluster's metadata.
@@ -120,6 +131,15 @@ pub enum StartError {
         #[source]
         source: zookeeper::Error,
     },
+    /// What is known of the log directories' emptiness cannot be kept.
+    #[error("reading or writing in {}", dir.display())]
+    Blank {
+        /// The first log directory.
+        dir: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
     /// It was told to stop before it was ready.
     #[error("stopped while starting")]
     Stopped,
@@ -132,6 +152,7 @@ pub struct Running {
     pub broker: Arc<Broker>,
     /// Where each listener really listens.
     pub addresses: BTreeMap<String, SocketAddr>,
+    leaving: Shutdown,
     zookeeper: Arc<ZooKeeper>,
 }
 
@@ -232,6 +253,45 @@ fn wanted_addresses(config: &Config) -> Vec<(String, HostPort)> {
         .collect()
 }
 
+/// Opens the logs, and finds out whether the directories were empty when this broker was first started.
+fn open_replicas(
+    deps: &BrokerDeps,
+    cluster_id: &str,
+    image: &Arc<ImageCell>,
+    metrics: &BrokerMetrics,
+    seasoned: bool,
+) -> impl Future<Output = Result<(Blank, Arc<Replicas>), StartError>> + use<> {
+    let (config, cluster_id) = (deps.config.clone(), cluster_id.to_owned());
+    let (image, disk, clock) = (image.clone(), deps.disk.clone(), deps.clock.clone());
+    let disk = TimedDisk::new(disk, clock.clone(), metrics.log_syncs.clone());
+    let disk = Arc::new(disk);
+    tasks::blocking(move || {
+        let dir = config.log_dirs.first().cloned().unwrap_or_default();
+        let blank = blank::begin(disk.as_ref(), &dir, seasoned);
+        let blank = blank.map_err(|source| StartError::Blank { dir, source })?;
+        let replicas = Replicas::open(config, &cluster_id, image, disk, clock)?;
+        Ok((blank, Arc::new(replicas)))
+    })
+}
+
+fn own_registration(
+    broker: &Broker,
+    addresses: &BTreeMap<String, SocketAddr>,
+    seasoned: bool,
+    blank: Blank,
+) -> Registration {
+    Registration {
+        zookeeper: broker.cluster.zookeeper().clone(),
+        cell: broker.image.clone(),
+        clock: broker.clock.clone(),
+        id: broker.id,
+        listeners: advertised(&broker.config, addresses),
+        rack: broker.config.broker.broker_rack.clone(),
+        seasoned,
+        blank,
+    }
+}
+
 async fn start(deps: BrokerDeps) -> Result<Running, StartError> {
     let config = deps.config.clone();
     let tasks = deps.tasks.child();
@@ -243,16 +303,11 @@ async fn start(deps: BrokerDeps) -> Result<Running, StartError> {
     let metrics = Arc::<BrokerMetrics>::default();
     let image = Arc::new(ImageCell::default());
     let feed = Feed::load(zookeeper.clone(), events, image.clone());
-    let replicas = {
-        let (config, cluster_id) = (config.clone(), cluster_id.clone());
-        let (image, disk, clock) = (image.clone(), deps.disk.clone(), deps.clock.clone());
-        let disk = TimedDisk::new(disk, clock.clone(), metrics.log_syncs.clone());
-        let disk = Arc::new(disk);
-        tasks::blocking(move || Replicas::open(config, &cluster_id, image, disk, clock))
-    };
+    let seasoned = marks.identity.is_some();
+    let replicas = open_replicas(&deps, &cluster_id, &image, &metrics, seasoned);
     let (feed, replicas) = tokio::join!(feed, replicas);
     let feed = feed.map_err(|source| no_zookeeper(&config, source))?;
-    let replicas = Arc::new(replicas?);
+    let (blank, replicas) = replicas?;
     let feed = feed.run(tasks.shutdown().clone());
     tasks.spawn("image feed", Kind::Essential, feed);
 
@@ -264,6 +319,12 @@ async fn start(deps: BrokerDeps) -> Result<Running, StartError> {
         image.clone(),
         replicas.clone(),
     ));
+    let world = World {
+        clock: deps.clock.clone(),
+        rng: deps.rng.fork("fetchers"),
+        tasks: tasks.clone(),
+    };
+    let fetchers = Fetchers::new(config.clone(), image.clone(), metrics.clone(), world);
     let cluster = Arc::new(Cluster::new(
         zookeeper.clone(),
         image.clone(),
@@ -278,13 +339,17 @@ async fn start(deps: BrokerDeps) -> Result<Running, StartError> {
         tasks,
         image,
         replicas,
+        fetchers: Arc::new(fetchers),
         groups,
         cluster,
         metrics,
         ends: Ends::default(),
         config,
     });
-    join_cluster(&broker, &addresses, marks.identity.is_some()).await?;
+    let leaving = broker.tasks.shutdown().child();
+    let registration = own_registration(&broker, &addresses, seasoned, blank);
+    register(&registration, deps.disk, broker.config.log_dirs.first()).await?;
+    join_cluster(&broker, registration, &leaving).await?;
     broker.replicas.start(&broker.tasks);
     broker.groups.start();
     bound.serve(&broker, &listener_options(&broker.config));
@@ -292,31 +357,49 @@ async fn start(deps: BrokerDeps) -> Result<Running, StartError> {
     Ok(Running {
         broker,
         addresses,
+        leaving,
         zookeeper,
     })
 }
 
-/// Registers, runs for controller, and takes up what the image gives to this broker. The tasks that
-/// go on with it are running when this returns.
+/// Registers, and keeps in the first log directory when it was empty.
+async fn register(
+    registration: &Registration,
+    disk: Arc<dyn Disk>,
+    dir: Option<&PathBuf>,
+) -> Result<(), StartError> {
+    let epoch = registration.register().await?;
+    if let (Blank::Now, Some(dir)) = (registration.blank, dir.cloned()) {
+        tasks::blocking(move || {
+            let settled = blank::settle(disk.as_ref(), &dir, epoch);
+            settled.map_err(|source| StartError::Blank { dir, source })
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+/// Runs for controller and takes up what the image gives to this broker. The tasks that go on with it
+/// are running when this returns; those that end first, when the broker leaves, follow `leaving`.
 async fn join_cluster(
     broker: &Arc<Broker>,
-    addresses: &BTreeMap<String, SocketAddr>,
-    seasoned: bool,
+    mut registration: Registration,
+    leaving: &Shutdown,
 ) -> Result<(), StartError> {
     let zookeeper = broker.cluster.zookeeper().clone();
     let shutdown = broker.tasks.shutdown().clone();
-    let registration = Registration {
-        zookeeper: zookeeper.clone(),
-        cell: broker.image.clone(),
-        clock: broker.clock.clone(),
-        id: broker.id,
-        listeners: advertised(&broker.config, addresses),
-        rack: broker.config.broker.broker_rack.clone(),
-        seasoned,
-    };
-    registration.register().await?;
     broker.cluster.settle().await;
-    let again = registration.run(shutdown.clone());
+    if registration.blank == Blank::Now {
+        // In this life they are filled from here on.
+        let own = broker
+            .image
+            .load()
+            .brokers
+            .get(&broker.id)
+            .map(|own| own.epoch);
+        registration.blank = own.map_or(Blank::Now, Blank::Since);
+    }
+    let again = registration.run(leaving.clone());
     broker.tasks.spawn("registration", Kind::Essential, again);
 
     let driver = Driver {
@@ -325,25 +408,31 @@ async fn join_cluster(
         clock: broker.clock.clone(),
         rng: broker.rng.fork("controller"),
         id: broker.id,
-        deletion_enabled: broker.config.broker.delete_topic_enable,
+        config: broker.config.clone(),
+        metrics: broker.metrics.clone(),
     };
     let (elected, first_round) = oneshot::channel();
-    let governing = driver.run(elected, shutdown.clone());
+    let governing = driver.run(elected, leaving.clone());
     broker.tasks.spawn("controller", Kind::Essential, governing);
     // Whether it won or not: from here on there is a controller.
     let _ = first_round.await;
     reconcile::once(broker).await;
-    let following = reconcile::run(broker.clone(), shutdown);
+    let following = reconcile::run(broker.clone(), shutdown.clone());
     broker.tasks.spawn("reconcile", Kind::Essential, following);
+    let changing = isr_changes::run(broker.clone(), shutdown);
+    broker.tasks.spawn("isr changes", Kind::Essential, changing);
+    let watching = peer_watch::run(broker.clone(), leaving.clone());
+    broker.tasks.spawn("peer watch", Kind::Essential, watching);
     Ok(())
 }
 
 impl Running {
-    /// Stops in order: no new connections, requests end, the broker leaves the cluster, logs are
-    /// closed cleanly. A second call finds nothing to do.
+    /// Stops in order: others take over what they can lead, the broker leaves the cluster, no new
+    /// connections, requests end, logs are closed cleanly. A second call finds nothing to do.
     pub async fn shutdown(&self) {
         let broker = &self.broker;
         info!(broker = %broker.id, "stopping");
+        departure::depart(broker, &self.leaving).await;
         if !broker.tasks.stop(STOP_LIMIT).await {
             warn!(
                 tasks = broker.tasks.running(),

@@ -2,25 +2,34 @@
 //!
 //! The one invariant: what a client is shown lies below the high watermark, and the high watermark
 //! never falls while this broker leads. With one replica the high watermark is the log's end; with
-//! more it will follow the in-sync set, behind the same methods. Knows nothing of requests and sockets.
+//! more it follows the in-sync set ([`leading`]); a follower learns it from the leader ([`following`]).
+//! Knows nothing of requests and sockets.
 //!
-//! Locks: `appending` is held for one append or one change of role; inside it the role's lock, the
-//! log's own and, last, the watch list. Readers take none but the role's, for one copy of a pointer.
+//! Locks, from the outside in: `appending` for one append, one truncation or one change of role; the
+//! leader's state; the role's lock and the log's own; last, the watch lists. Readers take none but the
+//! role's, for one copy of a pointer.
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::Duration;
 
-use bytes::Bytes;
 use kafka_protocol::error::ResponseError;
 use tracing::error;
 
+use crate::broker::isr::LeaderState;
+use crate::broker::isr_changes::IsrChanges;
 use crate::broker::metrics::Traffic;
 use crate::broker::wait::{Waiter, Watchers, Watching};
-use crate::common::ids::{BrokerId, LeaderEpoch, Offset, ProducerId, TopicPartition};
-use crate::log::{self, AppendError, Log, ReadError};
+use crate::common::ids::{
+    BrokerId, ControllerEpoch, LeaderEpoch, Offset, ProducerId, TopicPartition, Zxid,
+};
+use crate::log::{AppendError, Log, ReadError};
 
 pub use crate::log::{Region, TimestampOffset};
+
+mod following;
+mod leading;
+
+pub use self::following::{FollowError, Sent, Truncation};
 
 /// The topics that brokers write for themselves.
 pub fn is_internal_topic(topic: &str) -> bool {
@@ -112,6 +121,8 @@ pub struct PartitionRead {
     pub last_stable_offset: Offset,
     /// The first offset that the log still has.
     pub log_start_offset: Offset,
+    /// The offset that the next record gets, as it was before the read.
+    pub log_end_offset: Offset,
     /// For [`Isolation::LastStable`]; there it may be empty.
     pub aborted: Option<Vec<Aborted>>,
 }
@@ -125,10 +136,28 @@ pub struct Role {
     pub leader: Option<BrokerId>,
     /// The leader's epoch.
     pub leader_epoch: LeaderEpoch,
-    /// In-sync replicas, this one included.
+    /// All assigned replicas, this one included.
+    pub replicas: Vec<BrokerId>,
+    /// Those of them that are registered, and since when.
+    pub live: Vec<(BrokerId, Zxid)>,
+    /// The committed in-sync replicas, as of `state_version`: what the state znode said, and, at the
+    /// leader, what it has written there since. A leader is always among them.
     pub isr: Vec<BrokerId>,
+    /// Version of the state znode that this role was read from.
+    pub state_version: i32,
+    /// When that state was written.
+    pub state_written: Zxid,
+    /// The controller that gave the role; the leader's changes of the ISR keep it in the state.
+    pub controller_epoch: ControllerEpoch,
     /// `min.insync.replicas` of the topic.
     pub min_insync_replicas: usize,
+}
+
+/// How often those who wait at a partition were interrupted, when it was looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WatchEpoch {
+    visible: u64,
+    end: u64,
 }
 
 /// One replica on this broker. Shared as `Arc`; every method takes `&self` and is safe to call from
@@ -140,8 +169,16 @@ pub struct Partition {
     log: Arc<Log>,
     role: RwLock<Arc<Role>>,
     appending: Mutex<()>,
+    /// There while this broker leads.
+    leader_state: Mutex<Option<LeaderState>>,
+    /// Counts the times that this broker began to lead.
+    reign: AtomicU64,
+    isr_changes: Arc<IsrChanges>,
     high_watermark: AtomicI64,
+    /// Who waits for the high watermark.
     watchers: Arc<Watchers>,
+    /// Who waits for the log's end: followers.
+    end_watchers: Arc<Watchers>,
     traffic: Arc<Traffic>,
     /// When a disk's failure may be told again (the log's clock).
     quiet_until_ms: AtomicI64,
@@ -158,6 +195,7 @@ impl Partition {
         topic_id: uuid::Uuid,
         high_watermark: Option<Offset>,
         traffic: Arc<Traffic>,
+        isr_changes: Arc<IsrChanges>,
     ) -> Partition {
         let (start, end) = (log.log_start_offset(), log.log_end_offset());
         let high_watermark = high_watermark.unwrap_or(start).clamp(start, end.max(start));
@@ -167,8 +205,12 @@ impl Partition {
             log,
             role: RwLock::default(),
             appending: Mutex::default(),
+            leader_state: Mutex::default(),
+            reign: AtomicU64::new(0),
+            isr_changes,
             high_watermark: AtomicI64::new(high_watermark.0),
             watchers: Arc::default(),
+            end_watchers: Arc::default(),
             traffic,
             quiet_until_ms: AtomicI64::new(i64::MIN),
         }
@@ -202,86 +244,6 @@ impl Partition {
             .clone()
     }
 
-    /// Takes a role. Appends that run finish first; everybody who waits here looks again.
-    pub fn become_role(&self, role: Role) -> Result<(), log::LogError> {
-        let _appending = self
-            .appending
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let before = self.role();
-        if *before == role {
-            return Ok(());
-        }
-        if role.leading && (!before.leading || before.leader_epoch != role.leader_epoch) {
-            self.log.begin_epoch(role.leader_epoch)?;
-        }
-        let moved = (before.leading, before.leader_epoch) != (role.leading, role.leader_epoch);
-        let role = Arc::new(role);
-        *self.role.write().unwrap_or_else(PoisonError::into_inner) = role.clone();
-        self.advance_high_watermark(&role, u64::MAX);
-        if moved {
-            self.watchers.interrupt(self.high_watermark());
-        }
-        Ok(())
-    }
-
-    /// Appends one batch as the leader, assigns its offsets and wakes who waits for it. The records are
-    /// in the page cache when this returns; `expected` is the epoch that the caller was elected with.
-    ///
-    /// Blocks for the length of one page-cache write.
-    pub fn append(
-        &self,
-        batch: Bytes,
-        origin: Origin,
-        expected: Option<LeaderEpoch>,
-    ) -> Result<Appended, Refused> {
-        let size = batch.len() as u64;
-        let _appending = self
-            .appending
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let role = self.role();
-        if !role.leading || expected.is_some_and(|epoch| epoch != role.leader_epoch) {
-            return Err(Refused::plain(ResponseError::NotLeaderOrFollower));
-        }
-        let origin = match origin {
-            Origin::Client => log::Origin::Client,
-            Origin::Coordinator => log::Origin::Internal,
-        };
-        let appended = self
-            .log
-            .append_as_leader(batch, role.leader_epoch, origin)
-            .map_err(|error| self.refusal(error))?;
-        self.advance_high_watermark(&role, if appended.duplicate { 0 } else { size });
-        Ok(Appended {
-            base_offset: appended.first_offset,
-            last_offset: appended.last_offset,
-            log_append_time_ms: Some(appended.log_append_time_ms).filter(|time| *time >= 0),
-            log_start_offset: appended.log_start_offset,
-            duplicate: appended.duplicate,
-        })
-    }
-
-    /// Moves the high watermark to where all in-sync replicas are, and credits waiters with `bytes`.
-    /// Called with `appending` held.
-    fn advance_high_watermark(&self, role: &Role, bytes: u64) {
-        // One replica: what this log has, all in-sync replicas have. Followers' ends come in here.
-        if !role.leading {
-            return;
-        }
-        let end = self.log.log_end_offset();
-        let before = self.high_watermark.fetch_max(end.0, Ordering::AcqRel);
-        if end.0 > before {
-            self.watchers.advance(end, bytes);
-        }
-    }
-
-    /// Are there as many in-sync replicas as the topic asks of acks=all?
-    pub fn enough_in_sync(&self) -> bool {
-        let role = self.role();
-        role.isr.len() >= role.min_insync_replicas
-    }
-
     /// Finds the batches at `offset`. At most `bytes_max` bytes of whole batches are returned, except
     /// that with `min_one` the first batch always is. Leader only.
     pub fn read(
@@ -296,11 +258,12 @@ impl Partition {
         }
         let high_watermark = self.high_watermark();
         let log_start_offset = self.log.log_start_offset();
-        if offset < log_start_offset || offset > self.log.log_end_offset() {
+        let log_end_offset = self.log.log_end_offset();
+        if offset < log_start_offset || offset > log_end_offset {
             return Err(ResponseError::OffsetOutOfRange);
         }
         let upper = match isolation {
-            Isolation::LogEnd => self.log.log_end_offset(),
+            Isolation::LogEnd => log_end_offset,
             Isolation::HighWatermark => high_watermark,
             Isolation::LastStable => self.last_stable_offset(),
         };
@@ -317,44 +280,45 @@ impl Partition {
             high_watermark,
             last_stable_offset: self.last_stable_offset(),
             log_start_offset,
+            log_end_offset,
             aborted: (isolation == Isolation::LastStable).then(Vec::new),
         })
     }
 
-    /// Waits until the record at `offset` is on all in-sync replicas (acks=all).
-    pub async fn replicated(&self, offset: Offset, limit: Duration) -> Result<(), ResponseError> {
-        if self.high_watermark() > offset {
-            return Ok(());
+    /// Counts changes of role; see [`Partition::watch`].
+    pub fn watch_epoch(&self) -> WatchEpoch {
+        WatchEpoch {
+            visible: self.watchers.epoch(),
+            end: self.end_watchers.epoch(),
         }
-        let wait = async {
-            loop {
-                let epoch = self.watchers.epoch();
-                let high_watermark = self.high_watermark();
-                if high_watermark > offset {
-                    return Ok(());
-                }
-                if !self.is_leader() {
-                    return Err(ResponseError::NotLeaderOrFollower);
-                }
-                let waiter = Waiter::new(1);
-                let _watching = self.watchers.watch(&waiter, high_watermark, epoch);
-                waiter.enough().await;
-            }
-        };
-        tokio::time::timeout(limit, wait)
-            .await
-            .unwrap_or(Err(ResponseError::RequestTimedOut))
     }
 
-    /// Counts changes of role; see [`Partition::watch`].
-    pub fn watch_epoch(&self) -> u64 {
-        self.watchers.epoch()
+    /// Everybody who waits here looks again: the role has changed, or the log has been cut.
+    fn interrupt(&self) {
+        self.watchers.interrupt(self.high_watermark());
+        self.end_watchers.interrupt(self.log_end_offset());
     }
 
     /// Lets `waiter` hear of progress beyond `seen`, the high watermark of an earlier look, and of any
     /// change of role since `epoch`.
-    pub fn watch(&self, waiter: &Arc<Waiter>, seen: Offset, epoch: u64) -> Watching {
-        self.watchers.watch(waiter, seen, epoch)
+    pub fn watch(&self, waiter: &Arc<Waiter>, seen: Offset, epoch: WatchEpoch) -> Watching {
+        self.watchers.watch(waiter, seen, epoch.visible)
+    }
+
+    /// Lets a follower's `waiter` hear of records behind `read`, of a higher high watermark than the one
+    /// in `read`, and of any change of role since `epoch`.
+    pub fn watch_end(
+        &self,
+        waiter: &Arc<Waiter>,
+        read: &PartitionRead,
+        epoch: WatchEpoch,
+    ) -> [Watching; 2] {
+        [
+            self.end_watchers
+                .watch(waiter, read.log_end_offset, epoch.end),
+            self.watchers
+                .watch(waiter, read.high_watermark, epoch.visible),
+        ]
     }
 
     /// How many requests wait for progress here.
@@ -508,6 +472,7 @@ mod tests {
     use crate::common::disk::sim::{Faults, SimDisk};
     use crate::common::rng::Rng;
     use crate::common::testing::logged;
+    use crate::log;
 
     fn full() -> Faults {
         Faults {
@@ -527,7 +492,13 @@ mod tests {
         let disk: Arc<dyn Disk> = Arc::new(disk.clone());
         let log = Log::open(disk, dir, id, log::Options::default(), start, clock.clone());
         let log = Arc::new(log.expect("opens"));
-        let partition = Partition::new(log, uuid::Uuid::nil(), None, Arc::default());
+        let partition = Partition::new(
+            log,
+            uuid::Uuid::nil(),
+            None,
+            Arc::default(),
+            Arc::new(IsrChanges::new(30_000)),
+        );
         let role = Role {
             leading: true,
             leader_epoch: LeaderEpoch(1),

@@ -25,6 +25,7 @@ pub async fn once(broker: &Arc<Broker>) {
     let replicas = broker.replicas.clone();
     let changes = tasks::blocking(move || replicas.apply(&image)).await;
     tell(broker, &changes);
+    broker.fetchers.follow(&broker.replicas);
     broker.image.apply(count);
 }
 

@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use tracing::{error, info, warn};
 
+use crate::broker::blank;
 use crate::broker::image::ImageCell;
-use crate::broker::image::znode;
+use crate::broker::image::znode::{self, Blank};
 use crate::client::zookeeper::{Error, Mode, MultiError, Op, State, ZooKeeper};
 use crate::common::clock::Clock;
 use crate::common::ids::{BrokerId, Zxid, kafka_uuid_text};
@@ -172,6 +173,8 @@ pub struct Registration {
     /// Our locked data directory has been this broker's before: an entry with our addresses can only
     /// be that of our own dead predecessor.
     pub seasoned: bool,
+    /// Since when our directories hold anything.
+    pub blank: Blank,
 }
 
 /// Who stands in our place.
@@ -190,6 +193,10 @@ impl Registration {
     /// all that is in the way.
     pub async fn register(&self) -> Result<Zxid, RegistrationError> {
         let path = znode::broker_path(self.id);
+        if self.blank == Blank::Now {
+            self.make_way(&path).await?;
+            blank::fence(&self.zookeeper, &self.cell.load(), self.id).await;
+        }
         loop {
             let steps = vec![
                 Op::Create {
@@ -202,6 +209,7 @@ impl Registration {
                     data: znode::encode_broker(
                         &self.listeners,
                         self.rack.as_deref(),
+                        self.blank,
                         self.clock.wall_ms(),
                     ),
                     version: 0,
@@ -226,6 +234,19 @@ impl Registration {
                 } => self.displace(&path, version, czxid, addresses).await?,
             }
         }
+    }
+
+    /// Waits until nobody stands in our place.
+    async fn make_way(&self, path: &str) -> Result<(), RegistrationError> {
+        while let Holder::Another {
+            version,
+            czxid,
+            addresses,
+        } = self.holder(path).await?
+        {
+            self.displace(path, version, czxid, addresses).await?;
+        }
+        Ok(())
     }
 
     async fn holder(&self, path: &str) -> Result<Holder, Error> {

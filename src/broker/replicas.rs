@@ -1,13 +1,14 @@
 //! All partitions that this broker leads or follows, by name.
 //!
 //! Opened from the log directories at the start; afterwards each new image is given to
-//! [`Replicas::apply`], which is the only thing that creates, re-roles and drops partitions. A log on
-//! disk whose topic the first image does not know is left alone: deleting needs the change to be seen.
+//! [`Replicas::apply`], which is the only thing that creates, re-roles and drops partitions. What was
+//! deleted or moved away while this broker was away is dropped with the first image.
 //!
 //! Locks: `applying` for the length of an apply, and inside it, briefly, the map's.
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use tracing::{error, info, warn};
 
 use crate::broker::fetch_session::FetchSessions;
 use crate::broker::image::{Image, ImageCell, TopicImage};
+use crate::broker::isr_changes::IsrChanges;
 use crate::broker::partition::{Partition, Role};
 use crate::common::clock::Clock;
 use crate::common::disk::Disk;
@@ -40,7 +42,10 @@ pub struct Replicas {
     image: Arc<ImageCell>,
     partitions: RwLock<Partitions>,
     applying: Mutex<Applied>,
+    /// Stale logs have been looked for.
+    swept: AtomicBool,
     fetch_sessions: Mutex<FetchSessions>,
+    isr_changes: Arc<IsrChanges>,
 }
 
 #[derive(Debug, Default)]
@@ -104,7 +109,9 @@ impl Replicas {
             image,
             partitions: RwLock::default(),
             applying: Mutex::default(),
+            swept: AtomicBool::new(false),
             fetch_sessions: Mutex::new(FetchSessions::new(slots.unwrap_or(0))),
+            isr_changes: Arc::new(IsrChanges::new(config.broker.replica_lag_time_max_ms)),
             config,
         })
     }
@@ -167,6 +174,11 @@ impl Replicas {
         self.disk.free_bytes(path).ok()
     }
 
+    /// The in-sync sets that leaders here want changed.
+    pub fn isr_changes(&self) -> &Arc<IsrChanges> {
+        &self.isr_changes
+    }
+
     /// The fetch sessions of this broker's clients. Lock nothing else meanwhile.
     pub fn fetch_sessions(&self) -> MutexGuard<'_, FetchSessions> {
         self.fetch_sessions
@@ -187,10 +199,13 @@ impl Replicas {
         }
         let broker = self.effective(image);
         self.drop_gone(image, &mut changes);
+        if !self.swept.swap(true, Ordering::Relaxed) {
+            self.sweep(image);
+        }
         let mut new = Vec::new();
         for (name, topic) in &image.topics {
             if !image.deleting.contains(name) {
-                self.apply_topic(topic, &broker, &mut new, &mut changes);
+                self.apply_topic(topic, image, &broker, &mut new, &mut changes);
             }
         }
         // What is here already does not wait for files to be made.
@@ -270,6 +285,37 @@ impl Replicas {
         }
     }
 
+    /// Gives up logs of topics that were deleted, and of partitions that went to other brokers, while this
+    /// broker was away. The first image is whole; a topic that it cannot read is no deleted one.
+    fn sweep(&self, image: &Image) {
+        let logs = self.dirs.logs();
+        let stale: Vec<&TopicPartition> = logs
+            .iter()
+            .map(|log| log.id())
+            .filter(|id| match image.topic(&id.topic) {
+                None => !image.unreadable.contains(&id.topic),
+                Some(topic) => topic
+                    .partitions
+                    .get(&id.partition)
+                    .is_none_or(|placed| !placed.replicas.contains(&self.id)),
+            })
+            .collect();
+        if image.topics.is_empty() && !stale.is_empty() {
+            // More likely the coordinator lost its data than somebody deleted everything.
+            warn!(
+                logs = stale.len(),
+                "the cluster has no topics at all: the logs here are left alone"
+            );
+            return;
+        }
+        for id in stale {
+            match self.dirs.delete(id) {
+                Ok(()) => info!(partition = %id, "log given up: it is this broker's no more"),
+                Err(error) => error!(partition = %id, %error, "the log cannot be given up"),
+            }
+        }
+    }
+
     fn drop_partition(&self, partition: &Partition, changes: &mut Changes) {
         let id = partition.id();
         {
@@ -287,7 +333,7 @@ impl Replicas {
         if partition.is_leader() {
             changes.resigned.push(id.clone());
         }
-        let _ = partition.become_role(Role::default());
+        partition.retire();
         self.give_up(id);
         changes.deleted.push(id.clone());
     }
@@ -296,6 +342,7 @@ impl Replicas {
     fn apply_topic(
         &self,
         topic: &TopicImage,
+        image: &Image,
         broker: &BrokerConfig,
         new: &mut Vec<New>,
         changes: &mut Changes,
@@ -314,10 +361,25 @@ impl Replicas {
                 (config, options)
             });
             let role = Role {
-                leading: state.leader == Some(self.id),
+                // Who is not in sync lacks records, whatever the state says of the leader; and a state from
+                // before our registration speaks of our predecessor.
+                leading: state.leader == Some(self.id)
+                    && state.isr.contains(&self.id)
+                    && image
+                        .brokers
+                        .get(&self.id)
+                        .is_none_or(|own| own.epoch <= state.written),
                 leader: state.leader,
                 leader_epoch: state.leader_epoch,
+                live: {
+                    let since = |id: &BrokerId| Some((*id, image.brokers.get(id)?.epoch));
+                    placed.replicas.iter().filter_map(since).collect()
+                },
+                replicas: placed.replicas.clone(),
                 isr: state.isr.clone(),
+                state_version: state.version,
+                state_written: state.written,
+                controller_epoch: state.controller_epoch,
                 min_insync_replicas: usize::try_from(config.min_insync_replicas).unwrap_or(1),
             };
             if let Some(found) = self.get(&topic.name, *index) {
@@ -397,7 +459,13 @@ impl Replicas {
                 let topic = partitions.topics.entry(id.topic.clone()).or_default();
                 let other = topic.values().next();
                 let traffic = other.map_or_else(Arc::default, |other| other.traffic().clone());
-                let partition = Partition::new(log, topic_id, high_watermark, traffic);
+                let partition = Partition::new(
+                    log,
+                    topic_id,
+                    high_watermark,
+                    traffic,
+                    self.isr_changes.clone(),
+                );
                 let partition = Arc::new(partition);
                 topic.insert(id.partition, partition.clone());
                 Some(partition)

@@ -14,6 +14,7 @@ use uuid::Uuid;
 use crate::broker::Broker;
 use crate::broker::cluster::Cluster;
 use crate::broker::ends::Ends;
+use crate::broker::fetcher::Fetchers;
 use crate::broker::group::{Groups, Options};
 use crate::broker::image::{
     BrokerImage, Image, ImageCell, PartitionImage, PartitionState, TopicImage,
@@ -44,6 +45,7 @@ pub fn topic(name: &str, partitions: i32, epoch: i32) -> TopicImage {
             isr: vec![BrokerId(1)],
             controller_epoch: ControllerEpoch(1),
             version: 0,
+            written: Zxid(1),
         }),
         ..PartitionImage::default()
     };
@@ -71,6 +73,7 @@ pub fn image(topics: Vec<TopicImage>) -> Image {
         endpoints: [("PLAINTEXT".to_owned(), endpoint)].into(),
         security: [("PLAINTEXT".to_owned(), "PLAINTEXT".to_owned())].into(),
         rack: None,
+        blank_since: None,
     };
     image.brokers.insert(BrokerId(1), broker);
     image.controller = Some(BrokerId(1));
@@ -88,10 +91,22 @@ pub fn broker(dir: &Path, topics: Vec<TopicImage>) -> Arc<Broker> {
 
 /// Broker 1 with its logs below `dirs`, after it has applied an image of `topics`.
 pub fn broker_on(dirs: Vec<PathBuf>, topics: Vec<TopicImage>) -> Arc<Broker> {
+    let broker = bare(1, dirs, Clock::real());
+    apply(&broker, topics);
+    broker
+}
+
+/// A broker with its logs below `dir` that knows of nothing yet.
+pub fn broker_without_image(id: i32, dir: &Path, clock: Clock) -> Arc<Broker> {
+    bare(id, vec![dir.to_owned()], clock)
+}
+
+fn bare(id: i32, dirs: Vec<PathBuf>, clock: Clock) -> Arc<Broker> {
     let mut config = Config::defaults();
     config.log_dirs = dirs;
+    config.broker_id = BrokerId(id);
+    config.listeners.inter_broker = "PLAINTEXT".to_owned();
     let config = Arc::new(config);
-    let clock = Clock::real();
     let cell = Arc::new(ImageCell::default());
     let replicas = Replicas::open(
         config.clone(),
@@ -112,8 +127,15 @@ pub fn broker_on(dirs: Vec<PathBuf>, topics: Vec<TopicImage>) -> Arc<Broker> {
         replicas.clone(),
     );
     let cluster = Arc::new(Cluster::detached(cell.clone(), config.clone()));
-    let broker = Arc::new(Broker {
-        id: BrokerId(1),
+    let metrics = Arc::<crate::broker::metrics::BrokerMetrics>::default();
+    let world = crate::client::World {
+        clock: clock.clone(),
+        rng: rng.clone(),
+        tasks: tasks.clone(),
+    };
+    let fetchers = Fetchers::new(config.clone(), cell.clone(), metrics.clone(), world);
+    Arc::new(Broker {
+        id: BrokerId(id),
         cluster_id: "test-cluster".to_owned(),
         config,
         clock,
@@ -123,11 +145,10 @@ pub fn broker_on(dirs: Vec<PathBuf>, topics: Vec<TopicImage>) -> Arc<Broker> {
         replicas,
         groups: Arc::new(groups),
         cluster,
-        metrics: Arc::default(),
+        metrics,
+        fetchers: Arc::new(fetchers),
         ends: Ends::default(),
-    });
-    apply(&broker, topics);
-    broker
+    })
 }
 
 /// Gives the broker a new image.

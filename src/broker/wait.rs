@@ -53,7 +53,8 @@ pub struct Watchers(Mutex<Watched>);
 struct Watched {
     visible: Offset,
     epoch: u64,
-    waiters: Vec<Arc<Waiter>>,
+    /// Each with the offset that readers have to see before it is worth waking.
+    waiters: Vec<(Arc<Waiter>, Offset)>,
 }
 
 impl Watchers {
@@ -66,8 +67,10 @@ impl Watchers {
         let mut watched = self.lock();
         watched.visible = visible;
         let bytes = i64::try_from(bytes).unwrap_or(EVERYTHING).min(EVERYTHING);
-        for waiter in &watched.waiters {
-            waiter.credit(bytes);
+        for (waiter, beyond) in &watched.waiters {
+            if visible > *beyond {
+                waiter.credit(bytes);
+            }
         }
     }
 
@@ -76,7 +79,7 @@ impl Watchers {
         let mut watched = self.lock();
         watched.visible = visible;
         watched.epoch += 1;
-        for waiter in &watched.waiters {
+        for (waiter, _) in &watched.waiters {
             waiter.credit(EVERYTHING);
         }
     }
@@ -93,7 +96,28 @@ impl Watchers {
         if watched.visible > seen || watched.epoch != epoch {
             waiter.credit(EVERYTHING);
         }
-        watched.waiters.push(waiter.clone());
+        watched.waiters.push((waiter.clone(), Offset(i64::MIN)));
+        drop(watched);
+        self.watching(waiter)
+    }
+
+    /// Lets `waiter` hear of nothing but that the record at `offset` is visible, or of an interruption.
+    pub fn watch_for(
+        self: &Arc<Self>,
+        waiter: &Arc<Waiter>,
+        offset: Offset,
+        epoch: u64,
+    ) -> Watching {
+        let mut watched = self.lock();
+        if watched.visible > offset || watched.epoch != epoch {
+            waiter.credit(EVERYTHING);
+        }
+        watched.waiters.push((waiter.clone(), offset));
+        drop(watched);
+        self.watching(waiter)
+    }
+
+    fn watching(self: &Arc<Self>, waiter: &Arc<Waiter>) -> Watching {
         Watching {
             watchers: self.clone(),
             waiter: waiter.clone(),
@@ -119,7 +143,7 @@ impl Drop for Watching {
         if let Some(index) = watched
             .waiters
             .iter()
-            .position(|waiter| Arc::ptr_eq(waiter, &self.waiter))
+            .position(|(waiter, _)| Arc::ptr_eq(waiter, &self.waiter))
         {
             watched.waiters.swap_remove(index);
         }
@@ -169,5 +193,19 @@ mod tests {
         let waiter = Waiter::new(1_000);
         let _watching = watchers.watch(&waiter, Offset(5), epoch);
         assert!(wakes(&waiter).await, "a role change since the look");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_one_record_is_not_woken_by_those_before() {
+        let watchers = Arc::new(Watchers::default());
+        let waiter = Waiter::new(1);
+        let _watching = watchers.watch_for(&waiter, Offset(7), 0);
+        watchers.advance(Offset(7), 1_000);
+        assert!(!wakes(&waiter).await, "0 to 6 are visible");
+        watchers.advance(Offset(8), 1);
+        assert!(wakes(&waiter).await);
+        let waiter = Waiter::new(1);
+        let _late = watchers.watch_for(&waiter, Offset(7), 0);
+        assert!(wakes(&waiter).await, "visible already");
     }
 }

@@ -12,7 +12,7 @@ use super::topics::{
     Failure, Filters, PartitionLine, ensure_exists, filter, illegal, is_internal, new_topic,
     partition_line, topic_line, warn_of_collision,
 };
-use crate::broker::controller::assign::{assign, growth_start};
+use crate::broker::controller::assign;
 use crate::broker::image::BrokerImage;
 use crate::broker::image::znode::{self, TopicZnode};
 use crate::client::World;
@@ -154,21 +154,20 @@ impl Topics<'_> {
     }
 
     /// Brokers to place replicas on.
-    async fn targets(&self) -> Result<Vec<BrokerId>, Failure> {
+    async fn targets(&self) -> Result<assign::Brokers, Failure> {
         let brokers = self.brokers().await?;
         let racks = brokers
             .iter()
             .filter(|broker| broker.rack.is_some())
             .count();
-        if !self.options.has("disable-rack-aware") && racks > 0 {
-            let sentence = if racks < brokers.len() {
-                "Not all brokers have rack information. Add --disable-rack-aware in command line to make replica assignment without rack information."
-            } else {
-                "placing replicas by racks is not supported over --zookeeper yet; use --bootstrap-server, or add --disable-rack-aware"
-            };
+        let aware = !self.options.has("disable-rack-aware");
+        if aware && racks > 0 && racks < brokers.len() {
+            let sentence = "Not all brokers have rack information. Add --disable-rack-aware in command line to make replica assignment without rack information.";
             return Err(own(ADMIN_OPERATION, sentence));
         }
-        Ok(brokers.into_iter().map(|broker| broker.id).collect())
+        let brokers = brokers.into_iter();
+        let brokers = brokers.map(|broker| (broker.id, broker.rack.filter(|_| aware)));
+        Ok(assign::Brokers::new(brokers))
     }
 
     fn random(&self, below: usize) -> usize {
@@ -253,7 +252,7 @@ impl Topics<'_> {
         }
         let (start, shift) = (self.random(brokers.len()), self.random(brokers.len()));
         let count = topic.partitions.unwrap_or(1);
-        Ok(assign(&brokers, 0..count, factor, start, shift))
+        Ok(brokers.assign(0..count, factor, start, shift))
     }
 
     /// `setOrCreateEntityConfigs`.
@@ -350,8 +349,8 @@ impl Topics<'_> {
         })?;
         let added: BTreeMap<i32, Vec<BrokerId>> = if chosen.is_empty() {
             let brokers = self.targets().await?;
-            let start = growth_start(&brokers, &first);
-            assign(&brokers, existing..count, first.len(), start, start)
+            let start = brokers.growth_start(&first);
+            brokers.assign(existing..count, first.len(), start, start)
         } else {
             let known: BTreeSet<BrokerId> = self
                 .brokers()

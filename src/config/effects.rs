@@ -26,20 +26,17 @@ pub static WITHOUT_EFFECT: &[(&str, &str)] = &[
         "the rate of new connections is not limited yet",
     ),
     // Replication.
-    ("num.replica.fetchers", FOLLOWERS),
     ("replica.alter.log.dirs.*", MOVES),
     ("num.replica.alter.log.dirs.threads", MOVES),
     ("alter.log.dirs.*", MOVES),
-    ("replica.fetch.*", FOLLOWERS),
-    ("replica.lag.time.max.ms", FOLLOWERS),
-    ("replica.selector.class", FOLLOWERS),
-    ("replica.socket.*", FOLLOWERS),
-    ("replication.quota.*", FOLLOWERS),
-    ("leader.replication.throttled.*", FOLLOWERS),
-    ("follower.replication.throttled.*", FOLLOWERS),
-    ("unclean.leader.election.enable", FOLLOWERS),
-    ("auto.leader.rebalance.enable", REBALANCE),
-    ("leader.imbalance.*", REBALANCE),
+    (
+        "replica.selector.class",
+        "consumers read from the leader only, so far",
+    ),
+    ("replica.socket.receive.buffer.bytes", BUFFERS),
+    ("replication.quota.*", THROTTLES),
+    ("leader.replication.throttled.*", THROTTLES),
+    ("follower.replication.throttled.*", THROTTLES),
     (
         "request.timeout.ms",
         "requests between brokers have limits of their own",
@@ -47,10 +44,6 @@ pub static WITHOUT_EFFECT: &[(&str, &str)] = &[
     (
         "controller.socket.timeout.ms",
         "the controller reaches brokers through ZooKeeper",
-    ),
-    (
-        "controlled.shutdown.*",
-        "a clean stop always hands leaderships over first",
     ),
     // Logs.
     ("log.cleaner.*", CLEANER),
@@ -162,9 +155,8 @@ const THREADS: &str = "threads are few and shared: node.worker.threads";
 const PURGATORY: &str = "waiting requests are woken one by one, there is no list to purge";
 const LIMITS: &str = "connections between nodes have limits of their own";
 const BUFFERS: &str = "the system sizes its buffers itself";
-const FOLLOWERS: &str = "partitions have one replica until replication is supported";
+const THROTTLES: &str = "replication is not throttled yet";
 const MOVES: &str = "replicas are not moved between directories yet";
-const REBALANCE: &str = "leaders are not moved by themselves yet: kafka-leader-election moves them";
 const CLEANER: &str = "compacted topics keep every record until the cleaner is supported";
 const PREALLOCATE: &str = "files grow as they are written";
 const FORMAT: &str = "records are kept in the newest format and never converted";

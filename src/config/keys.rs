@@ -297,6 +297,10 @@ settings! {
         "Idle connections timeout: the server socket processor threads close the connections that idle more than this";
     controlled_shutdown_enable: bool = "controlled.shutdown.enable", Some("true"), Any, Medium, ReadOnly,
         "Enable controlled shutdown of the server";
+    controlled_shutdown_max_retries: i32 = "controlled.shutdown.max.retries", Some("3"), Any, Medium, ReadOnly,
+        "Controlled shutdown can fail for multiple reasons";
+    controlled_shutdown_retry_backoff_ms: i64 = "controlled.shutdown.retry.backoff.ms", Some("5000"), Any, Medium, ReadOnly,
+        "Before each retry, the system needs time to recover from the state that caused the previous failure (Controller fail over, replica lag etc)";
     controller_listener_names: Option<String> = "controller.listener.names", None, Any, High, ReadOnly,
         "A comma-separated list of the names of the listeners used by the controller";
     controller_quorum_bootstrap_servers: Vec<String> = "controller.quorum.bootstrap.servers", Some(""), Any, High, ReadOnly,
@@ -533,10 +537,6 @@ rows! {
         "Connection close delay on failed authentication: this is the time (in milliseconds) by which connection close will be delayed on authentication failure";
     "connections.max.reauth.ms", Long, Some("0"), Any, Medium, ReadOnly, Honour::Reported,
         "When explicitly set to a positive number (the default is 0, not a positive number), a session lifetime that will not exceed the configured value will";
-    "controlled.shutdown.max.retries", Int, Some("3"), Any, Medium, ReadOnly, Honour::Reported,
-        "Controlled shutdown can fail for multiple reasons";
-    "controlled.shutdown.retry.backoff.ms", Long, Some("5000"), Any, Medium, ReadOnly, Honour::Reported,
-        "Before each retry, the system needs time to recover from the state that caused the previous failure (Controller fail over, replica lag etc)";
     "controller.quorum.append.linger.ms", Int, Some("25"), AtLeast(0), Medium, ReadOnly, Honour::Reported,
         "The duration in milliseconds that the leader will wait for writes to accumulate before flushing them to disk";
     "controller.quorum.election.backoff.max.ms", Int, Some("1000"), AtLeast(0), High, ReadOnly, Honour::Reported,

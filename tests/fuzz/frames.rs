@@ -51,7 +51,8 @@ fn frames_never_panic_and_never_allocate_beyond_the_frame() {
         DescribeGroupsRequest ListGroupsRequest ApiVersionsRequest CreateTopicsRequest DeleteTopicsRequest
         DeleteRecordsRequest InitProducerIdRequest OffsetForLeaderEpochRequest DescribeConfigsRequest
         AlterConfigsRequest DescribeLogDirsRequest CreatePartitionsRequest DeleteGroupsRequest
-        ElectLeadersRequest IncrementalAlterConfigsRequest ListPartitionReassignmentsRequest
+        ElectLeadersRequest IncrementalAlterConfigsRequest AlterPartitionReassignmentsRequest
+        ListPartitionReassignmentsRequest
         OffsetDeleteRequest DescribeClusterRequest DescribeTopicPartitionsRequest
     );
 }

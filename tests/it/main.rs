@@ -12,6 +12,7 @@ mod images;
 mod malformed_znodes;
 mod produce_fetch;
 mod readme;
+mod replication;
 mod restart;
 mod three;
 mod topics;

@@ -40,11 +40,11 @@ async fn partitions_spread_over_three_brokers_and_clients_follow() {
     }
     assert_eq!(told.len(), 1, "{told:?}");
 
-    // More replicas than one are not to be had yet, and that is said, not pretended.
+    // More replicas than brokers are not to be had.
     let replicated = NewTopic {
         name: "replicated".to_owned(),
         partitions: Some(1),
-        replication_factor: Some(3),
+        replication_factor: Some(4),
         ..NewTopic::default()
     };
     let refused = client.admin.create_topic(&replicated).await;

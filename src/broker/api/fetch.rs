@@ -3,8 +3,11 @@
 //! Versions 4-18. v7 sessions, v9 leader epochs, v11 racks (there is no preferred replica: one
 //! replica), v12 diverging epochs and the current leader, v13 topic ids, v15 the replica's state, v16
 //! the leader's address, v17/18 what only replicas send. Records go out from the file, see
-//! [`envelope`]. No followers fetch here yet: a request with a broker's id is answered like one from a
-//! broker that holds no replica.
+//! [`envelope`].
+//!
+//! A follower (a replica id of 0 or more) reads to the log's end and waits for that; each look at the log
+//! on its behalf tells the leader how far it is. One that was sent an older high watermark than the
+//! leader's is answered at once, so that it learns of it without another record.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,9 +27,9 @@ use crate::broker::Broker;
 use crate::broker::fetch_session::{Begun, Key, NO_SESSION, Shown, TopicKey, Wanted};
 use crate::broker::image::Image;
 use crate::broker::metrics::Traffic;
-use crate::broker::partition::{Isolation, Partition, PartitionRead};
+use crate::broker::partition::{Isolation, Partition, PartitionRead, WatchEpoch};
 use crate::broker::wait::Waiter;
-use crate::common::ids::{LeaderEpoch, Offset};
+use crate::common::ids::{BrokerId as FollowerId, LeaderEpoch, Offset};
 
 mod envelope;
 
@@ -57,7 +60,7 @@ async fn handle(broker: &Broker, context: &Context, body: Bytes) -> Result<Reply
     let query = Query::new(broker, context.version, &request);
     drop(request);
     let looked = look_until_enough(broker, &query, wanted).await;
-    respond(broker, context, session, looked)
+    respond(broker, context, &query, session, looked)
 }
 
 /// What becomes of the client's session.
@@ -80,6 +83,7 @@ fn begin(broker: &Broker, version: i16, request: &FetchRequest) -> Begun {
                     bytes_max: partition.partition_max_bytes,
                     leader_epoch: partition.current_leader_epoch,
                     last_fetched_epoch: partition.last_fetched_epoch,
+                    log_start_offset: partition.log_start_offset,
                 },
             ));
         }
@@ -113,7 +117,8 @@ struct Query {
     bytes_max: usize,
     wait: Duration,
     isolation: Isolation,
-    from_replica: bool,
+    /// The follower that asks, if one does.
+    replica: Option<FollowerId>,
     version: i16,
 }
 
@@ -130,11 +135,12 @@ impl Query {
             bytes_min: bytes(request.min_bytes).min(bytes_max),
             bytes_max,
             wait: Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0)),
-            isolation: match request.isolation_level {
-                1 => Isolation::LastStable,
+            isolation: match (replica.0, request.isolation_level) {
+                (0.., _) => Isolation::LogEnd,
+                (_, 1) => Isolation::LastStable,
                 _ => Isolation::HighWatermark,
             },
-            from_replica: replica.0 >= 0,
+            replica: (replica.0 >= 0).then_some(FollowerId(replica.0)),
             version,
         }
     }
@@ -146,8 +152,10 @@ struct Looked {
     wanted: Wanted,
     /// The topic's name, where it is known.
     topic: Option<Arc<str>>,
-    partition: Option<(Arc<Partition>, u64)>,
+    partition: Option<(Arc<Partition>, WatchEpoch)>,
     found: Result<Found, ResponseError>,
+    /// The follower that asks does not know the newest high watermark.
+    untold: bool,
 }
 
 enum Found {
@@ -165,7 +173,7 @@ impl Looked {
     }
 
     fn is_urgent(&self) -> bool {
-        !matches!(self.found, Ok(Found::Records(..)))
+        self.untold || !matches!(self.found, Ok(Found::Records(..)))
     }
 }
 
@@ -196,7 +204,13 @@ async fn look_until_enough(
                 let Ok(Found::Records(read, _)) = &one.found else {
                     return None;
                 };
-                Some(partition.watch(&waiter, read.high_watermark, *epoch))
+                Some(match query.replica {
+                    None => (partition.watch(&waiter, read.high_watermark, *epoch), None),
+                    Some(_) => {
+                        let [end, high_watermark] = partition.watch_end(&waiter, read, *epoch);
+                        (end, Some(high_watermark))
+                    }
+                })
             })
             .collect();
         // What was found may be much, and is read again anyway.
@@ -230,6 +244,7 @@ fn look(broker: &Broker, query: &Query, wanted: &[(Key, Wanted)]) -> Vec<Looked>
                 topic,
                 partition: None,
                 found: Err(ResponseError::UnknownTopicId),
+                untold: false,
             };
             look_at(broker, query, (left, first), &mut looked);
             let bytes = looked.bytes();
@@ -245,10 +260,6 @@ fn look_at(broker: &Broker, query: &Query, (left, first): (usize, bool), looked:
     let Some(topic) = &looked.topic else {
         return;
     };
-    if query.from_replica {
-        looked.found = Err(ResponseError::NotLeaderOrFollower);
-        return;
-    }
     let partition = match broker.replicas.leader(topic, looked.key.1) {
         Ok(partition) => partition,
         Err(error) => {
@@ -258,7 +269,34 @@ fn look_at(broker: &Broker, query: &Query, (left, first): (usize, bool), looked:
     };
     let epoch = partition.watch_epoch();
     looked.found = find(&partition, query, &looked.key.0, looked.wanted, left, first);
+    if let Some(follower) = query.replica {
+        note_follower(&partition, follower, looked);
+    }
     looked.partition = Some((partition, epoch));
+}
+
+/// The follower has everything below what it asks for. A read that failed or found its log to be another
+/// one says nothing of that.
+fn note_follower(partition: &Partition, follower: FollowerId, looked: &mut Looked) {
+    let Ok(Found::Records(read, _)) = &mut looked.found else {
+        return;
+    };
+    let at = (
+        Offset(looked.wanted.offset),
+        Offset(looked.wanted.log_start_offset),
+    );
+    match partition.fetched_by(follower, at, read.log_end_offset) {
+        Ok(told) => {
+            // Its own progress may just have moved it.
+            read.high_watermark = partition.high_watermark();
+            looked.untold = read.high_watermark > told;
+        }
+        // Whoever names the epoch that we lead under knows an assignment that we do not know yet.
+        Err(ResponseError::UnknownLeaderEpoch) if looked.wanted.leader_epoch < 0 => {
+            looked.found = Err(ResponseError::NotLeaderOrFollower);
+        }
+        Err(error) => looked.found = Err(error),
+    }
 }
 
 fn find(
@@ -310,6 +348,7 @@ fn find(
 fn respond(
     broker: &Broker,
     context: &Context,
+    query: &Query,
     session: Session,
     looked: Vec<Looked>,
 ) -> Result<Reply, BadRequest> {
@@ -319,9 +358,23 @@ fn respond(
     let mut records = Vec::with_capacity(looked.len());
     let mut last: Option<TopicKey> = None;
     for one in &looked {
-        count(&broker.metrics.traffic, one);
-        if let Some((partition, _)) = &one.partition {
-            count(partition.traffic(), one);
+        match query.replica {
+            None => {
+                count(&broker.metrics.traffic, one);
+                if let Some((partition, _)) = &one.partition {
+                    count(partition.traffic(), one);
+                }
+            }
+            Some(follower) => {
+                let bytes = one.bytes() as u64;
+                broker.metrics.replication_bytes_out.add(bytes);
+                if let (Some((partition, _)), Ok(Found::Records(read, _))) =
+                    (&one.partition, &one.found)
+                    && one.untold
+                {
+                    partition.told(follower, read.high_watermark);
+                }
+            }
         }
     }
     for (one, include) in looked.into_iter().zip(included.partitions) {

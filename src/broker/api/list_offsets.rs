@@ -1,8 +1,9 @@
 //! ListOffsets (2): the first, the last, or the offset at a time, of each partition.
 //!
 //! Versions 1-10. v2 isolation, v4 leader epochs, v7 the largest timestamp (-3), v8 the first local
-//! offset (-4; all is local here), v9 the last tiered one (-5; there is none). Never waits: with one
-//! replica the high watermark is known as soon as the leader leads.
+//! offset (-4; all is local here), v9 the last tiered one (-5; there is none). Never waits: a new leader
+//! whose high watermark still lags says OFFSET_NOT_AVAILABLE rather than an offset that goes back
+//! (KIP-207; v5, before that LEADER_NOT_AVAILABLE). A follower that asks gets the log's end.
 
 use std::collections::BTreeSet;
 
@@ -15,7 +16,7 @@ use kafka_protocol::messages::{ListOffsetsRequest, ListOffsetsResponse};
 
 use super::{Context, Route};
 use crate::broker::Broker;
-use crate::broker::partition::Partition;
+use crate::broker::partition::{Isolation, Partition};
 use crate::common::ids::{LeaderEpoch, Offset};
 
 /// The route.
@@ -32,7 +33,11 @@ async fn handle(
     context: &Context,
     request: ListOffsetsRequest,
 ) -> ListOffsetsResponse {
-    let committed = request.isolation_level == 1;
+    let reader = match (request.replica_id.0, request.isolation_level) {
+        (0.., _) => Isolation::LogEnd,
+        (_, 1) => Isolation::LastStable,
+        _ => Isolation::HighWatermark,
+    };
     let mut seen = BTreeSet::new();
     let mut response = ListOffsetsResponse::default();
     for topic in request.topics {
@@ -40,7 +45,7 @@ async fn handle(
         for wanted in &topic.partitions {
             let fresh = seen.insert((topic.name.clone(), wanted.partition_index));
             let found = if fresh {
-                find(broker, context.version, &topic.name, wanted, committed)
+                find(broker, context.version, &topic.name, wanted, reader)
             } else {
                 Err(ResponseError::InvalidRequest)
             };
@@ -61,18 +66,28 @@ fn find(
     version: i16,
     topic: &str,
     wanted: &ListOffsetsPartition,
-    committed: bool,
+    reader: Isolation,
 ) -> Result<Found, ResponseError> {
     let partition = broker.replicas.leader(topic, wanted.partition_index)?;
     partition.check_epoch(wanted.current_leader_epoch)?;
-    look_up(&partition, version, wanted.timestamp, committed)
+    let lags = reader != Isolation::LogEnd && partition.high_watermark_lags();
+    let found = look_up(&partition, version, wanted.timestamp, reader)?;
+    // What is visible now may be less than what was visible under the leader before.
+    if lags && (wanted.timestamp == LATEST || wanted.timestamp >= 0 && found.is_none()) {
+        return Err(if version >= 5 {
+            ResponseError::OffsetNotAvailable
+        } else {
+            ResponseError::LeaderNotAvailable
+        });
+    }
+    Ok(found)
 }
 
 fn look_up(
     partition: &Partition,
     version: i16,
     timestamp: i64,
-    committed: bool,
+    reader: Isolation,
 ) -> Result<Found, ResponseError> {
     let start = |partition: &Partition| {
         let offset = partition.log_start_offset();
@@ -83,10 +98,10 @@ fn look_up(
     };
     match timestamp {
         LATEST => {
-            let offset = if committed {
-                partition.last_stable_offset()
-            } else {
-                partition.high_watermark()
+            let offset = match reader {
+                Isolation::LogEnd => partition.log_end_offset(),
+                Isolation::HighWatermark => partition.high_watermark(),
+                Isolation::LastStable => partition.last_stable_offset(),
             };
             Ok(Some((offset, -1, Some(partition.leader_epoch()))))
         }

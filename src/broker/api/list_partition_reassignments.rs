@@ -1,7 +1,6 @@
 //! ListPartitionReassignments (46): which replicas move.
 //!
-//! Version 0. Nothing moves here yet, but a cluster taken over from Kafka may have been caught at it, and
-//! `kafka-topics --describe` always asks.
+//! Version 0. `kafka-topics --describe` always asks, too.
 
 use std::collections::BTreeSet;
 

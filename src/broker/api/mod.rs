@@ -19,6 +19,7 @@ use crate::kafka::bounds::{self, BoundsError};
 use crate::kafka::header::{self, HeaderError};
 
 mod alter_configs;
+mod alter_partition_reassignments;
 mod api_versions;
 mod create_partitions;
 mod create_topics;
@@ -186,35 +187,36 @@ macro_rules! route {
 
 /// Every API that is served, by key. What is not in here is not advertised.
 pub const ROUTES: &[Route] = &[
-    produce::ROUTE,                      // 0
-    fetch::ROUTE,                        // 1
-    list_offsets::ROUTE,                 // 2
-    metadata::ROUTE,                     // 3
-    offset_commit::ROUTE,                // 8
-    offset_fetch::ROUTE,                 // 9
-    find_coordinator::ROUTE,             // 10
-    join_group::ROUTE,                   // 11
-    heartbeat::ROUTE,                    // 12
-    leave_group::ROUTE,                  // 13
-    sync_group::ROUTE,                   // 14
-    describe_groups::ROUTE,              // 15
-    list_groups::ROUTE,                  // 16
-    api_versions::ROUTE,                 // 18
-    create_topics::ROUTE,                // 19
-    delete_topics::ROUTE,                // 20
-    delete_records::ROUTE,               // 21
-    init_producer_id::ROUTE,             // 22
-    offset_for_leader_epoch::ROUTE,      // 23
-    describe_configs::ROUTE,             // 32
-    alter_configs::ROUTE,                // 33
-    describe_log_dirs::ROUTE,            // 35
-    create_partitions::ROUTE,            // 37
-    delete_groups::ROUTE,                // 42
-    elect_leaders::ROUTE,                // 43
-    incremental_alter_configs::ROUTE,    // 44
-    list_partition_reassignments::ROUTE, // 46
-    offset_delete::ROUTE,                // 47
-    describe_cluster::ROUTE,             // 60
+    produce::ROUTE,                       // 0
+    fetch::ROUTE,                         // 1
+    list_offsets::ROUTE,                  // 2
+    metadata::ROUTE,                      // 3
+    offset_commit::ROUTE,                 // 8
+    offset_fetch::ROUTE,                  // 9
+    find_coordinator::ROUTE,              // 10
+    join_group::ROUTE,                    // 11
+    heartbeat::ROUTE,                     // 12
+    leave_group::ROUTE,                   // 13
+    sync_group::ROUTE,                    // 14
+    describe_groups::ROUTE,               // 15
+    list_groups::ROUTE,                   // 16
+    api_versions::ROUTE,                  // 18
+    create_topics::ROUTE,                 // 19
+    delete_topics::ROUTE,                 // 20
+    delete_records::ROUTE,                // 21
+    init_producer_id::ROUTE,              // 22
+    offset_for_leader_epoch::ROUTE,       // 23
+    describe_configs::ROUTE,              // 32
+    alter_configs::ROUTE,                 // 33
+    describe_log_dirs::ROUTE,             // 35
+    create_partitions::ROUTE,             // 37
+    delete_groups::ROUTE,                 // 42
+    elect_leaders::ROUTE,                 // 43
+    incremental_alter_configs::ROUTE,     // 44
+    alter_partition_reassignments::ROUTE, // 45
+    list_partition_reassignments::ROUTE,  // 46
+    offset_delete::ROUTE,                 // 47
+    describe_cluster::ROUTE,              // 60
 ];
 
 /// The route of an API key.

@@ -1,6 +1,7 @@
 //! OffsetForLeaderEpoch (23): where a leader's epoch ended, for clients after a change of leader.
 //!
-//! Versions 2-4. v3 adds the replica id, which changes nothing: only the leader answers.
+//! Versions 2-4. v3 adds the replica id, which changes nothing: only the leader answers, and consumers
+//! and followers alike are told of the log's end.
 
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::offset_for_leader_epoch_request::OffsetForLeaderPartition;

@@ -18,6 +18,7 @@ use kafka_protocol::messages::produce_response::{
 };
 use kafka_protocol::messages::{BrokerId, ProduceRequest, ProduceResponse};
 use kafka_protocol::protocol::StrBytes;
+use tokio::time::Instant;
 
 use super::{BadRequest, Context, Reply, Route};
 use crate::broker::Broker;
@@ -237,12 +238,14 @@ fn refuse(error: ResponseError, message: &str) -> Refused {
 
 /// acks=all: every partition's records on all its in-sync replicas, all within one time limit.
 async fn wait_replicated(done: &mut [Topic]) {
+    let now = Instant::now();
     let all = done.iter_mut().flat_map(|topic| &mut topic.partitions);
     for one in all {
         let (Ok(appended), Some(partition)) = (&one.result, &one.partition) else {
             continue;
         };
-        if let Err(error) = partition.replicated(appended.last_offset, one.limit).await {
+        let replicated = partition.replicated_by(appended.last_offset, now + one.limit);
+        if let Err(error) = replicated.await {
             one.result = Err(Refused::plain(error));
         }
     }

@@ -8,15 +8,8 @@ use super::{PARTITIONS_MAX, Refusal};
 use crate::broker::controller::assign;
 use crate::broker::controller::decide::{self, NotElected};
 use crate::broker::image::znode::TopicZnode;
-use crate::broker::image::{Image, TopicImage};
+use crate::broker::image::{Image, PartitionImage, PartitionState, TopicImage};
 use crate::common::ids::{BrokerId, TopicPartition};
-
-pub(super) fn replicated() -> Refusal {
-    Refusal::because(
-        ResponseError::InvalidReplicationFactor,
-        "Replication is not supported yet: the replication factor must be 1.",
-    )
-}
 
 /// Topics that differ from this one in dots and underscores only share its metrics in Kafka.
 pub(super) fn colliding(image: &Image, name: &str) -> Option<String> {
@@ -71,13 +64,35 @@ pub(super) fn check_assignment(
         ));
     }
     let factors: BTreeSet<usize> = assignment.values().map(Vec::len).collect();
-    match factors.first() {
-        Some(_) if factors.len() > 1 => {
-            refuse("All partitions should have the same number of replicas".to_owned())
-        }
-        Some(factor) if *factor > 1 => Err(replicated()),
-        _ => Ok(()),
+    if factors.len() > 1 {
+        return refuse("All partitions should have the same number of replicas".to_owned());
     }
+    Ok(())
+}
+
+fn joined<T: ToString>(items: impl Iterator<Item = T>) -> String {
+    let items: Vec<String> = items.map(|item| item.to_string()).collect();
+    items.join(", ")
+}
+
+/// New partitions have as many replicas as the first one.
+fn same_factor(given: &BTreeMap<i32, Vec<BrokerId>>, expected: usize) -> Result<(), Refusal> {
+    let others: BTreeMap<i32, usize> = given
+        .iter()
+        .map(|(index, replicas)| (*index, replicas.len()))
+        .filter(|(_, factor)| *factor != expected)
+        .collect();
+    if others.is_empty() {
+        return Ok(());
+    }
+    let message = format!(
+        "Inconsistent replication factor between partitions, partition 0 has {expected} while \
+         partitions [{}] have replication factors [{}], respectively.",
+        joined(others.keys()),
+        joined(others.values()),
+    );
+    let error = ResponseError::InvalidReplicaAssignment;
+    Err(Refusal::because(error, message))
 }
 
 /// A topic's znode with more partitions (`AdminManager.createPartitions`).
@@ -89,11 +104,8 @@ pub(super) fn grown(
 ) -> Result<TopicZnode, Refusal> {
     use ResponseError as E;
     let before = i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX);
-    if topic
-        .partitions
-        .values()
-        .any(|p| !p.adding.is_empty() || !p.removing.is_empty())
-    {
+    let moves = |p: &PartitionImage| !p.adding.is_empty() || !p.removing.is_empty();
+    if topic.partitions.values().any(moves) {
         let message = format!(
             "A partition reassignment is in progress for the topic '{}'.",
             topic.name
@@ -115,7 +127,8 @@ pub(super) fn grown(
             format!("A topic cannot grow by more than {PARTITIONS_MAX} partitions at once.");
         return Err(Refusal::because(E::InvalidPartitions, message));
     }
-    let brokers: Vec<BrokerId> = image.brokers.keys().copied().collect();
+    let partition_0 = topic.partitions.get(&0);
+    let partition_0 = partition_0.map_or(&[][..], |partition| &partition.replicas[..]);
     let fresh = match assignments {
         Some(given) => {
             let growth = count - before;
@@ -129,21 +142,52 @@ pub(super) fn grown(
             let given: BTreeMap<i32, Vec<BrokerId>> =
                 (before..).zip(given.iter().cloned()).collect();
             check_assignment(image, &given, before)?;
+            same_factor(&given, partition_0.len())?;
             given
         }
         None => {
-            let first = topic
-                .partitions
-                .get(&0)
-                .map(|partition| &partition.replicas[..]);
-            let start = assign::growth_start(&brokers, first.unwrap_or_default());
-            assign::assign(&brokers, before..count, 1, start, start)
+            let brokers = assign::Brokers::alive(image);
+            let factor = partition_0.len().max(1);
+            if factor > brokers.len() {
+                let message = format!(
+                    "Replication factor: {factor} larger than available brokers: {}.",
+                    brokers.len()
+                );
+                return Err(Refusal::because(E::InvalidReplicationFactor, message));
+            }
+            let start = brokers.growth_start(partition_0);
+            brokers.assign(before..count, factor, start, start)
         }
     };
     let mut znode = decide::topic_znode(topic, topic.id);
     znode.id = znode.id.filter(|id| !id.is_nil());
     znode.partitions.extend(fresh);
     Ok(znode)
+}
+
+/// The state after an election that somebody asks for, and the version of the one before it.
+pub(super) fn election(
+    image: &Image,
+    id: &TopicPartition,
+    unclean: bool,
+) -> Result<(PartitionState, i32), Refusal> {
+    let Some(partition) = image.partition(&id.topic, id.partition) else {
+        let error = ResponseError::UnknownTopicOrPartition;
+        return Err(Refusal::because(error, "The partition does not exist."));
+    };
+    if image.deleting.contains(&id.topic) {
+        let error = ResponseError::InvalidTopicException;
+        return Err(Refusal::because(error, "The topic is being deleted"));
+    }
+    let decided = if unclean {
+        decide::unclean(image, partition)
+    } else {
+        decide::preferred(image, partition)
+    };
+    let version = partition.state.as_ref().map_or(-1, |state| state.version);
+    decided
+        .map(|next| (next, version))
+        .map_err(|reason| not_elected(id, reason))
 }
 
 pub(super) fn not_elected(id: &TopicPartition, reason: NotElected) -> Refusal {

@@ -11,6 +11,7 @@ fn image(brokers: &[i32]) -> Image {
             endpoints: BTreeMap::new(),
             security: BTreeMap::new(),
             rack: None,
+            blank_since: None,
         };
         image.brokers.insert(id, broker);
     }
@@ -100,11 +101,6 @@ fn bad_topics_are_refused_in_kafkas_words() {
             wanted("t", 1, 4),
             E::InvalidReplicationFactor,
             "Replication factor: 4 larger than available brokers: 3.",
-        ),
-        (
-            wanted("t", 1, 3),
-            E::InvalidReplicationFactor,
-            "Replication is not supported yet: the replication factor must be 1.",
         ),
         (
             assigned(&[(1, &[0])]),

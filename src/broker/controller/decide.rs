@@ -6,18 +6,24 @@
 //! that follows is decided anew. Nothing is remembered between two calls: what must be done follows
 //! from what is there.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use uuid::Uuid;
 
 use crate::broker::image::{
     Image, PartitionImage, PartitionState, TopicImage,
     znode::{
-        PREFERRED_ELECTION, TopicZnode, delete_topic_path, encode_state, partition_path,
-        partitions_path, state_path, topic_config_path, topic_path,
+        PREFERRED_ELECTION, REASSIGNMENT, TopicZnode, delete_topic_path, encode_reassignment,
+        encode_state, partition_path, partitions_path, state_path, topic_config_path, topic_path,
     },
 };
-use crate::common::ids::{BrokerId, ControllerEpoch, LeaderEpoch};
+use crate::common::ids::{BrokerId, ControllerEpoch, TopicPartition};
+
+pub mod balance;
+pub mod leader;
+pub mod reassign;
+
+pub use leader::{NotElected, preferred, unclean};
 
 /// One guarded write.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,26 +83,66 @@ pub struct Unit(pub Vec<Write>);
 pub struct Mandate {
     /// The epoch of this controller; goes into every state it writes.
     pub epoch: ControllerEpoch,
-    /// Brokers that registered anew without having been seen dead. They may have lost what was not
-    /// on their disks yet, so whatever they lead gets a new leader epoch.
-    pub restarted: BTreeSet<BrokerId>,
     /// `delete.topic.enable`
     pub deletion_enabled: bool,
+    /// `unclean.leader.election.enable` of topics that say nothing.
+    pub unclean: bool,
+}
+
+impl Mandate {
+    /// May a replica that lacks acknowledged records lead this topic, if nobody else can?
+    fn unclean_for(&self, topic: &TopicImage) -> bool {
+        let said = topic.config.get(UNCLEAN_LEADER_ELECTION);
+        let said = said.and_then(|text| text.trim().to_ascii_lowercase().parse().ok());
+        said.unwrap_or(self.unclean)
+    }
+}
+
+/// The topic's setting that allows unclean elections.
+const UNCLEAN_LEADER_ELECTION: &str = "unclean.leader.election.enable";
+
+/// What has to be done, and what an operator has to hear of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// The writes, in their order.
+    pub units: Vec<Unit>,
+    /// Partitions that get a leader that may lack acknowledged records.
+    pub unclean: Vec<TopicPartition>,
 }
 
 /// What one topic needs, in the order in which it has to be written. `fresh` becomes the id of a topic
 /// that has none.
-pub fn topic(image: &Image, mandate: &Mandate, topic: &TopicImage, fresh: Uuid) -> Vec<Unit> {
+pub fn topic(image: &Image, mandate: &Mandate, topic: &TopicImage, fresh: Uuid) -> Plan {
+    let mut plan = Plan::default();
     if mandate.deletion_enabled && image.deleting.contains(&topic.name) {
-        return deletion(topic);
+        plan.units = deletion(topic);
+        return plan;
     }
-    let mut units = Vec::new();
+    let unclean = mandate.unclean_for(topic);
+    let mut planned = topic.clone();
     if topic.id.is_nil() {
-        units.push(Unit(vec![Write::Set {
+        planned.id = fresh;
+    }
+    // States that change together with the assignment.
+    let mut moved = BTreeMap::new();
+    for (index, partition) in &mut planned.partitions {
+        if let Some((next, state)) = reassign::step(image, &topic.name, *index, partition) {
+            *partition = next;
+            moved.extend(state.map(|state| (*index, state)));
+        }
+    }
+    if planned != *topic {
+        let mut writes = vec![Write::Set {
             path: topic_path(&topic.name),
-            data: topic_znode(topic, fresh).encode(),
+            data: topic_znode(&planned, planned.id).encode(),
             version: topic.version,
-        }]));
+        }];
+        for (index, next) in &moved {
+            let before = topic.partitions.get(index).and_then(|p| p.state.as_ref());
+            let before = before.expect("a state that moves was there");
+            writes.push(set_state(&topic.name, *index, before, next));
+        }
+        plan.units.push(Unit(writes));
     }
     // Kafka creates the container with the first partition; so do we, in one unit with it.
     let mut container = topic
@@ -106,7 +152,7 @@ pub fn topic(image: &Image, mandate: &Mandate, topic: &TopicImage, fresh: Uuid) 
     for (index, partition) in &topic.partitions {
         match &partition.state {
             None => {
-                let Some(state) = first_state(image, mandate, partition) else {
+                let Some(state) = leader::first_state(image, mandate.epoch, partition) else {
                     continue;
                 };
                 let mut writes = Vec::new();
@@ -116,16 +162,22 @@ pub fn topic(image: &Image, mandate: &Mandate, topic: &TopicImage, fresh: Uuid) 
                 writes.push(create(partition_path(&topic.name, *index), None));
                 let path = state_path(&topic.name, *index);
                 writes.push(create(path, Some(encode_state(&state))));
-                units.push(Unit(writes));
+                plan.units.push(Unit(writes));
             }
+            Some(_) if moved.contains_key(index) => {}
             Some(state) => {
-                if let Some(next) = next_state(image, mandate, partition, state) {
-                    units.push(Unit(vec![set_state(&topic.name, *index, state, &next)]));
+                let next = leader::next_state(image, mandate.epoch, unclean, partition, state);
+                let Some(next) = next else { continue };
+                if next.unclean {
+                    let id = TopicPartition::new(topic.name.clone(), *index);
+                    plan.unclean.push(id);
                 }
+                let write = set_state(&topic.name, *index, state, &next.state);
+                plan.units.push(Unit(vec![write]));
             }
         }
     }
-    units
+    plan
 }
 
 /// The write that replaces one state by the next.
@@ -142,42 +194,6 @@ pub fn set_state(
     }
 }
 
-/// Can this release lead the partition at all? Several replicas come with replication.
-pub fn supported(partition: &PartitionImage) -> bool {
-    partition.replicas.len() == 1
-}
-
-/// Why a partition is not handed to its preferred leader.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NotElected {
-    /// Its preferred replica leads it already, or for an unclean election: it has a leader.
-    NotNeeded,
-    /// The preferred replica is dead or not in sync.
-    PreferredNotAvailable,
-    /// No replica lives.
-    NoEligible,
-}
-
-/// The state after a preferred election.
-pub fn preferred(
-    image: &Image,
-    partition: &PartitionImage,
-) -> Result<(PartitionState, PartitionState), NotElected> {
-    let (Some(state), Some(first)) = (&partition.state, partition.replicas.first()) else {
-        return Err(NotElected::PreferredNotAvailable);
-    };
-    if state.leader == Some(*first) {
-        return Err(NotElected::NotNeeded);
-    }
-    if !image.brokers.contains_key(first) || !state.isr.contains(first) || !supported(partition) {
-        return Err(NotElected::PreferredNotAvailable);
-    }
-    Ok((
-        state.clone(),
-        led_by(state, Some(*first), image.controller_epoch),
-    ))
-}
-
 /// What a tool asked for through `/admin/preferred_replica_election`, and the end of its wish.
 pub fn preferred_elections(image: &Image) -> Vec<Unit> {
     let Some(wanted) = &image.preferred_election else {
@@ -185,8 +201,9 @@ pub fn preferred_elections(image: &Image) -> Vec<Unit> {
     };
     let elected = wanted.iter().filter_map(|id| {
         let partition = image.partition(&id.topic, id.partition)?;
-        let (before, next) = preferred(image, partition).ok()?;
-        let write = set_state(&id.topic, id.partition, &before, &next);
+        let before = partition.state.as_ref()?;
+        let next = preferred(image, partition).ok()?;
+        let write = set_state(&id.topic, id.partition, before, &next);
         Some(Unit(vec![write]))
     });
     let done = Unit(vec![Write::Delete {
@@ -196,12 +213,27 @@ pub fn preferred_elections(image: &Image) -> Vec<Unit> {
     elected.chain([done]).collect()
 }
 
-/// What an unclean election would find. With one replica the only candidate is always in sync, and
-/// has been elected by the time that anybody can ask.
-pub fn unclean(partition: &PartitionImage) -> NotElected {
-    match partition.leader() {
-        Some(_) => NotElected::NotNeeded,
-        None => NotElected::NoEligible,
+/// What is left of `/admin/reassign_partitions`, and which wishes are refused, why.
+pub fn reassignment_left(image: &Image) -> (Option<Unit>, Vec<(TopicPartition, String)>) {
+    let Some(left) = reassign::remaining(image) else {
+        return (None, Vec::new());
+    };
+    (
+        Some(Unit(vec![reassignment(&left.partitions, left.version)])),
+        left.refused,
+    )
+}
+
+/// The write that leaves these wishes in `/admin/reassign_partitions`.
+pub fn reassignment(partitions: &[(TopicPartition, Vec<BrokerId>)], version: i32) -> Write {
+    let path = REASSIGNMENT.to_owned();
+    if partitions.is_empty() {
+        return Write::Delete { path, version };
+    }
+    Write::Set {
+        path,
+        data: encode_reassignment(partitions),
+        version,
     }
 }
 
@@ -227,66 +259,6 @@ pub fn topic_znode(topic: &TopicImage, id: Uuid) -> TopicZnode {
             .collect(),
         adding: side(|partition| &partition.adding),
         removing: side(|partition| &partition.removing),
-    }
-}
-
-fn first_state(
-    image: &Image,
-    mandate: &Mandate,
-    partition: &PartitionImage,
-) -> Option<PartitionState> {
-    if !supported(partition) {
-        return None;
-    }
-    let alive = |id: &&BrokerId| image.brokers.contains_key(id);
-    // As in Kafka, a partition none of whose replicas lives stays without a state.
-    let leader = *partition.replicas.iter().find(alive)?;
-    Some(PartitionState {
-        leader: Some(leader),
-        leader_epoch: LeaderEpoch(0),
-        isr: partition.replicas.iter().filter(alive).copied().collect(),
-        controller_epoch: mandate.epoch,
-        version: 0,
-    })
-}
-
-fn next_state(
-    image: &Image,
-    mandate: &Mandate,
-    partition: &PartitionImage,
-    state: &PartitionState,
-) -> Option<PartitionState> {
-    let alive = |id: &BrokerId| image.brokers.contains_key(id);
-    let candidate = || {
-        let eligible = |id: &&BrokerId| alive(id) && state.isr.contains(id);
-        let first = partition.replicas.iter().find(eligible).copied();
-        first.filter(|_| supported(partition))
-    };
-    match state.leader {
-        Some(leader) if alive(&leader) => {
-            if !supported(partition) {
-                return Some(led_by(state, None, mandate.epoch));
-            }
-            let restarted = mandate.restarted.contains(&leader);
-            restarted.then(|| led_by(state, Some(leader), mandate.epoch))
-        }
-        // The in-sync set is kept: whoever is in it has everything, and may lead when it is back.
-        Some(_) => Some(led_by(state, candidate(), mandate.epoch)),
-        None => candidate().map(|leader| led_by(state, Some(leader), mandate.epoch)),
-    }
-}
-
-fn led_by(
-    state: &PartitionState,
-    leader: Option<BrokerId>,
-    epoch: ControllerEpoch,
-) -> PartitionState {
-    PartitionState {
-        leader,
-        leader_epoch: LeaderEpoch(state.leader_epoch.0.saturating_add(1)),
-        isr: state.isr.clone(),
-        controller_epoch: epoch,
-        version: state.version,
     }
 }
 

@@ -4,26 +4,32 @@
 //! anew, all of them when brokers or deletions did. Writes go out in few large multis, each with a
 //! check of the controller's epoch in front; then the image catches up before anything is decided again.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
-use crate::broker::controller::decide::{self, Mandate, Unit, Write};
+use crate::broker::controller::decide::{self, Mandate, Unit, Write, balance};
 use crate::broker::controller::election::{self, Term};
 use crate::broker::image::{Image, ImageCell, znode};
+use crate::broker::metrics::BrokerMetrics;
 use crate::client::zookeeper::{Error, Mode, MultiError, Op, State, ZooKeeper};
 use crate::common::clock::Clock;
 use crate::common::ids::BrokerId;
 use crate::common::rng::Rng;
 use crate::common::shutdown::Shutdown;
+use crate::config::{BrokerConfig, Config};
 use crate::zookeeper::error::ErrorCode;
 
 /// Bytes of writes in one multi; a frame of ZooKeeper ends at 1 MiB.
 const MULTI_BYTES_MAX: usize = 256 << 10;
 /// How long the image may take to catch up with our own writes, before it is decided from as it is.
 const CATCH_UP: Duration = Duration::from_secs(5);
+
+/// How long after its election a controller looks at the balance of leaders, as Kafka's.
+const FIRST_BALANCE: Duration = Duration::from_secs(5);
 
 /// The controller's part of one broker.
 #[derive(Debug)]
@@ -38,8 +44,10 @@ pub struct Driver {
     pub rng: Rng,
     /// This broker.
     pub id: BrokerId,
-    /// `delete.topic.enable`
-    pub deletion_enabled: bool,
+    /// Settings: deletion, unclean elections, balance of leaders.
+    pub config: Arc<Config>,
+    /// What this broker counts.
+    pub metrics: Arc<BrokerMetrics>,
 }
 
 /// What a driver remembers between two images.
@@ -47,7 +55,10 @@ pub struct Driver {
 struct Memory {
     term: Option<Term>,
     decided: Option<Arc<Image>>,
-    said: BTreeSet<Arc<str>>,
+    /// The next look at the balance of leaders is due at this time.
+    balance_at: Option<Instant>,
+    /// It is due now.
+    balance: bool,
 }
 
 /// How a round of writes went.
@@ -79,12 +90,32 @@ impl Driver {
                 // The start may have been given up meanwhile.
                 let _ = elected.send(());
             }
+            let balance_at = self.balance_at(&mut memory);
             tokio::select! {
                 _ = changes.changed() => {}
                 changed = state.changed() => if changed.is_err() { return },
+                () = tokio::time::sleep_until(balance_at.unwrap_or_else(Instant::now)), if balance_at.is_some() => {
+                    memory.balance = true;
+                    memory.balance_at = Some(Instant::now() + self.balance_interval());
+                }
                 () = shutdown.stopped() => return,
             }
         }
+    }
+
+    fn balance_interval(&self) -> Duration {
+        let seconds = self.config.broker.leader_imbalance_check_interval_seconds;
+        Duration::from_secs(u64::try_from(seconds).unwrap_or(300))
+    }
+
+    /// When the balance of leaders is looked at next: soon after an election, then by the setting.
+    fn balance_at(&self, memory: &mut Memory) -> Option<Instant> {
+        if !self.config.broker.auto_leader_rebalance_enable || memory.term.is_none() {
+            memory.balance_at = None;
+            return None;
+        }
+        let first = Instant::now() + FIRST_BALANCE;
+        Some(*memory.balance_at.get_or_insert(first))
     }
 
     async fn round(&self, memory: &mut Memory) {
@@ -162,11 +193,14 @@ impl Driver {
         let before = before.as_deref();
         let mandate = Mandate {
             epoch: term.epoch,
-            restarted: before.map_or_else(BTreeSet::new, |before| restarted(before, image)),
-            deletion_enabled: self.deletion_enabled,
+            deletion_enabled: self.config.broker.delete_topic_enable,
+            unclean: self.effective(image).unclean_leader_election_enable,
         };
         let everything = before.is_none_or(|before| {
-            before.brokers != image.brokers || before.deleting != image.deleting
+            before.brokers != image.brokers
+                || before.deleting != image.deleting
+                || before.broker_configs != image.broker_configs
+                || before.reassignment != image.reassignment
         });
         let unchanged = BTreeMap::new();
         let known = match before {
@@ -181,18 +215,40 @@ impl Driver {
             {
                 continue;
             }
-            units.extend(decide::topic(image, &mandate, topic, self.rng.uuid()));
-            let unsupported = topic.partitions.values().any(|p| !decide::supported(p));
-            if unsupported && memory.said.insert(name.clone()) {
-                warn!(
-                    topic = %name,
-                    "partitions with several replicas stay offline: replication is not supported yet"
-                );
+            let plan = decide::topic(image, &mandate, topic, self.rng.uuid());
+            units.extend(plan.units);
+            for partition in plan.unclean {
+                warn!(%partition, "unclean election: the new leader may lack acknowledged records");
+                self.metrics.unclean_elections.add(1);
             }
         }
         units.extend(decide::void_deletions(image, &mandate));
         units.extend(decide::preferred_elections(image));
+        let (rest, refused) = decide::reassignment_left(image);
+        for (partition, reason) in refused {
+            warn!(%partition, reason, "a wish to move replicas is refused");
+        }
+        units.extend(rest);
+        if std::mem::take(&mut memory.balance) {
+            let percentage = self.config.broker.leader_imbalance_per_broker_percentage;
+            let balanced = balance::leaders(image, percentage);
+            if !balanced.is_empty() {
+                info!(
+                    partitions = balanced.len(),
+                    "leaderships go to the preferred replicas"
+                );
+            }
+            units.extend(balanced);
+        }
         units
+    }
+
+    /// The broker's settings with what was set dynamically.
+    fn effective(&self, image: &Image) -> BrokerConfig {
+        let empty = BTreeMap::new();
+        let of = |id| image.broker_configs.get(&id).unwrap_or(&empty);
+        let broker = &self.config.broker;
+        broker.with(of(None)).with(of(Some(self.id)))
     }
 
     /// A topic that cannot be read is in no image; when it is marked for deletion, its nodes go.
@@ -205,7 +261,10 @@ impl Driver {
             .deleting
             .iter()
             .filter(|name| !image.topics.contains_key(*name));
-        for name in strays.filter(new).filter(|_| self.deletion_enabled) {
+        for name in strays
+            .filter(new)
+            .filter(|_| self.config.broker.delete_topic_enable)
+        {
             for path in [znode::topic_path(name), znode::topic_config_path(name)] {
                 if let Err(error) = self.zookeeper.delete_tree(&path).await {
                     debug!(path, %error, "remains of a deleted topic stay");
@@ -322,13 +381,4 @@ fn verdict(error: &MultiError) -> Option<Outcome> {
         Error::Code(_) => None,
         _ => Some(Outcome::Away),
     }
-}
-
-/// Brokers that registered anew between two images without being missed.
-fn restarted(before: &Image, image: &Image) -> BTreeSet<BrokerId> {
-    let both = image.brokers.values().filter(|broker| {
-        let earlier = before.brokers.get(&broker.id);
-        earlier.is_some_and(|earlier| earlier.epoch != broker.epoch)
-    });
-    both.map(|broker| broker.id).collect()
 }

@@ -15,7 +15,9 @@ use bytes::Bytes;
 use tracing::{debug, warn};
 
 use crate::broker::image::znode::{self, Malformed, Place, TopicZnode};
-use crate::broker::image::{Image, ImageCell, PartitionImage, TopicImage};
+use crate::broker::image::{
+    Image, ImageCell, PartitionImage, PartitionState, Reassignment, TopicImage,
+};
 use crate::client::zookeeper::{Error, Event, Events, ZooKeeper};
 use crate::common::ids::{BrokerId, ControllerEpoch, TopicPartition, Zxid, valid_topic_name};
 use crate::common::shutdown::Shutdown;
@@ -225,12 +227,14 @@ impl Feed {
         path: &str,
         found: Option<(Bytes, Stat)>,
     ) -> Vec<TopicPartition> {
+        image.unreadable.remove(name);
         let Some((data, stat)) = found else {
             forget_topic(image, name);
             self.created.remove(name);
             return Vec::new();
         };
         let Some(znode) = self.sound(path, TopicZnode::decode(&data)) else {
+            image.unreadable.insert(Arc::from(name));
             // After a reload the last good content is in the image before.
             if let Some(before) = self.image.topics.get(name) {
                 image.put_topic(before.clone());
@@ -282,7 +286,7 @@ impl Feed {
                 }
             }
             Place::State(partition) => {
-                let state = self.sound(path, znode::decode_state(&data, stat.version));
+                let state = self.sound(path, decode_state(&data, &stat));
                 let last = self.image.partition(&partition.topic, partition.partition);
                 let state = state.or_else(|| last.and_then(|last| last.state.clone()));
                 set_state(image, partition, state);
@@ -309,11 +313,12 @@ impl Feed {
                 image.preferred_election = Some(wanted.unwrap_or_default());
             }
             Place::Reassignment => {
-                if self.said.insert(path.to_owned()) {
-                    warn!(
-                        "{path} asks to move replicas, which is not supported yet: nothing is moved"
-                    );
-                }
+                let wanted = self.sound(path, znode::decode_reassignment(&data, stat.version));
+                // Nonsense is an empty wish here, too.
+                image.reassignment = Some(wanted.unwrap_or(Reassignment {
+                    partitions: Vec::new(),
+                    version: stat.version,
+                }));
             }
             Place::Controller => {
                 // Taken all the same: the office is free when the node goes, and that must show.
@@ -385,11 +390,17 @@ fn forget_topic(image: &mut Image, name: &str) {
     }
 }
 
-fn set_state(
-    image: &mut Image,
-    of: &TopicPartition,
-    state: Option<crate::broker::image::PartitionState>,
-) {
+fn decode_state(data: &[u8], stat: &Stat) -> Result<PartitionState, Malformed> {
+    let state = znode::decode_state(data, stat.version)?;
+    // It cannot be from the future, whatever it says.
+    let written = match state.written {
+        Zxid(0) => stat.mzxid,
+        older => older.min(stat.mzxid),
+    };
+    Ok(PartitionState { written, ..state })
+}
+
+fn set_state(image: &mut Image, of: &TopicPartition, state: Option<PartitionState>) {
     let Some(topic) = image.topics.get_mut(&of.topic) else {
         return;
     };
@@ -432,7 +443,7 @@ impl Image {
                 self.deleting.remove(topic.as_str());
             }
             Place::PreferredElection => self.preferred_election = None,
-            Place::Reassignment => {}
+            Place::Reassignment => self.reassignment = None,
             Place::Controller => self.controller = None,
             Place::ControllerEpoch => self.controller_epoch = ControllerEpoch(0),
         }

@@ -35,6 +35,20 @@ pub struct Image {
     /// Partitions that a tool wants led by their preferred replica
     /// (`/admin/preferred_replica_election`); none where the znode is absent.
     pub preferred_election: Option<Vec<TopicPartition>>,
+    /// Replicas that a tool wants moved (`/admin/reassign_partitions`); none where the znode is absent.
+    pub reassignment: Option<Reassignment>,
+    /// Topics whose znodes are there and cannot be read: nothing is known of them, least of all that
+    /// they are gone.
+    pub unreadable: std::collections::BTreeSet<Arc<str>>,
+}
+
+/// What `/admin/reassign_partitions` asks for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reassignment {
+    /// The replicas that each partition shall have, in the order of the wish.
+    pub partitions: Vec<(TopicPartition, Vec<BrokerId>)>,
+    /// Version of the znode, for guarded writes.
+    pub version: i32,
 }
 
 /// A live broker, as it registered itself.
@@ -50,6 +64,8 @@ pub struct BrokerImage {
     pub security: BTreeMap<String, String>,
     /// `broker.rack`, if it has one.
     pub rack: Option<String>,
+    /// Its log directories were empty at this moment: of what is older it has nothing.
+    pub blank_since: Option<Zxid>,
 }
 
 /// A topic with its partitions and its own settings.
@@ -93,6 +109,9 @@ pub struct PartitionState {
     pub controller_epoch: ControllerEpoch,
     /// Version of the state's znode: the token that guards changes of the ISR.
     pub version: i32,
+    /// When it was written (mzxid of the state's znode, or of an older one that it only repeats): a broker
+    /// that registered later restarted since.
+    pub written: Zxid,
 }
 
 impl Image {

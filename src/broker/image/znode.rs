@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use crate::broker::image::{BrokerImage, PartitionState};
+use crate::broker::image::{BrokerImage, PartitionState, Reassignment};
 use crate::common::ids::{
     BrokerId, ControllerEpoch, LeaderEpoch, TopicPartition, Zxid, kafka_uuid_parse,
     kafka_uuid_text, valid_topic_name,
@@ -330,7 +330,12 @@ impl TopicZnode {
     }
 }
 
-/// Reads a partition's state; `version` is the znode's.
+/// The key by which a state says that it is as old as another one: whoever wrote it learned nothing new of
+/// the in-sync replicas. Genuine readers pass it over.
+const WRITTEN: &str = "tripod_written";
+
+/// Reads a partition's state; `version` is the znode's. When it was written is seldom in the data: where
+/// it says 0, the reader of the znode fills it in.
 pub fn decode_state(data: &[u8], version: i32) -> Decoded<PartitionState> {
     let map = object(data)?;
     let leader = int32(&map, "leader")?;
@@ -341,18 +346,38 @@ pub fn decode_state(data: &[u8], version: i32) -> Decoded<PartitionState> {
         isr: brokers(map.get("isr").unwrap_or(&Value::Null), "isr")?,
         controller_epoch: ControllerEpoch(int32(&map, "controller_epoch")?),
         version,
+        written: Zxid(map.get(WRITTEN).and_then(Value::as_i64).unwrap_or(0)),
     })
 }
 
-/// Writes a partition's state.
+/// Writes a partition's state. One without a leader stays as old as the state that it follows: that its
+/// in-sync replicas restarted meanwhile, or lost their disks, must not be forgotten.
 pub fn encode_state(state: &PartitionState) -> Vec<u8> {
-    bytes(&json!({
+    if state.leader.is_none() {
+        return encode_state_again(state);
+    }
+    bytes(&state_json(state))
+}
+
+/// Writes a state anew that stays as old as it is.
+pub fn encode_state_again(state: &PartitionState) -> Vec<u8> {
+    let mut map = state_json(state);
+    if state.written.0 > 0
+        && let Some(map) = map.as_object_mut()
+    {
+        map.insert(WRITTEN.into(), state.written.0.into());
+    }
+    bytes(&map)
+}
+
+fn state_json(state: &PartitionState) -> Value {
+    json!({
         "controller_epoch": state.controller_epoch,
         "leader": state.leader.map_or(-1, |leader| leader.0),
         "version": 1,
         "leader_epoch": state.leader_epoch,
         "isr": state.isr,
-    }))
+    })
 }
 
 /// Reads the overrides of a topic or broker.
@@ -459,6 +484,51 @@ pub fn decode_preferred_election(data: &[u8]) -> Decoded<Vec<TopicPartition>> {
     Ok(entries.collect())
 }
 
+/// Reads which replicas a tool wants moved. Entries that make no sense are left out.
+pub fn decode_reassignment(data: &[u8], version: i32) -> Decoded<Reassignment> {
+    let map = object(data)?;
+    let list = map
+        .get("partitions")
+        .and_then(Value::as_array)
+        .ok_or(Malformed::Field("partitions"))?;
+    let entries = list.iter().filter_map(|entry| {
+        let topic = entry.get("topic")?.as_str()?;
+        let partition = i32::try_from(entry.get("partition")?.as_i64()?).ok()?;
+        valid_topic_name(topic).ok()?;
+        let replicas = brokers(entry.get("replicas")?, "replicas").ok()?;
+        Some((TopicPartition::new(topic, partition), replicas))
+    });
+    Ok(Reassignment {
+        partitions: entries.collect(),
+        version,
+    })
+}
+
+/// Writes which replicas are still to be moved.
+pub fn encode_reassignment(partitions: &[(TopicPartition, Vec<BrokerId>)]) -> Vec<u8> {
+    let entries = partitions.iter().map(|(id, replicas)| {
+        json!({"topic": &*id.topic, "partition": id.partition, "replicas": replicas})
+    });
+    let entries: Vec<Value> = entries.collect();
+    bytes(&json!({"version": 1, "partitions": entries}))
+}
+
+/// The key by which a broker says since when its log directories hold anything. Genuine readers pass it
+/// over.
+const BLANK_SINCE: &str = "tripod_blank_since";
+
+/// Since when the log directories of a broker hold anything.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Blank {
+    /// Nothing is known of a time when they were empty.
+    #[default]
+    No,
+    /// They are empty now, at the registration.
+    Now,
+    /// They were empty at this earlier registration.
+    Since(Zxid),
+}
+
 /// Reads `/brokers/ids/N`; `epoch` is the znode's czxid.
 pub fn decode_broker(id: BrokerId, data: &[u8], epoch: Zxid) -> Decoded<BrokerImage> {
     let map = object(data)?;
@@ -490,6 +560,11 @@ pub fn decode_broker(id: BrokerId, data: &[u8], epoch: Zxid) -> Decoded<BrokerIm
         endpoints,
         security: protocols,
         rack: map.get("rack").and_then(Value::as_str).map(str::to_owned),
+        blank_since: match map.get(BLANK_SINCE) {
+            Some(Value::Bool(true)) => Some(epoch),
+            Some(value) => value.as_i64().map(Zxid),
+            None => None,
+        },
     })
 }
 
@@ -498,6 +573,7 @@ pub fn decode_broker(id: BrokerId, data: &[u8], epoch: Zxid) -> Decoded<BrokerIm
 pub fn encode_broker(
     listeners: &[(String, String, HostPort)],
     rack: Option<&str>,
+    blank: Blank,
     now_ms: i64,
 ) -> Vec<u8> {
     let protocols: Map<String, Value> = listeners
@@ -531,6 +607,15 @@ pub fn encode_broker(
     map.insert("timestamp".into(), now_ms.to_string().into());
     if let Some(rack) = rack {
         map.insert("rack".into(), rack.into());
+    }
+    match blank {
+        Blank::No => {}
+        Blank::Now => {
+            map.insert(BLANK_SINCE.into(), true.into());
+        }
+        Blank::Since(at) => {
+            map.insert(BLANK_SINCE.into(), at.0.into());
+        }
     }
     bytes(&Value::Object(map))
 }

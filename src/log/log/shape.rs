@@ -123,6 +123,11 @@ impl Log {
         let options = self.options();
         let mut writer = self.writer()?;
         if offset >= self.log_end_offset() {
+            // An epoch that began at the end and wrote nothing may be one that others never had.
+            let mut epochs = locked(&self.epochs);
+            if epochs.list.truncate_end(offset) {
+                self.sync_epochs(&mut epochs)?;
+            }
             return Ok(());
         }
         let segments = self.segments();

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::broker::image::BrokerImage;
-use crate::common::ids::Zxid;
+use crate::common::ids::{LeaderEpoch, Zxid};
 
 const ID: Uuid = Uuid::from_u128(5);
 const FRESH: Uuid = Uuid::from_u128(9);
@@ -20,6 +20,7 @@ fn image(alive: &[i32]) -> Image {
             endpoints: BTreeMap::new(),
             security: BTreeMap::new(),
             rack: None,
+            blank_since: None,
         };
         image.brokers.insert(BrokerId(*id), broker);
     }
@@ -29,8 +30,8 @@ fn image(alive: &[i32]) -> Image {
 fn mandate() -> Mandate {
     Mandate {
         epoch: ControllerEpoch(3),
-        restarted: BTreeSet::new(),
         deletion_enabled: true,
+        unclean: false,
     }
 }
 
@@ -41,6 +42,7 @@ fn state(leader: i32, epoch: i32, isr: &[i32]) -> PartitionState {
         isr: isr.iter().copied().map(BrokerId).collect(),
         controller_epoch: ControllerEpoch(2),
         version: 4,
+        written: Zxid(40),
     }
 }
 
@@ -86,7 +88,7 @@ fn lines(units: &[Unit]) -> Vec<String> {
 }
 
 fn decided(image: &Image, mandate: &Mandate, topic: &TopicImage) -> Vec<String> {
-    lines(&super::topic(image, mandate, topic, FRESH))
+    lines(&super::topic(image, mandate, topic, FRESH).units)
 }
 
 fn state_write(partition: i32, text: &str) -> String {
@@ -128,7 +130,7 @@ fn growth_writes_the_new_partitions_only() {
 
 #[test]
 fn leaders_follow_the_living() {
-    let offline = r#"{"controller_epoch":3,"leader":-1,"version":1,"leader_epoch":8,"isr":[0]}"#;
+    let offline = r#"{"controller_epoch":3,"leader":-1,"version":1,"leader_epoch":8,"isr":[0],"tripod_written":40}"#;
     let online = r#"{"controller_epoch":3,"leader":0,"version":1,"leader_epoch":8,"isr":[0]}"#;
     let old = || Some(state(0, 7, &[0]));
     let gone = || Some(state(-1, 7, &[0]));
@@ -148,39 +150,6 @@ fn leaders_follow_the_living() {
             "{what}"
         );
     }
-}
-
-#[test]
-fn a_leader_that_restarted_unseen_leads_under_a_new_epoch() {
-    let mut mandate = mandate();
-    mandate.restarted.insert(BrokerId(0));
-    let topic = t(ID, vec![partition(&[0], Some(state(0, 7, &[0])))]);
-    assert_eq!(
-        decided(&image(&[0]), &mandate, &topic),
-        [state_write(
-            0,
-            r#"{"controller_epoch":3,"leader":0,"version":1,"leader_epoch":8,"isr":[0]}"#
-        )]
-    );
-}
-
-#[test]
-fn several_replicas_stay_offline_until_there_is_replication() {
-    let topic = t(
-        ID,
-        vec![
-            partition(&[0, 1], None),
-            partition(&[0, 1], Some(state(0, 7, &[0, 1]))),
-            partition(&[0, 1], Some(state(-1, 7, &[0, 1]))),
-        ],
-    );
-    assert_eq!(
-        decided(&image(&[0, 1]), &mandate(), &topic),
-        [state_write(
-            1,
-            r#"{"controller_epoch":3,"leader":-1,"version":1,"leader_epoch":8,"isr":[0,1]}"#
-        )]
-    );
 }
 
 #[test]
@@ -216,44 +185,69 @@ fn deletion_goes_bottom_up_and_ends_with_the_mark() {
 }
 
 #[test]
-fn preferred_leaders_are_elected_where_that_changes_something() {
-    let now = image(&[0, 1]);
-    for (what, partition, expected) in [
-        (
-            "leads",
-            partition(&[0], Some(state(0, 1, &[0]))),
-            Err(NotElected::NotNeeded),
-        ),
-        (
-            "moved",
-            partition(&[1], Some(state(0, 1, &[0, 1]))),
-            Ok((Some(BrokerId(1)), 2)),
-        ),
-        (
-            "dead",
-            partition(&[5], Some(state(0, 1, &[5]))),
-            Err(NotElected::PreferredNotAvailable),
-        ),
-        (
-            "lags",
-            partition(&[1], Some(state(0, 1, &[0]))),
-            Err(NotElected::PreferredNotAvailable),
-        ),
-        (
-            "new",
-            partition(&[1], None),
-            Err(NotElected::PreferredNotAvailable),
-        ),
-    ] {
-        let found = preferred(&now, &partition).map(|(_, next)| (next.leader, next.leader_epoch.0));
-        assert_eq!(found, expected, "{what}");
-    }
+fn a_wish_for_preferred_leaders_is_granted_and_ended() {
+    let mut now = image(&[0, 1]);
+    let moved = partition(&[1, 0], Some(state(0, 1, &[0, 1])));
+    let lags = partition(&[1, 0], Some(state(0, 1, &[0])));
+    now.topics
+        .insert("t".into(), Arc::new(t(ID, vec![moved, lags])));
+    let ids = [0, 1, 7].map(|index| TopicPartition::new("t", index));
+    now.preferred_election = Some(ids.to_vec());
     assert_eq!(
-        unclean(&partition(&[0], Some(state(0, 1, &[0])))),
-        NotElected::NotNeeded
+        lines(&preferred_elections(&now)),
+        [
+            state_write(
+                0,
+                r#"{"controller_epoch":3,"leader":1,"version":1,"leader_epoch":2,"isr":[0,1]}"#
+            ),
+            "-/admin/preferred_replica_election".to_owned(),
+        ]
     );
+}
+
+#[test]
+fn a_topic_may_allow_unclean_elections_or_forbid_them() {
+    let dead = || partition(&[0, 1], Some(state(0, 7, &[0])));
+    let now = image(&[1]);
+    let offline = r#"{"controller_epoch":3,"leader":-1,"version":1,"leader_epoch":8,"isr":[0],"tripod_written":40}"#;
+    let unclean = r#"{"controller_epoch":3,"leader":1,"version":1,"leader_epoch":8,"isr":[1]}"#;
+    for (broker, said, expected) in [
+        (false, None, offline),
+        (true, None, unclean),
+        (true, Some("false"), offline),
+        (false, Some("true"), unclean),
+        (true, Some("nonsense"), unclean),
+    ] {
+        let mut topic = t(ID, vec![dead()]);
+        let said =
+            said.map(|text: &str| ("unclean.leader.election.enable".to_owned(), text.to_owned()));
+        topic.config.extend(said);
+        let mandate = Mandate {
+            unclean: broker,
+            ..mandate()
+        };
+        let plan = super::topic(&now, &mandate, &topic, FRESH);
+        assert_eq!(lines(&plan.units), [state_write(0, expected)]);
+        assert_eq!(plan.unclean.len(), usize::from(expected == unclean));
+    }
+}
+
+#[test]
+fn a_move_ends_with_the_assignment_in_one_write() {
+    let mut moving = partition(&[2, 0, 1], Some(state(0, 1, &[0, 1, 2])));
+    moving.adding = vec![BrokerId(2)];
+    moving.removing = vec![BrokerId(0)];
+    let topic = t(ID, vec![moving, partition(&[0], Some(state(0, 1, &[0])))]);
+    let decided = decided(&image(&[0, 1, 2]), &mandate(), &topic);
     assert_eq!(
-        unclean(&partition(&[0], Some(state(-1, 1, &[0])))),
-        NotElected::NoEligible
+        decided,
+        [format!(
+            "=/brokers/topics/t@6 {} & {}",
+            r#"{"partitions":{"0":[2,1],"1":[0]},"topic_id":"AAAAAAAAAAAAAAAAAAAABQ","adding_replicas":{},"removing_replicas":{},"version":3}"#,
+            state_write(
+                0,
+                r#"{"controller_epoch":3,"leader":2,"version":1,"leader_epoch":2,"isr":[1,2]}"#
+            ),
+        )]
     );
 }

@@ -8,7 +8,7 @@ use crate::broker::group::coordinator::load::Replay;
 use crate::broker::group::record::CommittedOffset;
 use crate::broker::image::{BrokerImage, Image, PartitionImage, PartitionState, TopicImage};
 use crate::common::disk::real::RealDisk;
-use crate::common::ids::{BrokerId, ControllerEpoch, ProducerEpoch, ProducerId};
+use crate::common::ids::{BrokerId, ControllerEpoch, ProducerEpoch, ProducerId, Zxid};
 use crate::common::shutdown::Shutdown;
 use crate::config::Config;
 use crate::kafka::batch::Batch;
@@ -34,6 +34,7 @@ fn topic(name: &str, partitions: i32, epoch: i32) -> (Arc<str>, Arc<TopicImage>)
             isr: vec![me],
             controller_epoch: ControllerEpoch(1),
             version: 0,
+            written: Zxid(1),
         }),
         ..PartitionImage::default()
     };
@@ -56,6 +57,7 @@ fn image(epoch: i32) -> Image {
         endpoints: BTreeMap::new(),
         security: BTreeMap::new(),
         rack: None,
+        blank_since: None,
     };
     Image {
         brokers: BTreeMap::from([(BrokerId(0), me)]),

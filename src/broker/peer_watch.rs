@@ -1,0 +1,205 @@
+//! Notices at once that another broker's process is gone, instead of at the end of its session.
+//!
+//! The controller holds an idle connection to every live broker, every other broker one to the controller.
+//! One that was open, closes, and is then *refused*, twice, tells that nobody listens there any more: the
+//! entry of that registration is removed, and the office if the same session held it. Everything
+//! else (timeouts, unreachable hosts, a port that never answered) says nothing; the session decides
+//! then. A live broker that was wronged registers again by itself.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::AsyncReadExt;
+use tracing::{debug, info};
+
+use crate::broker::Broker;
+use crate::broker::image::{Image, znode};
+use crate::client::zookeeper::{Error, Op};
+use crate::common::ids::{BrokerId, Zxid};
+use crate::common::net::{self, HostPort, TcpStream};
+use crate::common::shutdown::Shutdown;
+use crate::common::tasks::Kind;
+
+/// For one TCP handshake.
+const CONNECT_LIMIT: Duration = Duration::from_secs(2);
+/// Between two refusals: a listener that was replaced in between is no dead process.
+const SECOND_LOOK: Duration = Duration::from_millis(30);
+/// Before a connection is tried again that failed for another reason.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// One registration of another broker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Peer {
+    id: BrokerId,
+    epoch: Zxid,
+    address: HostPort,
+}
+
+/// Whom this broker watches.
+fn wanted(image: &Image, own: BrokerId, listener: &str) -> Vec<Peer> {
+    let governs = image.controller == Some(own);
+    let others = image
+        .brokers
+        .values()
+        .filter(|broker| broker.id != own && (governs || image.controller == Some(broker.id)));
+    let peers = others.filter_map(|broker| {
+        Some(Peer {
+            id: broker.id,
+            epoch: broker.epoch,
+            address: broker.endpoints.get(listener)?.clone(),
+        })
+    });
+    peers.collect()
+}
+
+/// Watches until the shutdown.
+pub async fn run(broker: Arc<Broker>, shutdown: Shutdown) {
+    let mut changes = broker.image.changes();
+    let mut watched: BTreeMap<BrokerId, (Peer, Shutdown)> = BTreeMap::new();
+    loop {
+        changes.mark_unchanged();
+        let listener = &broker.config.listeners.inter_broker;
+        let peers = wanted(&broker.image.load(), broker.id, listener);
+        watched.retain(|_, (peer, stop)| {
+            let stays = peers.contains(peer);
+            if !stays {
+                stop.stop();
+            }
+            stays
+        });
+        for peer in peers {
+            watched.entry(peer.id).or_insert_with(|| {
+                let stop = shutdown.child();
+                let watching = watch(broker.clone(), peer.clone(), stop.clone());
+                broker.tasks.spawn("peer watch", Kind::Connection, watching);
+                (peer, stop)
+            });
+        }
+        tokio::select! {
+            _ = changes.changed() => {}
+            () = shutdown.stopped() => return,
+        }
+    }
+}
+
+async fn watch(broker: Arc<Broker>, peer: Peer, stop: Shutdown) {
+    tokio::select! {
+        () = until_gone(&peer.address) => {}
+        () = stop.stopped() => return,
+    }
+    info!(peer = %peer.id, address = %peer.address, "its process is gone: removing its registration");
+    let removed = tokio::select! {
+        removed = remove(&broker, &peer) => removed,
+        () = stop.stopped() => return,
+    };
+    if let Err(error) = removed {
+        debug!(peer = %peer.id, %error, "its registration stays until its session ends");
+    }
+}
+
+/// Returns when an address that was open once refuses connections.
+async fn until_gone(address: &HostPort) {
+    let mut was_there = false;
+    loop {
+        match net::connect(address, CONNECT_LIMIT).await {
+            Ok(stream) => {
+                was_there = true;
+                closed(stream).await;
+                // It closes what is idle, or has too many: not again at once.
+                tokio::time::sleep(SECOND_LOOK).await;
+            }
+            Err(error) if was_there && error.kind() == io::ErrorKind::ConnectionRefused => {
+                tokio::time::sleep(SECOND_LOOK).await;
+                if refused(address).await {
+                    return;
+                }
+            }
+            Err(_) => tokio::time::sleep(PAUSE).await,
+        }
+    }
+}
+
+/// Waits until the other end is gone. Nothing is ever said on this connection.
+async fn closed(mut stream: TcpStream) {
+    let mut byte = [0];
+    while let Ok(1..) = stream.read(&mut byte).await {}
+}
+
+async fn refused(address: &HostPort) -> bool {
+    let answer = net::connect(address, CONNECT_LIMIT).await;
+    answer.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+}
+
+/// Removes that registration and no other.
+async fn remove(broker: &Broker, peer: &Peer) -> Result<(), Error> {
+    let zookeeper = broker.cluster.zookeeper();
+    let path = znode::broker_path(peer.id);
+    let Some(stat) = zookeeper.exists(&path).await? else {
+        return Ok(());
+    };
+    if stat.czxid != peer.epoch {
+        return Ok(());
+    }
+    let mut steps = vec![Op::Delete {
+        path,
+        version: stat.version,
+    }];
+    let office = zookeeper.exists(znode::CONTROLLER).await?;
+    if let Some(office) = office.filter(|office| office.ephemeral_owner == stat.ephemeral_owner) {
+        steps.push(Op::Delete {
+            path: znode::CONTROLLER.to_owned(),
+            version: office.version,
+        });
+    }
+    let removed = zookeeper.multi(steps).await;
+    removed.map(|_| ()).map_err(|refused| refused.error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::testing;
+
+    #[test]
+    fn the_controller_watches_all_and_all_watch_the_controller() {
+        let mut image = testing::image(vec![]);
+        for id in [2, 3] {
+            let mut other = image.brokers[&BrokerId(1)].clone();
+            other.id = BrokerId(id);
+            image.brokers.insert(other.id, other);
+        }
+        let seen = |image: &Image, own: i32| -> Vec<i32> {
+            let peers = wanted(image, BrokerId(own), "PLAINTEXT");
+            peers.iter().map(|peer| peer.id.0).collect()
+        };
+        assert_eq!(seen(&image, 1), [2, 3]);
+        assert_eq!(seen(&image, 2), [1]);
+        image.controller = None;
+        assert_eq!(seen(&image, 2), Vec::<i32>::new());
+    }
+
+    #[tokio::test]
+    async fn gone_is_who_was_there_and_refuses() {
+        let listener = net::bind(&HostPort::new("127.0.0.1", 0)).await.unwrap();
+        let at = net::local_address(&listener).unwrap();
+        let address = HostPort::new("127.0.0.1", at.port());
+        let gone = until_gone(&address);
+        tokio::pin!(gone);
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted.unwrap().0,
+            () = &mut gone => panic!("it is there"),
+        };
+        // A closed connection alone says nothing: it comes again.
+        drop(accepted);
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted.unwrap().0,
+            () = &mut gone => panic!("it is there"),
+        };
+        drop(listener);
+        drop(accepted);
+        let limit = Duration::from_secs(10);
+        assert!(tokio::time::timeout(limit, gone).await.is_ok());
+    }
+}
