@@ -1,0 +1,10 @@
+//! Three real processes under load, and faults: kill -9, SIGSTOP, rolling restarts. Every run writes a history,
+//! and `tests/check` judges it. One fault at a time; the seed of a random run is printed and taken from
+//! `TRIPOD_CHAOS_SEED`, its length in seconds from `TRIPOD_CHAOS_SECONDS`.
+
+#[path = "../check/mod.rs"]
+mod check;
+
+mod faults;
+mod nodes;
+mod workload;

@@ -1,0 +1,266 @@
+//! Three nodes as processes of the real binary, both roles each, and signals to them.
+
+use std::fs::File;
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+use tripod::common::net::HostPort;
+
+/// How long anything may take before a test gives up.
+pub const DEADLINE: Duration = Duration::from_secs(60);
+const LOOK: Duration = Duration::from_millis(10);
+
+/// Waits until `condition` holds; panics with `what` otherwise.
+pub async fn wait_until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + DEADLINE;
+    while !condition().await {
+        assert!(
+            Instant::now() < deadline,
+            "waited {DEADLINE:?} in vain: {what}"
+        );
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Ports {
+    kafka: u16,
+    zookeeper: u16,
+    quorum: u16,
+    election: u16,
+    http: u16,
+}
+
+fn free_port() -> u16 {
+    // Below those that the system gives to outgoing connections; this binary runs its tests one by one.
+    static NEXT: std::sync::atomic::AtomicU16 = std::sync::atomic::AtomicU16::new(0);
+    let first = u16::try_from(std::process::id() % 100).expect("below 100") * 90;
+    loop {
+        let next = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let port = 12_000 + (first + next) % 9_000;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+/// One node.
+pub struct Node {
+    ports: Ports,
+    config: PathBuf,
+    log: PathBuf,
+    child: Option<Child>,
+}
+
+/// The cluster; its processes end with it.
+pub struct Nodes {
+    pub nodes: Vec<Node>,
+    dir: Option<TempDir>,
+}
+
+impl Nodes {
+    /// Starts three nodes with `settings` (YAML below `broker:`) beside the usual ones.
+    pub async fn start(settings: &[(&str, &str)]) -> Nodes {
+        let dir = tempfile::tempdir().expect("a directory");
+        let ports: Vec<Ports> = (0..3)
+            .map(|_| Ports {
+                kafka: free_port(),
+                zookeeper: free_port(),
+                quorum: free_port(),
+                election: free_port(),
+                http: free_port(),
+            })
+            .collect();
+        let nodes = (0..3).map(|index| {
+            let root = dir.path().join(format!("node{}", index + 1));
+            std::fs::create_dir_all(&root).expect("made");
+            let config = root.join("tripod.yaml");
+            std::fs::write(&config, yaml(index, &ports, &root.join("data"), settings))
+                .expect("written");
+            Node {
+                ports: ports[index],
+                config,
+                log: root.join("log"),
+                child: None,
+            }
+        });
+        let mut nodes = Nodes {
+            nodes: nodes.collect(),
+            dir: Some(dir),
+        };
+        for index in 0..3 {
+            nodes.spawn(index);
+        }
+        for index in 0..3 {
+            nodes.ready(index).await;
+        }
+        nodes
+    }
+
+    /// Where clients begin.
+    pub fn bootstrap(&self) -> Vec<HostPort> {
+        let ports = self.nodes.iter().map(|node| node.ports.kafka);
+        ports.map(|port| HostPort::new("127.0.0.1", port)).collect()
+    }
+
+    /// Starts one process; does not wait for it.
+    pub fn spawn(&mut self, index: usize) {
+        let node = &mut self.nodes[index];
+        assert!(node.child.is_none(), "node {index} runs already");
+        let log = File::options().create(true).append(true).open(&node.log);
+        let log = log.expect("a log file");
+        let child = Command::new(env!("CARGO_BIN_EXE_tripod"))
+            .args(["serve", "--config"])
+            .arg(&node.config)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a descriptor"))
+            .stderr(log)
+            .spawn();
+        node.child = Some(child.expect("the binary starts"));
+    }
+
+    /// Waits until it says that it is ready.
+    pub async fn ready(&mut self, index: usize) {
+        let http = self.nodes[index].ports.http;
+        wait_until(&format!("node {index} is ready"), async || {
+            self.nodes[index].must_run(index);
+            matches!(http_status(http, "/readyz").await, Ok(200))
+        })
+        .await;
+    }
+
+    fn signal(&self, index: usize, signal: Signal) {
+        let child = self.nodes[index].child.as_ref().expect("it runs");
+        let pid = Pid::from_child(child);
+        kill_process(pid, signal).expect("our own child");
+    }
+
+    /// kill -9.
+    pub fn kill(&mut self, index: usize) {
+        self.signal(index, Signal::KILL);
+        let mut child = self.nodes[index].child.take().expect("it runs");
+        child.wait().expect("it ends");
+    }
+
+    /// SIGTERM, and waits for its end, which must be a success.
+    pub async fn stop(&mut self, index: usize) {
+        self.signal(index, Signal::TERM);
+        let mut child = self.nodes[index].child.take().expect("it runs");
+        let mut ended = None;
+        wait_until(&format!("node {index} stops"), async || {
+            ended = child.try_wait().expect("our own child");
+            ended.is_some()
+        })
+        .await;
+        assert_eq!(ended.and_then(|status| status.code()), Some(0), "{index}");
+    }
+
+    pub fn pause(&self, index: usize) {
+        self.signal(index, Signal::STOP);
+    }
+
+    pub fn resume(&self, index: usize) {
+        self.signal(index, Signal::CONT);
+    }
+
+    /// Keeps the directory for a person to look at.
+    pub fn keep(&mut self) -> Option<PathBuf> {
+        self.dir.take().map(TempDir::keep)
+    }
+
+    /// Lines of the logs that a person must look at.
+    pub fn alarms(&self) -> Vec<String> {
+        let logs = self
+            .nodes
+            .iter()
+            .filter_map(|node| std::fs::read_to_string(&node.log).ok());
+        let alarming = |line: &&str| line.contains(" ERROR ") || line.contains("panicked");
+        logs.flat_map(|log| {
+            log.lines()
+                .filter(alarming)
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        })
+        .collect()
+    }
+}
+
+impl Node {
+    fn must_run(&mut self, index: usize) {
+        let child = self.child.as_mut().expect("it was started");
+        if let Ok(Some(status)) = child.try_wait() {
+            let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+            panic!("node {index} ended with {status}:\n{log}");
+        }
+    }
+}
+
+impl Drop for Nodes {
+    fn drop(&mut self) {
+        for node in &mut self.nodes {
+            if let Some(mut child) = node.child.take() {
+                // A paused process takes this signal, too.
+                let _ = child.kill();
+                let _ = child.wait();
+            }
+        }
+    }
+}
+
+fn yaml(
+    index: usize,
+    ports: &[Ports],
+    data: &std::path::Path,
+    settings: &[(&str, &str)],
+) -> String {
+    let own = ports[index];
+    let mut text = format!(
+        "node: {{ roles: [coordinator, broker], data.dir: {} }}\nhttp: {{ port: {} }}\ncoordinator:\n  myid: {}\n  clientPort: {}\n  \
+         clientPortAddress: 127.0.0.1\n",
+        data.display(),
+        own.http,
+        index + 1,
+        own.zookeeper,
+    );
+    for (member, ports) in ports.iter().enumerate() {
+        let Ports {
+            quorum,
+            election,
+            zookeeper,
+            ..
+        } = ports;
+        let line = format!(
+            "  server.{}: 127.0.0.1:{quorum}:{election};{zookeeper}\n",
+            member + 1
+        );
+        text.push_str(&line);
+    }
+    text.push_str(&format!(
+        "broker:\n  broker.id: {index}\n  listeners: PLAINTEXT://127.0.0.1:{}\n",
+        own.kafka
+    ));
+    for (name, value) in settings {
+        text.push_str(&format!("  {name}: {value}\n"));
+    }
+    text
+}
+
+async fn http_status(port: u16, path: &str) -> std::io::Result<u16> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: chaos\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await?;
+    let status = text
+        .split(' ')
+        .nth(1)
+        .and_then(|status| status.parse().ok());
+    status.ok_or_else(|| std::io::ErrorKind::InvalidData.into())
+}
