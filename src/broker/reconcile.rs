@@ -64,6 +64,10 @@ pub async fn run(broker: Arc<Broker>, shutdown: Shutdown) {
             zookeeper.session_timeout_ms(),
         );
         if in_doubt {
+            if connected && doubt_ms > 0 {
+                // What the image says may be of the time before the doubt.
+                broker.cluster.settle().await;
+            }
             let registered = broker.image.load().brokers.contains_key(&broker.id);
             if connected && doubt_ms > 0 && registered {
                 info!("the ZooKeeper session stands again: leading what is this broker's");

@@ -517,6 +517,13 @@ impl Cluster {
         self.state().refreshed_ms = None;
     }
 
+    /// Is it time to ask again: after [`Cluster::stale`], or by age?
+    pub fn is_stale(&self) -> bool {
+        let now_ms = self.inner.world.clock.monotonic_ms();
+        let refreshed_ms = self.state().refreshed_ms;
+        refreshed_ms.is_none_or(|at| now_ms - at >= self.metadata_age_ms())
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.inner
             .state

@@ -128,6 +128,8 @@ struct Shared {
 struct State {
     accumulator: Accumulator,
     nodes: BTreeMap<i32, NodeState>,
+    /// Metadata is being asked for beside the sending.
+    refreshing: bool,
     flushing: usize,
     identity: Option<Identity>,
     produced: Produced,
@@ -162,6 +164,7 @@ impl Producer {
             state: Mutex::new(State {
                 accumulator: Accumulator::new(limits),
                 nodes: BTreeMap::new(),
+                refreshing: false,
                 flushing: 0,
                 identity: None,
                 produced: Produced::default(),
@@ -367,6 +370,30 @@ impl Shared {
         }))
     }
 
+    /// Asks for metadata anew where a broker refused to be the leader, or where it is old. Sending to
+    /// other leaders goes on meanwhile.
+    fn refresh_stale(self: &Arc<Self>) {
+        let topics = {
+            let mut state = self.state();
+            let topics = state.accumulator.topics();
+            if state.refreshing || topics.is_empty() || !self.cluster.is_stale() {
+                return;
+            }
+            state.refreshing = true;
+            topics
+        };
+        let shared = self.clone();
+        let tasks = &self.cluster.world().tasks;
+        tasks.spawn("kafka-client-metadata", Kind::Connection, async move {
+            if let Err(error) = shared.refresh(&topics).await {
+                tracing::debug!(%error, "metadata is not to be had");
+                tokio::time::sleep(shared.settings.retry_backoff).await;
+            }
+            shared.state().refreshing = false;
+            shared.wake.notify_one();
+        });
+    }
+
     fn give_up(&self, batch: &Pending, error: &ClientError) {
         let count = batch.appended_us.len();
         self.state().produced.failed(&batch.topic, count);
@@ -441,6 +468,7 @@ async fn send_loop(shared: Arc<Shared>) {
             tokio::time::sleep(shared.settings.retry_backoff).await;
             continue;
         }
+        shared.refresh_stale();
         let (wait, sent) = shared.send_ready().await;
         if sent {
             continue;

@@ -261,6 +261,7 @@ impl ZooKeeper {
             events: ends.tell,
             lost: zookeeper.lost.clone(),
             rng: world.rng.fork("zookeeper"),
+            last: None,
         };
         world
             .tasks

@@ -24,6 +24,11 @@ struct Run {
 
 impl Run {
     async fn start(name: &'static str) -> Run {
+        // TRIPOD_CHAOS_LOG=tripod=debug shows what the clients do.
+        if let Ok(filter) = std::env::var("TRIPOD_CHAOS_LOG") {
+            let subscriber = tracing_subscriber::fmt().with_env_filter(filter);
+            let _ = subscriber.with_writer(std::io::stderr).try_init();
+        }
         let nodes = Nodes::start(&[("replica.lag.time.max.ms", "10000")]).await;
         let workload = Workload::start(nodes.bootstrap(), 2, 150).await;
         Run {

@@ -1,7 +1,7 @@
 //! The load: idempotent producers with acks=all, a reader that follows, and full reads at the end. All of it is
 //! written down as a history.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -241,8 +241,9 @@ fn id_of(value: Option<&[u8]>) -> u64 {
     id
 }
 
-/// Ids that wait for their outcome, per partition in the order of sending.
-type Waiting = Arc<Mutex<BTreeMap<i32, VecDeque<u64>>>>;
+/// Ids by partition and by the time just before they were handed over, on the producer's clock: outcomes of
+/// several batches may come in any order, and name each record by the time at which it was taken.
+type Sent = Arc<Mutex<BTreeMap<i32, BTreeMap<i64, u64>>>>;
 
 async fn produce(
     cluster: Cluster,
@@ -252,20 +253,22 @@ async fn produce(
     stop: Shutdown,
 ) {
     let who = format!("producer-{producer}");
-    let waiting: Waiting = Arc::default();
+    let sent: Sent = Arc::default();
     let settings = producer::Settings {
         acks: -1,
         idempotent: true,
         ..producer::Settings::default()
     };
     let report = {
-        let (recorder, waiting, who) = (recorder.clone(), waiting.clone(), who.clone());
+        let (recorder, sent, who) = (recorder.clone(), sent.clone(), who.clone());
         Box::new(move |delivery: &producer::Delivery<'_>| {
             let partition = delivery.partition;
-            for nth in 0..delivery.appended_us.len() {
-                let mut waiting = waiting.lock().expect("no panic");
-                let of = waiting.get_mut(&partition).expect("it was sent");
-                let id = of.pop_front().expect("it was sent");
+            for (nth, appended_us) in delivery.appended_us.iter().enumerate() {
+                let mut sent = sent.lock().expect("no panic");
+                let sent = sent.get_mut(&partition).expect("it was sent");
+                let before = sent.range(..=appended_us).next_back();
+                let before = *before.expect("it was sent").0;
+                let id = sent.remove(&before).expect("it is there");
                 let what = match &delivery.result {
                     Ok(base) => What::Ack {
                         id,
@@ -293,12 +296,13 @@ async fn produce(
         let id = producer * 1_000_000_000 + n;
         let partition = i32::try_from(n % PARTITIONS as u64).expect("small");
         let value = value_of(id);
-        waiting
-            .lock()
-            .expect("no panic")
-            .entry(partition)
-            .or_default()
-            .push_back(id);
+        let before = producer_client.now_us();
+        let of_partition = |sent: &Sent, change: &dyn Fn(&mut BTreeMap<i64, u64>)| {
+            change(sent.lock().expect("no panic").entry(partition).or_default());
+        };
+        of_partition(&sent, &|sent| {
+            assert_eq!(sent.insert(before, id), None, "two records at one time");
+        });
         recorder.note(&who, What::Send { id, partition });
         let record = Record {
             topic: TOPIC,
@@ -310,12 +314,9 @@ async fn produce(
         };
         if let Err(error) = producer_client.send(&record).await {
             // It never left this process.
-            let popped = waiting
-                .lock()
-                .expect("no panic")
-                .get_mut(&partition)
-                .and_then(VecDeque::pop_back);
-            assert_eq!(popped, Some(id));
+            of_partition(&sent, &|sent| {
+                sent.remove(&before);
+            });
             let why = error.to_string();
             recorder.note(
                 &who,

@@ -44,6 +44,8 @@ pub(super) struct Task {
     pub(super) events: mpsc::Sender<Event>,
     pub(super) lost: Arc<AtomicBool>,
     pub(super) rng: Rng,
+    /// The member that took the session last.
+    pub(super) last: Option<usize>,
 }
 
 /// What names a session to a server.
@@ -111,7 +113,11 @@ impl Task {
     async fn dial(&mut self, ticket: &mut Ticket) -> Option<TcpStream> {
         let shared = self.shared.clone();
         let servers = &shared.options.servers;
-        let mut next = self.start_index(servers.len());
+        let mut next = match self.last {
+            // Whoever had us last is tried last: it may be there and yet not answer.
+            Some(last) => last + 1,
+            None => self.start_index(servers.len()),
+        };
         let mut pause = PAUSE.0;
         let began_ms = shared.clock.monotonic_ms();
         let mut reminded_ms = began_ms;
@@ -125,7 +131,10 @@ impl Task {
                 () = shared.closing.stopped() => return None,
             };
             match attempt {
-                Ok(Some(stream)) => return Some(stream),
+                Ok(Some(stream)) => {
+                    self.last = Some((next - 1) % servers.len().max(1));
+                    return Some(stream);
+                }
                 Ok(None) => {
                     // The session is over. A new one starts right away, on the same server.
                     warn!(
@@ -135,6 +144,7 @@ impl Task {
                     *ticket = Ticket::none(ticket.last_zxid);
                     self.refuse_all(&Error::SessionExpired);
                     next += servers.len() - 1;
+                    self.last = None;
                     continue;
                 }
                 Err(reason) => {
@@ -344,7 +354,7 @@ impl Wire {
         let mut closing = false;
         while !closing {
             let idle = tokio::time::timeout(
-                self.part_of_timeout(1, 3),
+                self.part_of_timeout(1, 6),
                 incoming.recv_many(&mut batch, WRITE_BATCH),
             );
             let taken = tokio::select! {
@@ -394,7 +404,8 @@ impl Wire {
         R: AsyncRead + Unpin,
     {
         loop {
-            let patience = self.part_of_timeout(2, 3);
+            // Soon enough to find another member while the session lives, and before it is in doubt.
+            let patience = self.part_of_timeout(1, 3);
             let frame =
                 match tokio::time::timeout(patience, read_frame(&mut reader, ANSWER_BYTES_MAX))
                     .await
