@@ -64,6 +64,17 @@ impl Follower {
     }
 }
 
+/// How far a follower is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Who.
+    pub id: BrokerId,
+    /// Its log's end.
+    pub log_end: Offset,
+    /// When it had everything, for the last time.
+    pub caught_up_ms: Option<i64>,
+}
+
 /// A follower's fetch.
 #[derive(Clone, Copy, Debug)]
 pub struct Fetched {
@@ -267,6 +278,23 @@ impl LeaderState {
             }
         }
         Some(lowest)
+    }
+
+    /// The committed in-sync followers that have the record at `offset`, or are where it will be.
+    pub fn holders(&self, offset: Offset) -> Vec<Standing> {
+        let in_sync = self
+            .followers
+            .iter()
+            .filter(|(id, _)| self.committed.contains(id));
+        let standings = in_sync.filter_map(|(id, follower)| {
+            Some(Standing {
+                id: *id,
+                log_end: follower.log_end.filter(|end| *end >= offset)?,
+                caught_up_ms: follower.caught_up_ms,
+            })
+            .filter(|_| follower.log_start <= offset)
+        });
+        standings.collect()
     }
 
     /// Could the follower join the in-sync set now?

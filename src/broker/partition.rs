@@ -245,7 +245,8 @@ impl Partition {
     }
 
     /// Finds the batches at `offset`. At most `bytes_max` bytes of whole batches are returned, except
-    /// that with `min_one` the first batch always is. Leader only.
+    /// that with `min_one` the first batch always is. Replicas read from the leader only; consumers from a
+    /// follower, too, as far as it knows the high watermark (KIP-392).
     pub fn read(
         &self,
         offset: Offset,
@@ -253,7 +254,9 @@ impl Partition {
         isolation: Isolation,
         min_one: bool,
     ) -> Result<PartitionRead, ResponseError> {
-        if !self.is_leader() {
+        let role = self.role();
+        let follows = role.leader.is_some() && isolation != Isolation::LogEnd;
+        if !role.leading && !follows {
             return Err(ResponseError::NotLeaderOrFollower);
         }
         let high_watermark = self.high_watermark();

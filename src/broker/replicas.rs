@@ -141,6 +141,12 @@ impl Replicas {
         }
     }
 
+    /// The partition, if this broker leads or follows it; errors as of [`Replicas::leader`].
+    pub fn replica(&self, topic: &str, partition: i32) -> Result<Arc<Partition>, ResponseError> {
+        let found = self.get(topic, partition);
+        found.ok_or_else(|| self.absence(topic, partition))
+    }
+
     fn absence(&self, topic: &str, partition: i32) -> ResponseError {
         let id = TopicPartition::new(topic, partition);
         if self.partitions().offline.contains_key(&id) {

@@ -20,6 +20,17 @@ const OTHER_WORDS: &[&str] = &[
     "dump", "gtmk", "hash", "lead", "stmk", "wchc", "wchp", "clst", "obsr", "sysp", "icfg", "orst",
 ];
 
+/// Kafka's replica selectors; the first is the default.
+const LEADER_SELECTOR: &str = "org.apache.kafka.common.replica.LeaderSelector";
+const RACK_SELECTOR: &str = "org.apache.kafka.common.replica.RackAwareReplicaSelector";
+
+impl BrokerConfig {
+    /// Are consumers sent to replicas in their own rack (KIP-392)?
+    pub fn sends_to_racks(&self) -> bool {
+        self.replica_selector_class.as_deref() == Some(RACK_SELECTOR)
+    }
+}
+
 /// The rules between the settings of a broker.
 pub(super) fn broker(values: &mut Values, broker: &BrokerConfig) {
     let mut rule = |holds: bool, name: &str, text: &str| {
@@ -67,6 +78,13 @@ pub(super) fn broker(values: &mut Values, broker: &BrokerConfig) {
         broker.max_connections_per_ip != 0 || !broker.max_connections_per_ip_overrides.is_empty(),
         "max.connections.per.ip",
         "max.connections.per.ip can be set to zero only if max.connections.per.ip.overrides property is set.",
+    );
+    rule(
+        broker.replica_selector_class.is_none()
+            || broker.sends_to_racks()
+            || broker.replica_selector_class.as_deref() == Some(LEADER_SELECTOR),
+        "replica.selector.class",
+        "replica.selector.class: only Kafka's own RackAwareReplicaSelector and LeaderSelector are there, other Java classes cannot be loaded",
     );
     let both = values.said("broker.inter.broker.listener.name").is_some()
         && values

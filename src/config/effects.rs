@@ -29,10 +29,6 @@ pub static WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("replica.alter.log.dirs.*", MOVES),
     ("num.replica.alter.log.dirs.threads", MOVES),
     ("alter.log.dirs.*", MOVES),
-    (
-        "replica.selector.class",
-        "consumers read from the leader only, so far",
-    ),
     ("replica.socket.receive.buffer.bytes", BUFFERS),
     ("replication.quota.*", THROTTLES),
     ("leader.replication.throttled.*", THROTTLES),

@@ -74,6 +74,8 @@ pub struct Plan {
     nodes: u16,
     roles: &'static str,
     overrides: Vec<(String, String)>,
+    /// The same for one node.
+    own: Vec<(usize, String, String)>,
 }
 
 impl Plan {
@@ -83,6 +85,7 @@ impl Plan {
             nodes,
             roles: "coordinator,broker",
             overrides: Vec::new(),
+            own: Vec::new(),
         }
     }
 
@@ -97,6 +100,12 @@ impl Plan {
     /// Another value for a setting, by its path.
     pub fn set(mut self, path: &str, value: &str) -> Plan {
         self.overrides.push((path.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Another value at one node.
+    pub fn set_at(mut self, node: usize, path: &str, value: &str) -> Plan {
+        self.own.push((node, path.to_owned(), value.to_owned()));
         self
     }
 
@@ -155,6 +164,8 @@ impl Plan {
             }
         }
         settings.extend(self.overrides.iter().cloned());
+        let own = self.own.iter().filter(|(at, ..)| *at == node);
+        settings.extend(own.map(|(_, path, value)| (path.clone(), value.clone())));
         let sources = Sources {
             implied: settings.into_iter().collect(),
             hostname: "127.0.0.1".to_owned(),

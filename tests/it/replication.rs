@@ -2,6 +2,10 @@
 
 use std::path::PathBuf;
 
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+use kafka_protocol::messages::{FetchRequest, TopicName};
+use kafka_protocol::protocol::StrBytes;
 use tripod::client::admin::NewTopic;
 use tripod::client::consumer::Start;
 use tripod::client::zookeeper::ZooKeeper;
@@ -118,5 +122,89 @@ async fn another_leader_has_everything_that_was_acknowledged() {
     }
     client.put("t", 0, &numbered("x", 50)).await;
     alike(&cluster, 0).await;
+    cluster.stop().await;
+}
+
+/// Asks one broker for what is at `offset` of t-0, as a consumer in `rack`: error, preferred replica, bytes.
+async fn fetch(
+    cluster: &Cluster,
+    node: usize,
+    version: i16,
+    rack: &str,
+    offset: i64,
+) -> (i16, i32, usize) {
+    let client = Client::new(cluster.world(), vec![cluster.nodes[node].kafka.clone()]);
+    let address = &cluster.nodes[node].kafka;
+    let connection = client.cluster.connect(address).await.expect("connected");
+    let partition = FetchPartition::default()
+        .with_fetch_offset(offset)
+        .with_current_leader_epoch(-1)
+        .with_log_start_offset(-1)
+        .with_partition_max_bytes(1 << 20);
+    let topic = FetchTopic::default()
+        .with_topic(TopicName(StrBytes::from_static_str("t")))
+        .with_partitions(vec![partition]);
+    let request = FetchRequest::default()
+        .with_replica_id((-1).into())
+        .with_max_bytes(1 << 20)
+        .with_session_epoch(-1)
+        .with_topics(vec![topic])
+        .with_rack_id(StrBytes::from_string(rack.to_owned()));
+    let answer = connection
+        .send_as(&request, version)
+        .await
+        .expect("an answer");
+    let found = &answer.responses[0].partitions[0];
+    let bytes = found.records.as_ref().map_or(0, |records| records.len());
+    (found.error_code, found.preferred_read_replica.0, bytes)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_consumer_reads_from_the_replica_in_its_rack() {
+    let selector = "org.apache.kafka.common.replica.RackAwareReplicaSelector";
+    let mut plan = Plan::nodes(3).set("broker.replica.selector.class", selector);
+    for node in 0..3 {
+        plan = plan.set_at(node, "broker.broker.rack", &format!("rack-{node}"));
+    }
+    let mut cluster = plan.start().await;
+    let client = cluster.client();
+    create(&client, 1).await;
+    let (zookeeper, _events) = cluster.zookeeper().await;
+    client.put("t", 0, &numbered("x", 50)).await;
+    all_in_sync(&zookeeper).await;
+    let leader = usize::try_from(state(&zookeeper).await.0).expect("there is one");
+    let other = (leader + 1) % 3;
+    let near = format!("rack-{other}");
+    let none = 0;
+
+    let told = fetch(&cluster, leader, 12, &near, 0).await;
+    assert_eq!(
+        told,
+        (none, other as i32, 0),
+        "sent to the follower in its rack"
+    );
+    let (error, preferred, bytes) = fetch(&cluster, leader, 12, "elsewhere", 0).await;
+    assert_eq!(
+        (error, preferred, bytes > 0),
+        (none, -1, true),
+        "nobody is nearer"
+    );
+    let (error, preferred, bytes) = fetch(&cluster, leader, 12, &format!("rack-{leader}"), 0).await;
+    assert_eq!(
+        (error, preferred, bytes > 0),
+        (none, -1, true),
+        "the leader is nearest"
+    );
+    wait_until("the follower knows the high watermark", || async {
+        let (error, preferred, bytes) = fetch(&cluster, other, 12, &near, 49).await;
+        assert_eq!((error, preferred), (none, -1));
+        (bytes > 0).then_some(())
+    })
+    .await;
+    let (error, ..) = fetch(&cluster, other, 12, &near, 51).await;
+    assert_eq!(error, ResponseError::OffsetOutOfRange.code());
+    let (error, ..) = fetch(&cluster, other, 10, "", 0).await;
+    let refused = ResponseError::NotLeaderOrFollower.code();
+    assert_eq!(error, refused, "clients before v11 know of no followers");
     cluster.stop().await;
 }

@@ -1,7 +1,6 @@
 //! Fetch (1): reads partitions, waits until there is enough to read.
 //!
-//! Versions 4-18. v7 sessions, v9 leader epochs, v11 racks (there is no preferred replica: one
-//! replica), v12 diverging epochs and the current leader, v13 topic ids, v15 the replica's state, v16
+//! Versions 4-18. v7 sessions, v9 leader epochs, v11 racks and reads from followers (KIP-392), v12 diverging epochs and the current leader, v13 topic ids, v15 the replica's state, v16
 //! the leader's address, v17/18 what only replicas send. Records go out from the file, see
 //! [`envelope`].
 //!
@@ -32,6 +31,7 @@ use crate::broker::wait::Waiter;
 use crate::common::ids::{BrokerId as FollowerId, LeaderEpoch, Offset};
 
 mod envelope;
+mod preferred;
 
 /// The route.
 pub const ROUTE: Route = Route {
@@ -57,7 +57,7 @@ async fn handle(broker: &Broker, context: &Context, body: Bytes) -> Result<Reply
         Begun::Full(wanted) => (wanted, Session::New),
         Begun::Incremental(wanted) => (wanted, Session::Known(request.session_id)),
     };
-    let query = Query::new(broker, context.version, &request);
+    let query = Query::new(broker, context, &request);
     drop(request);
     let looked = look_until_enough(broker, &query, wanted).await;
     respond(broker, context, &query, session, looked)
@@ -119,11 +119,16 @@ struct Query {
     isolation: Isolation,
     /// The follower that asks, if one does.
     replica: Option<FollowerId>,
+    /// The consumer's rack, where this broker sends consumers to replicas in their own.
+    rack: Option<String>,
+    /// Where the request came in.
+    listener: Arc<str>,
     version: i16,
 }
 
 impl Query {
-    fn new(broker: &Broker, version: i16, request: &FetchRequest) -> Query {
+    fn new(broker: &Broker, context: &Context, request: &FetchRequest) -> Query {
+        let version = context.version;
         let bytes = |value: i32| usize::try_from(value).unwrap_or(0);
         let bytes_max = bytes(request.max_bytes).min(bytes(broker.config.broker.fetch_max_bytes));
         let replica = if version >= 15 {
@@ -141,6 +146,9 @@ impl Query {
                 _ => Isolation::HighWatermark,
             },
             replica: (replica.0 >= 0).then_some(FollowerId(replica.0)),
+            rack: Some(request.rack_id.to_string())
+                .filter(|rack| !rack.is_empty() && broker.config.broker.sends_to_racks()),
+            listener: context.listener.clone(),
             version,
         }
     }
@@ -162,6 +170,8 @@ enum Found {
     Records(PartitionRead, Records),
     /// The client's log leaves ours behind this epoch and offset.
     Diverging(LeaderEpoch, Offset),
+    /// The consumer had better ask that follower.
+    Elsewhere(PartitionRead, FollowerId),
 }
 
 impl Looked {
@@ -260,7 +270,13 @@ fn look_at(broker: &Broker, query: &Query, (left, first): (usize, bool), looked:
     let Some(topic) = &looked.topic else {
         return;
     };
-    let partition = match broker.replicas.leader(topic, looked.key.1) {
+    // From v11 on a consumer says with its rack that it can read from followers.
+    let found = if query.replica.is_none() && query.version >= 11 {
+        broker.replicas.replica(topic, looked.key.1)
+    } else {
+        broker.replicas.leader(topic, looked.key.1)
+    };
+    let partition = match found {
         Ok(partition) => partition,
         Err(error) => {
             looked.found = Err(error);
@@ -272,7 +288,33 @@ fn look_at(broker: &Broker, query: &Query, (left, first): (usize, bool), looked:
     if let Some(follower) = query.replica {
         note_follower(&partition, follower, looked);
     }
+    if let Some(rack) = &query.rack
+        && partition.is_leader()
+    {
+        send_elsewhere(broker, &partition, (rack, &query.listener), looked);
+    }
     looked.partition = Some((partition, epoch));
+}
+
+/// Names the follower in the consumer's rack instead of the records, where there is one.
+fn send_elsewhere(
+    broker: &Broker,
+    partition: &Partition,
+    (rack, listener): (&str, &str),
+    looked: &mut Looked,
+) {
+    let Ok(Found::Records(read, _)) = &looked.found else {
+        return;
+    };
+    let holders = partition.holders(Offset(looked.wanted.offset));
+    let image = broker.image.load();
+    if let Some(id) = preferred::follower_for(rack, broker.id, &holders, listener, &image) {
+        let read = PartitionRead {
+            region: None,
+            ..read.clone()
+        };
+        looked.found = Ok(Found::Elsewhere(read, id));
+    }
 }
 
 /// The follower has everything below what it asks for. A read that failed or found its log to be another
@@ -450,7 +492,7 @@ fn shown(one: &Looked) -> Shown {
             news: records.len() > 0,
             failed: false,
         },
-        Ok(Found::Diverging(..)) => Shown {
+        Ok(Found::Diverging(..) | Found::Elsewhere(..)) => Shown {
             high_watermark: -1,
             log_start_offset: -1,
             news: true,
@@ -487,20 +529,10 @@ fn partition_response(
         .with_aborted_transactions(None);
     let nothing = Records::Bytes(Bytes::new());
     match one.found {
-        Ok(Found::Records(read, records)) => {
-            let data = data
-                .with_high_watermark(read.high_watermark.0)
-                .with_last_stable_offset(read.last_stable_offset.0)
-                .with_log_start_offset(read.log_start_offset.0)
-                .with_aborted_transactions(read.aborted.map(|aborted| {
-                    let aborted = aborted.into_iter().map(|one| {
-                        AbortedTransaction::default()
-                            .with_producer_id(one.producer_id.0.into())
-                            .with_first_offset(one.first_offset.0)
-                    });
-                    aborted.collect()
-                }));
-            (data, records)
+        Ok(Found::Records(read, records)) => (offsets(data, read), records),
+        Ok(Found::Elsewhere(read, follower)) => {
+            let id = BrokerId(follower.0);
+            (offsets(data, read).with_preferred_read_replica(id), nothing)
         }
         Ok(Found::Diverging(epoch, end)) => {
             let diverging = EpochEndOffset::default()
@@ -521,6 +553,20 @@ fn partition_response(
             (data, nothing)
         }
     }
+}
+
+fn offsets(data: PartitionData, read: PartitionRead) -> PartitionData {
+    data.with_high_watermark(read.high_watermark.0)
+        .with_last_stable_offset(read.last_stable_offset.0)
+        .with_log_start_offset(read.log_start_offset.0)
+        .with_aborted_transactions(read.aborted.map(|aborted| {
+            let aborted = aborted.into_iter().map(|one| {
+                AbortedTransaction::default()
+                    .with_producer_id(one.producer_id.0.into())
+                    .with_first_offset(one.first_offset.0)
+            });
+            aborted.collect()
+        }))
 }
 
 /// Tells the client where the leader is, so that it needs no Metadata request (KIP-951).

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use super::{Appended, Origin, Partition, Refused, Role};
-use crate::broker::isr::{Fetched, Given, LeaderState, Outcome, Proposal};
+use crate::broker::isr::{Fetched, Given, LeaderState, Outcome, Proposal, Standing};
 use crate::broker::wait::Waiter;
 use crate::common::ids::{BrokerId, LeaderEpoch, Offset};
 use crate::log;
@@ -290,6 +290,14 @@ impl Partition {
             self.isr_changes.note(&self.id);
         }
         Ok(told)
+    }
+
+    /// The in-sync followers that a consumer could read on from at `offset`; none where another leads.
+    pub fn holders(&self, offset: Offset) -> Vec<Standing> {
+        let state = self.leader_state();
+        state
+            .as_ref()
+            .map_or_else(Vec::new, |state| state.holders(offset))
     }
 
     /// The follower is sent this high watermark.
