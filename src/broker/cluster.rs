@@ -17,9 +17,11 @@ use crate::broker::controller::assign;
 use crate::broker::controller::decide::NotElected;
 use crate::broker::image::znode::{self, TopicZnode};
 use crate::broker::image::{Image, ImageCell, TopicImage};
+use crate::broker::partition::is_internal_topic;
 use crate::client::zookeeper::{Error, Mode, MultiError, Op, ZooKeeper};
 use crate::common::ids::{BrokerId, ProducerId, TopicPartition, valid_topic_name};
 use crate::common::rng::Rng;
+use crate::config::effects::NOT_COMPACTED;
 use crate::config::{Config, TopicConfig};
 use crate::zookeeper::error::ErrorCode;
 
@@ -136,6 +138,14 @@ pub struct Cluster {
     producer_ids: tokio::sync::Mutex<(i64, i64)>,
 }
 
+/// Says what `cleanup.policy=compact` comes to here, to whoever reads the log; tools that ask for it go on.
+fn warn_of_compaction(topic: &str, config: &BTreeMap<String, String>) {
+    let policy = config.get("cleanup.policy");
+    if policy.is_some_and(|policy| policy.contains("compact")) && !is_internal_topic(topic) {
+        warn!(topic, "cleanup.policy=compact: {NOT_COMPACTED}");
+    }
+}
+
 impl Cluster {
     /// Over a session that the broker owns.
     pub fn new(
@@ -194,7 +204,11 @@ impl Cluster {
         if planned.is_empty() {
             return results;
         }
-        let mut written = self.write_topics(&planned).await.into_iter();
+        let written = self.write_topics(&planned).await;
+        for (topic, _) in planned.iter().zip(&written).filter(|made| made.1.is_ok()) {
+            warn_of_compaction(&topic.name, &topic.config);
+        }
+        let mut written = written.into_iter();
         for result in results.iter_mut().filter(|result| result.is_ok()) {
             if let Some(Err(refusal)) = written.next() {
                 *result = Err(refusal);

@@ -60,6 +60,9 @@ const LINE_READERS: [&str; 3] = [
 /// Lines that may wait between the reading thread and the producer.
 const LINES_MAX: usize = 64;
 
+/// In the words of the original's parser.
+const NO_SERVER: &str = "Missing required option(s) [bootstrap-server]";
+
 /// Runs the tool.
 pub fn run(_program: &str, arguments: Vec<String>) -> u8 {
     match prepare(&arguments) {
@@ -83,9 +86,13 @@ struct LineReader {
 }
 
 fn prepare(arguments: &[String]) -> Result<(Plan, Properties), u8> {
+    // The original's parser misses this one before anybody looks whether there is a word at all.
+    if arguments.is_empty() {
+        return Err(USAGE.die(NO_SERVER));
+    }
     let options = USAGE.parse(arguments)?;
     if !options.has("bootstrap-server") && !options.has("broker-list") {
-        return Err(USAGE.die("Missing required option(s) [bootstrap-server]"));
+        return Err(USAGE.die(NO_SERVER));
     }
     USAGE.require(&options, &["topic"])?;
     // The original catches these, and prints no help.

@@ -60,6 +60,10 @@ const STATES: [&str; 5] = [
 
 /// Runs the tool.
 pub fn run(_program: &str, arguments: Vec<String>) -> u8 {
+    // The original looks for this one first.
+    if arguments.is_empty() {
+        return USAGE.die("Missing required argument \"[bootstrap-server]\"");
+    }
     let options = match USAGE.parse(&arguments).and_then(|options| {
         check(&options)?;
         Ok(options)

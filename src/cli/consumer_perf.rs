@@ -109,6 +109,9 @@ struct Plan {
     properties: Properties,
 }
 
+/// In the words of the original's parser.
+const NO_SERVER: &str = "Missing required option(s) [bootstrap-server]";
+
 /// Runs the tool.
 pub fn run(_program: &str, arguments: Vec<String>) -> u8 {
     match prepare(&arguments) {
@@ -118,9 +121,13 @@ pub fn run(_program: &str, arguments: Vec<String>) -> u8 {
 }
 
 fn prepare(arguments: &[String]) -> Result<Plan, u8> {
+    // The original's parser misses this one before anybody looks whether there is a word at all.
+    if arguments.is_empty() {
+        return Err(USAGE.die(NO_SERVER));
+    }
     let options = USAGE.parse(arguments)?;
     if !options.has("bootstrap-server") && !options.has("broker-list") {
-        return Err(USAGE.die("Missing required option(s) [bootstrap-server]"));
+        return Err(USAGE.die(NO_SERVER));
     }
     if options.has("threads") || options.has("num-fetch-threads") {
         out!(

@@ -56,25 +56,36 @@ fn open_log(path: &Path) -> Result<File, String> {
 /// installation that the called name belongs to. A name that belongs to none (a lone binary, a link in
 /// /usr/local/bin) has only the working directory to offer.
 pub fn kafka_log_dir() -> PathBuf {
-    if let Some(dir) = std::env::var_os("LOG_DIR").filter(|dir| !dir.is_empty()) {
+    log_dir("LOG_DIR", &["config"])
+}
+
+/// The same for `zkServer.sh`, as in `zkEnv.sh`: `ZOO_LOG_DIR`, else `logs` of the installation, whose
+/// configuration is in `conf`; where both halves share one, in `config`.
+pub fn zookeeper_log_dir() -> PathBuf {
+    log_dir("ZOO_LOG_DIR", &["conf", "config"])
+}
+
+fn log_dir(variable: &str, beside: &[&str]) -> PathBuf {
+    if let Some(dir) = std::env::var_os(variable).filter(|dir| !dir.is_empty()) {
         return PathBuf::from(dir);
     }
     let called = std::env::args_os().next().unwrap_or_default();
     let path = std::env::var_os("PATH").unwrap_or_default();
-    installation(Path::new(&called), &path)
+    installation(Path::new(&called), &path, beside)
         .map_or_else(|| PathBuf::from("logs"), |dir| dir.join("logs"))
 }
 
-/// The directory with `bin`, in which the called name stands, and `config` beside it. A name without a
+/// The directory with `bin`, in which the called name stands, and one of the names beside it. A name without a
 /// directory was found by the shell in `PATH`.
-fn installation(called: &Path, path: &OsStr) -> Option<PathBuf> {
+fn installation(called: &Path, path: &OsStr, beside: &[&str]) -> Option<PathBuf> {
     let bin = match called.parent() {
         Some(dir) if dir != Path::new("") => dir.to_owned(),
         _ => std::env::split_paths(path).find(|dir| dir.join(called).is_file())?,
     };
     let bin = std::path::absolute(bin).ok()?;
     let top = bin.parent().filter(|_| bin.ends_with("bin"))?;
-    top.join("config").is_dir().then(|| top.to_owned())
+    let found = beside.iter().any(|name| top.join(name).is_dir());
+    found.then(|| top.to_owned())
 }
 
 #[cfg(test)]
@@ -94,6 +105,8 @@ mod tests {
             fs::write(bin.join(name), "").expect("written");
         }
         let none = OsStr::new("");
+        let installation =
+            |called: &Path, path: &OsStr| installation(called, path, &["conf", "config"]);
         assert_eq!(
             installation(&top.join("bin").join(name), none),
             Some(top.clone())

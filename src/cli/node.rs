@@ -194,7 +194,7 @@ async fn start_http(node: &Halves, tasks: &Tasks, policy: HttpPolicy) -> Result<
             let other = HostPort::new(config.http.host.clone(), port.saturating_add(next));
             bound = net::bind(&other).await;
             if bound.is_ok() {
-                warn!(taken = %address, address = %other, "health, metrics and commands are served on another port");
+                warn!(taken = %address, address = %other, "{}", moved(&other));
             }
         }
     }
@@ -215,6 +215,18 @@ async fn start_http(node: &Halves, tasks: &Tasks, policy: HttpPolicy) -> Result<
             "cannot listen for HTTP on {address}: {error} (http.port; another port or http.enable=false helps)"
         )),
     }
+}
+
+/// What is said when HTTP is not where people look for it: whoever has the usual port answers there.
+fn moved(address: &HostPort) -> String {
+    let host = match address.host.as_str() {
+        "" | "0.0.0.0" | "::" => "localhost",
+        host => host,
+    };
+    let asked = HostPort::new(host, address.port);
+    format!(
+        "health, metrics and commands are served on another port: ask with tripod health --address {asked}"
+    )
 }
 
 async fn start_broker(node: &Halves, world: &World) -> Result<(), String> {
@@ -292,6 +304,22 @@ mod tests {
         let json: serde_json::Value = serde_json::from_str(&text).expect("JSON");
         assert_eq!(json["http"], "localhost:8081");
         assert_eq!(json["data"], "/d (kept)");
+    }
+
+    #[test]
+    fn a_moved_port_names_the_command_that_asks_it() {
+        for (host, asked) in [
+            ("0.0.0.0", "localhost:8081"),
+            ("::", "localhost:8081"),
+            ("node1", "node1:8081"),
+            ("::1", "[::1]:8081"),
+        ] {
+            let text = moved(&HostPort::new(host, 8081));
+            assert!(
+                text.ends_with(&format!("health --address {asked}")),
+                "{text}"
+            );
+        }
     }
 
     #[tokio::test]

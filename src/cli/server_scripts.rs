@@ -59,13 +59,13 @@ pub fn zookeeper_start(program: &str, arguments: Vec<String>) -> u8 {
 }
 
 /// `kafka-server-stop.sh [server.properties]`
-pub fn kafka_stop(_program: &str, arguments: Vec<String>) -> u8 {
-    stop(&KAFKA, "kafka", &arguments)
+pub fn kafka_stop(program: &str, arguments: Vec<String>) -> u8 {
+    stop(&KAFKA, program, "kafka", &arguments)
 }
 
 /// `zookeeper-server-stop.sh [zookeeper.properties]`
-pub fn zookeeper_stop(_program: &str, arguments: Vec<String>) -> u8 {
-    stop(&ZOOKEEPER, "zookeeper", &arguments)
+pub fn zookeeper_stop(program: &str, arguments: Vec<String>) -> u8 {
+    stop(&ZOOKEEPER, program, "zookeeper", &arguments)
 }
 
 fn start(script: &Script, program: &str, arguments: Vec<String>) -> u8 {
@@ -156,7 +156,20 @@ fn background(script: &Script, arguments: &[String]) -> u8 {
     }
 }
 
-fn stop(script: &Script, what: &str, arguments: &[String]) -> u8 {
+fn stop(script: &Script, program: &str, what: &str, arguments: &[String]) -> u8 {
+    if let Some(word) = arguments.first().filter(|word| word.starts_with('-')) {
+        let file = script.usage.split(' ').nth(1).unwrap_or("FILE");
+        let usage = format!(
+            "USAGE: {program} [{file}]\nStops every {what} server on this machine that {} started; with a file, the one that was started with it.",
+            script.program
+        );
+        if matches!(word.as_str(), "--help" | "-h" | "-help") {
+            out!("{usage}");
+            return 0;
+        }
+        err!("{word} is not a recognized option\n{usage}");
+        return 1;
+    }
     let mut targets = process::running(script.command);
     if let Some(file) = arguments.first() {
         let Ok(file) = std::fs::canonicalize(file) else {

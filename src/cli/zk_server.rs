@@ -83,8 +83,7 @@ pub fn run(program: &str, arguments: Vec<String>) -> u8 {
 
 /// What `start` runs.
 fn print_command(program: &str, file: &Path) -> u8 {
-    let settings = settings(file).unwrap_or_default();
-    let log = output_file(&pid_file(&settings));
+    let log = output_file();
     out!(
         "\"{program}\" start-foreground \"{}\" > \"{}\" 2>&1 < /dev/null",
         file.display(),
@@ -94,9 +93,8 @@ fn print_command(program: &str, file: &Path) -> u8 {
 }
 
 /// Where the output of a server in the background goes.
-fn output_file(pid_file: &Path) -> PathBuf {
-    let dir = pid_file.parent().unwrap_or(Path::new("."));
-    let log_dir = std::env::var_os("ZOO_LOG_DIR").map_or_else(|| dir.to_owned(), PathBuf::from);
+fn output_file() -> PathBuf {
+    let log_dir = daemon::zookeeper_log_dir();
     let user = std::env::var("USER").unwrap_or_else(|_| "nobody".to_owned());
     log_dir.join(format!("zookeeper-{user}-server-{}.out", serve::hostname()))
 }
@@ -235,7 +233,7 @@ fn launch(program: &str, file: &Path, settings: &Settings, pid_file: &Path) -> R
     let dir = pid_file.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(dir)
         .map_err(|error| format!("{} cannot be made: {error}", dir.display()))?;
-    let log = output_file(pid_file);
+    let log = output_file();
     let file = fs::canonicalize(file).map_err(|error| format!("{}: {error}", file.display()))?;
     let arguments = ["start-foreground".to_owned(), file.display().to_string()];
     // A link keeps its name, so that the process shows what it is.

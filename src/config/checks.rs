@@ -6,6 +6,7 @@
 use std::net::IpAddr;
 
 use crate::common::net::HostPort;
+use crate::config::effects::NOT_COMPACTED;
 use crate::config::raw::{Problem, Values, cut, nearest};
 use crate::config::resolve::blame;
 use crate::config::value::split_list;
@@ -94,8 +95,17 @@ pub(super) fn broker(values: &mut Values, broker: &BrokerConfig) {
         let text = "Only one of inter.broker.listener.name and security.inter.broker.protocol should be set.";
         blame(values, "broker.inter.broker.listener.name", text);
     }
+    compaction(values, broker);
     overrides(values, broker);
     ports(values, broker);
+}
+
+/// `log.cleanup.policy`: compacting is a promise that is not kept yet.
+fn compaction(values: &mut Values, broker: &BrokerConfig) {
+    if broker.log_cleanup_policy.iter().any(|p| p == "compact") {
+        let text = format!("log.cleanup.policy: {NOT_COMPACTED}");
+        warn(values, "broker.log.cleanup.policy", text);
+    }
 }
 
 /// `max.connections.per.ip.overrides`: `address:count` pairs.

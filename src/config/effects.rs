@@ -147,6 +147,17 @@ pub static WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("zookeeper.sync.time.ms", "Kafka 2.8 does not read it, too"),
 ];
 
+/// Settings whose default already asks for what is not there: the reason is told even for that.
+const PROMISES: &[(&str, &str)] = &[
+    ("log.cleaner.enable", CLEANER),
+    ("transaction.state.log.*", TRANSACTIONS),
+];
+
+/// Does the default of this setting promise what is not there?
+pub fn promises(name: &str) -> bool {
+    lookup(PROMISES, name).is_some()
+}
+
 const THREADS: &str = "threads are few and shared: node.worker.threads";
 const PURGATORY: &str = "waiting requests are woken one by one, there is no list to purge";
 const LIMITS: &str = "connections between nodes have limits of their own";
@@ -154,6 +165,9 @@ const BUFFERS: &str = "the system sizes its buffers itself";
 const THROTTLES: &str = "replication is not throttled yet";
 const MOVES: &str = "replicas are not moved between directories yet";
 const CLEANER: &str = "compacted topics keep every record until the cleaner is supported";
+/// What `cleanup.policy=compact` comes to.
+pub const NOT_COMPACTED: &str =
+    "nothing is compacted yet: a compacted topic keeps every record with the same key";
 const PREALLOCATE: &str = "files grow as they are written";
 const FORMAT: &str = "records are kept in the newest format and never converted";
 const TIMESTAMPS: &str = "log.message.timestamp.difference.max.ms limits both sides";

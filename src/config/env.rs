@@ -6,7 +6,7 @@
 
 use crate::config::keys::{self, Key};
 use crate::config::raw::{Origin, Problem, Said, SourceKind, Values, cut, nearest};
-use crate::config::{foreign, resolve};
+use crate::config::{foreign, resolve, zoo_cfg};
 
 /// `TRIPOD_*` names that the command line reads itself.
 const OURS: &[&str] = &[
@@ -36,7 +36,9 @@ pub fn read(variables: &[(String, String)], values: &mut Values) {
                     "JMX is not spoken here; the same figures are on the HTTP port under /metrics",
                 ));
             }
-            _ if foreign::is_silent(name) || OURS.contains(&name.as_str()) => {}
+            "KAFKA_LOG4J_ROOT_LOGLEVEL" => log_level(name, value, values),
+            _ if foreign::advice(name).is_none() && foreign::is_silent(name) => {}
+            _ if OURS.contains(&name.as_str()) => {}
             _ => {
                 if let Some(text) = foreign::advice(name) {
                     let origin =
@@ -50,6 +52,24 @@ pub fn read(variables: &[(String, String)], values: &mut Values) {
             }
         }
     }
+}
+
+/// The level that Confluent's image takes for the whole log, in log4j's words.
+fn log_level(name: &str, value: &str, values: &mut Values) {
+    let said = value.trim().to_ascii_lowercase();
+    let level = match said.as_str() {
+        "all" => "trace",
+        "fatal" => "error",
+        "off" | "error" | "warn" | "info" | "debug" | "trace" => &said,
+        _ => {
+            let origin = Origin::named(SourceKind::KafkaVariable, format!("variable {name}"));
+            let text = format!("no effect: '{}' is no level of log4j", cut(value));
+            values.warnings.push(Problem::at(&origin, text));
+            return;
+        }
+    };
+    let path = "log.level".to_owned();
+    say(values, SourceKind::KafkaVariable, name, path, level);
 }
 
 fn kafka(name: &str, rest: &str, value: &str, values: &mut Values) {
@@ -94,9 +114,7 @@ fn tripod(name: &str, rest: &str, value: &str, values: &mut Values) {
         say(values, SourceKind::TripodVariable, name, path, value);
         return;
     }
-    let names: Vec<String> = keys::all().map(variable).collect();
-    let near = nearest(name, names.iter().map(String::as_str));
-    let hint = near.map_or(String::new(), |near| format!("; did you mean {near}?"));
+    let hint = hint(name, &flat);
     let origin = Origin::named(
         SourceKind::TripodVariable,
         format!("variable {}", cut(name)),
@@ -105,6 +123,27 @@ fn tripod(name: &str, rest: &str, value: &str, values: &mut Values) {
         &origin,
         format!("no setting has this name{hint}"),
     ));
+}
+
+/// What may be meant by a variable that names no setting.
+fn hint(name: &str, flat: &str) -> String {
+    let refused = flat.strip_prefix("COORDINATOR").and_then(|rest| {
+        let same = |pattern: &str| match pattern.strip_suffix('*') {
+            Some(prefix) => rest.starts_with(&flatten(prefix)),
+            None => flatten(pattern) == rest,
+        };
+        let row = zoo_cfg::REFUSED.iter().find(|(pattern, _)| same(pattern));
+        row.map(|(_, why)| *why)
+    });
+    if let Some(why) = refused {
+        return format!(": {why}");
+    }
+    // The section is easily forgotten.
+    let sectionless = keys::all().find(|key| flatten(key.name) == flat);
+    let names: Vec<String> = keys::all().map(variable).collect();
+    let near = || nearest(name, names.iter().map(String::as_str)).map(str::to_owned);
+    let meant = sectionless.map(variable).or_else(near);
+    meant.map_or(String::new(), |meant| format!("; did you mean {meant}?"))
 }
 
 fn say(values: &mut Values, kind: SourceKind, name: &str, path: String, value: &str) {
@@ -211,10 +250,18 @@ mod tests {
             ("KAFKA_KRAFT_CLUSTER_ID", "5L6g3nShT-eMCtK--X86sw"),
             ("ALLOW_PLAINTEXT_LISTENER", "yes"),
             ("KAFKA_LOG4J_ROOT_LOGLEVEL", "WARN"),
+            ("KAFKA_OPTS", "-Dx=y"),
             ("ZOOKEEPER_UNHEARD_OF", "1"),
         ]);
         let said: Vec<_> = values.iter().map(|said| said.path.as_str()).collect();
-        assert_eq!(said, ["broker.num.partitions", "node.cluster.id"]);
+        assert_eq!(
+            said,
+            ["broker.num.partitions", "log.level", "node.cluster.id"]
+        );
+        assert_eq!(
+            values.said("log.level").map(|said| said.value.as_str()),
+            Some("warn")
+        );
         assert_eq!((&values.warnings, &values.problems), (&vec![], &vec![]));
         for (name, instead) in [
             ("KAFKA_CREATE_TOPICS", "kafka-topics --create"),
@@ -222,6 +269,9 @@ mod tests {
             ("KAFKA_ZOOKEEPER_PROTOCOL", "plain text"),
             ("KAFKA_TLS_TYPE", "TLS is not supported"),
             ("KAFKA_SSL_KEYSTORE_FILENAME", "TLS is not supported"),
+            ("KAFKA_HEAP_OPTS", "no JVM"),
+            ("KAFKA_LOG4J_LOGGERS", "TRIPOD_LOG_LEVEL"),
+            ("KAFKA_LOG4J_ROOT_LOGLEVEL", "'x' is no level"),
             ("BROKER_ID_COMMAND", "KAFKA_BROKER_ID"),
             ("KAFKA_CFG_NUM_PARTITION", "num.partitions"),
             ("ZOO_MY_ID", "TRIPOD_COORDINATOR_MYID"),
@@ -280,6 +330,8 @@ mod tests {
             ("TRIPOD_BROKER_ID", "4"),
             ("TRIPOD_COORDINATOR_SERVER_2", "b:2888:3888"),
             ("TRIPOD_BROKER_NUM_PARTITION", "3"),
+            ("TRIPOD_DATA_DIR", "/d"),
+            ("TRIPOD_COORDINATOR_SECURECLIENTPORT", "2281"),
         ]);
         assert_eq!(
             values
@@ -296,7 +348,9 @@ mod tests {
                 .map(ToString::to_string)
                 .collect::<Vec<_>>(),
             [
-                "variable TRIPOD_BROKER_NUM_PARTITION: no setting has this name; did you mean TRIPOD_BROKER_NUM_PARTITIONS?"
+                "variable TRIPOD_BROKER_NUM_PARTITION: no setting has this name; did you mean TRIPOD_BROKER_NUM_PARTITIONS?",
+                "variable TRIPOD_DATA_DIR: no setting has this name; did you mean TRIPOD_NODE_DATA_DIR?",
+                "variable TRIPOD_COORDINATOR_SECURECLIENTPORT: no setting has this name: TLS is not supported yet",
             ]
         );
     }

@@ -17,7 +17,6 @@ pub fn is_silent(name: &str) -> bool {
 
 const SILENT: &[(&str, &str)] = &[
     ("KAFKA_VERSION", JVM),
-    ("KAFKA_HEAP_OPTS", JVM),
     ("KAFKA_LOG4J_*", JVM),
     ("KAFKA_OPTS", JVM),
     ("KAFKA_JMX_OPTS", JVM),
@@ -40,6 +39,14 @@ const JVM: &str = "there is no JVM";
 const IMAGE: &str = "the image's own business";
 
 const ADVICE: &[(&str, &str)] = &[
+    (
+        "KAFKA_HEAP_OPTS",
+        "no effect: there is no JVM, and memory needs no setting",
+    ),
+    (
+        "KAFKA_LOG4J_LOGGERS",
+        "no effect: say a filter, as TRIPOD_LOG_LEVEL=info,tripod::broker=debug",
+    ),
     // wurstmeister/kafka
     (
         "KAFKA_CREATE_TOPICS*",

@@ -204,7 +204,7 @@ settings! {
     data_dir: Option<String> = "data.dir", None, Any, High, ReadOnly,
         "Where this node keeps everything: its coordinator below coordinator/, its broker below broker/";
     cluster_id: Option<String> = "cluster.id", None, Any, Medium, ReadOnly,
-        "The cluster's id, 22 characters of base64; made once and kept when it is not said";
+        "The cluster's id, any text; when it is not said, 22 characters of base64 are made once and kept";
     worker_threads: i32 = "worker.threads", Some("2"), Between(1, 64), Low, ReadOnly,
         "Threads that serve sockets";
     stop_timeout_ms: i64 = "stop.timeout.ms", Some("8000"), AtLeast(0), Low, ReadOnly,

@@ -13,7 +13,7 @@ use crate::config::raw::{self, Origin, Problem, Said, SourceKind, Values, cut, n
 use crate::config::value::Kind;
 use crate::config::{
     BrokerConfig, Config, CoordinatorConfig, HttpConfig, Listeners, LoggingConfig, Member,
-    NodeConfig, Roles, ZookeeperConnect, checks, zoo_cfg,
+    NodeConfig, Roles, ZookeeperConnect, checks, effects, zoo_cfg,
 };
 
 /// What the resolver has to know of this machine and of the command line.
@@ -64,6 +64,10 @@ pub fn say(values: &mut Values, mut said: Said) {
 
 /// What may be meant by an unknown path: the same name in its own section, else the nearest.
 fn advice(path: &str) -> String {
+    let refused = path.strip_prefix("coordinator.").unwrap_or(path);
+    if let Some(why) = effects::lookup(zoo_cfg::REFUSED, refused) {
+        return format!(": {why}");
+    }
     let name = path.split_once('.').map_or(path, |(_, name)| name);
     let moved = keys::all().find(|key| key.name == name || key.name == path);
     let meant = moved.map(Key::written).or_else(|| {
@@ -200,15 +204,34 @@ fn check_untyped(values: &mut Values) {
     });
     let problems: Vec<Problem> = untyped.collect();
     values.problems.extend(problems);
-    let idle = keys::broker().filter_map(|key| {
-        let (why, said) = (key.without_effect()?, values.said(&key.path())?);
-        // What a command implies, and what says the default, disappoints nobody.
-        let text = raw::check(key, &said.value).ok()?;
-        (said.origin.kind != SourceKind::Implied && Some(text.as_str()) != key.default)
-            .then(|| Problem::at(&said.origin, format!("{} has no effect: {why}", key.name)))
-    });
-    let warnings: Vec<Problem> = idle.collect();
-    values.warnings.extend(warnings);
+    let (mut idle, mut defaults) = (Vec::new(), Vec::new());
+    for key in keys::broker() {
+        let (Some(why), Some(said)) = (key.without_effect(), values.said(&key.path())) else {
+            continue;
+        };
+        // What a command implies disappoints nobody.
+        let Ok(text) = raw::check(key, &said.value) else {
+            continue;
+        };
+        if said.origin.kind == SourceKind::Implied {
+            continue;
+        }
+        if Some(text.as_str()) == key.default && !effects::promises(key.name) {
+            defaults.push(key.name);
+        } else {
+            let text = format!("{} has no effect: {why}", key.name);
+            idle.push(Problem::at(&said.origin, text));
+        }
+    }
+    values.warnings.extend(idle);
+    // The file that comes with Kafka says many defaults: one line is enough for all of them.
+    if !defaults.is_empty() {
+        let text = format!(
+            "no effect, and Kafka's default anyway: {} (tripod serve --list-settings says why)",
+            defaults.join(", ")
+        );
+        values.warnings.push(Problem::general(text));
+    }
 }
 
 fn refuse(values: &mut Values) {
@@ -347,8 +370,13 @@ fn broker_id(
     if let Some(id) = said.into_iter().flatten().find(|id| *id >= 0) {
         return id;
     }
+    // What is wrong has been told; -1 is Kafka's way to say nothing.
+    let wrong = ["broker.broker.id", "broker.node.id", "node.id"]
+        .iter()
+        .filter_map(|path| values.said(path))
+        .any(|said| said.value.trim() != "-1");
     let elsewhere = values.said("broker.zookeeper.connect").is_some();
-    if roles.broker && (members.len() > 1 || (elsewhere && !roles.coordinator)) {
+    if !wrong && roles.broker && (members.len() > 1 || (elsewhere && !roles.coordinator)) {
         let text = "broker.id is not said; ids are not generated here, so give each broker its own";
         missing(values, facts, text);
     }
@@ -389,6 +417,8 @@ fn myid(
         .count();
     let id = match id {
         Some(id) => id,
+        // A bad one has been told already.
+        None if values.said("coordinator.myid").is_some() => return MemberId(1),
         None if servers.max(members.len()) > 1 => {
             let text = "myid is missing: it says which of the servers this is, in the file dataDir/myid or with --myid";
             missing(values, facts, text);

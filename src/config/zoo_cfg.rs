@@ -160,7 +160,7 @@ const WATCHES: &str = "watches are kept in one table";
 const THREADS: &str = "threads are few and shared: node.worker.threads";
 
 /// Keys that promise security which is not there: refused rather than passed over.
-const REFUSED: &[(&str, &str)] = &[
+pub(super) const REFUSED: &[(&str, &str)] = &[
     ("secureClientPort", "TLS is not supported yet"),
     ("secureClientPortAddress", "TLS is not supported yet"),
     ("ssl.*", "TLS is not supported yet"),

@@ -15,6 +15,10 @@ while [ $# -gt 0 ]; do
 done
 binary=$(tripod_binary)
 bin=$(peer_bin 2.8.0) && peer_bin zookeeper-3.6.2 >/dev/null || exit 1
+for n in $(seq 0 $((nodes - 1))); do
+  for port in 39092 39181 39281 39080 29092 29102 29122 29132; do places+=("127.0.0.1:$((port + n))"); done
+done
+need_ports "${places[@]}"
 tick=$(getconf CLK_TCK)
 now_ms() { date +%s%3N; }
 

@@ -8,6 +8,7 @@ here=$root/tests/compat
 cache=${COMPAT_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/tripod-compat}
 mkdir -p "$cache"
 
+need_ports localhost:9092 localhost:2181 localhost:8080
 launch "$work/dev.log" "$binary" dev --data-dir "$work/data"
 up() { "$binary" health >/dev/null 2>&1; }
 check "tripod dev is ready" wait_for 20 up || { cat "$work/dev.log"; finish compat; }

@@ -50,6 +50,9 @@ docker info >/dev/null 2>&1 || { [ -x "$kit/up.sh" ] && "$kit/up.sh" >"$work/doc
 if ! docker info >/dev/null 2>&1 || ! docker compose version >/dev/null 2>&1; then
   skip "image and compose" "no Docker engine with compose v2"; finish "image"
 fi
+for place in "${NODE1_KAFKA_PORT:-19092}" "${NODE1_ZOOKEEPER_PORT:-12181}" "${NODE1_HTTP_PORT:-18080}" "${NODE2_KAFKA_PORT:-29092}" \
+  "${NODE2_ZOOKEEPER_PORT:-22181}" "${NODE3_KAFKA_PORT:-39092}" "${NODE3_ZOOKEEPER_PORT:-32181}"; do places+=("127.0.0.1:$place"); done
+need_ports "${places[@]}"
 base() { docker image inspect debian:bookworm-slim >/dev/null 2>&1 || docker pull -q debian:bookworm-slim >/dev/null 2>&1 || "$kit/base-image.sh"; }
 check "base image" base
 

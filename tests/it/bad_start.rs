@@ -492,3 +492,24 @@ async fn a_log_filter_and_a_port_for_two_are_told_by_check_config_too() {
     let check = [&flags[..], &["--check-config"]].concat();
     setup.refused(dir.path(), &check, &said).await;
 }
+
+#[test]
+fn the_shell_tests_end_at_a_taken_port_before_they_start_anything() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let (busy, free) = (listener.local_addr().expect("bound").port(), free_port());
+    let library = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/lib/common.sh");
+    for (ports, code) in [(vec![free], 0), (vec![free, busy], 2)] {
+        let places: Vec<String> = ports.iter().map(|p| format!("127.0.0.1:{p}")).collect();
+        let script = format!(". '{library}'; need_ports {}", places.join(" "));
+        let output = Command::new("bash").args(["-c", &script]).output();
+        let output = output.expect("bash is there");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{stderr}");
+        if code != 0 {
+            assert!(
+                stderr.contains(&format!("needs 127.0.0.1:{busy}, and somebody listens")),
+                "{stderr}"
+            );
+        }
+    }
+}

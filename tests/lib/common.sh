@@ -56,6 +56,18 @@ launch() {
   pids+=("$launched")
 }
 
+# need_ports HOST:PORT...: ends at once, with one sentence, where somebody listens already. Call it before
+# anything is started: a stranger's server would be taken for ours.
+need_ports() {
+  local place taken=()
+  for place in "$@"; do
+    ! (exec 3<>"/dev/tcp/${place%:*}/${place##*:}") 2>/dev/null || taken+=("$place")
+  done
+  [ ${#taken[@]} -gt 0 ] || return 0
+  say "$(basename "$(dirname "$0")")/$(basename "$0") needs ${taken[*]}, and somebody listens there already: stop that first."
+  exit 2
+}
+
 stop_all() {
   local pid
   for pid in "${pids[@]:-}"; do [ -z "$pid" ] || kill -TERM "$pid" 2>/dev/null || :; done

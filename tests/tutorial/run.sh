@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The tutorial, command by command, against three coordinators and three brokers on node1, node2, node3.
 #   run.sh ours      with our own tools        run.sh genuine   with the Java tools of Kafka 2.8.0, ZooKeeper 3.6.2
-# Needs the names node1, node2, node3 (127.0.0.1-3); added to /etc/hosts when run as root.
+# Needs ports 2181, 2888 and 9092 of these three addresses, and the names node1, node2, node3 (127.0.0.1-3); added to /etc/hosts when run as root.
 # RECORDS: how many records the benchmark step sends (default 200000).
 . "$(dirname "$0")/../lib/common.sh"
 . "$root/tests/lib/peers.sh"
@@ -32,6 +32,8 @@ esac
 for n in 1 2 3; do
   getent hosts "node$n" >/dev/null || echo "127.0.0.$n node$n" >>/etc/hosts || { skip "tutorial $tools" "node$n has no address and /etc/hosts is not ours"; finish "tutorial ($tools tools)"; }
 done
+for n in 1 2 3; do places+=("node$n:2181" "node$n:2888" "node$n:9092"); done
+need_ports "${places[@]}"
 all=node1:9092,node2:9092,node3:9092
 
 # ---- 1. ZooKeeper: zoo.cfg, myid, three coordinators, one leader and two followers

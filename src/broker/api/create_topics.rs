@@ -2,7 +2,7 @@
 //!
 //! Versions 2-7. v4 defaults by -1, v5 tells the settings of what was created, v7 its id. Answers when
 //! every partition has a leader; when that takes longer than the client's timeout, the creation goes
-//! on and the answer is REQUEST_TIMED_OUT. More than one replica is refused.
+//! on and the answer is REQUEST_TIMED_OUT.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use kafka_protocol::error::ResponseError;
 
-use super::{ATTEMPTS_MAX, Cluster, Refusal};
+use super::{ATTEMPTS_MAX, Cluster, Refusal, warn_of_compaction};
 use crate::broker::image::znode;
 use crate::client::zookeeper::{Error, Mode, Op};
 use crate::common::ids::{BrokerId, valid_topic_name};
@@ -128,6 +128,11 @@ impl Cluster {
             }
             match self.write_config(entity, &after, version).await {
                 Ok(()) => {
+                    if let Entity::Topic(name) = entity
+                        && alterations.contains_key("cleanup.policy")
+                    {
+                        warn_of_compaction(name, &after);
+                    }
                     self.settle().await;
                     return Ok(());
                 }

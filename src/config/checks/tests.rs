@@ -283,6 +283,53 @@ const OF_A_FORM: &[&str] = &[
 ];
 
 #[test]
+fn what_is_wrong_is_told_once() {
+    for id in ["broker.id", "broker.node.id"] {
+        let (problems, _) = verdict(&[("zookeeper.connect", "z:1"), (id, "abc")]);
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert!(problems[0].contains("abc"), "{problems:?}");
+    }
+    let (problems, _) = verdict(&[("zookeeper.connect", "z:1"), ("broker.id", "-1")]);
+    assert!(
+        problems[0].starts_with("broker.id is not said"),
+        "{problems:?}"
+    );
+}
+
+#[test]
+fn defaults_without_effect_share_a_line_and_compaction_has_its_own() {
+    let said = [
+        ("broker.id", "1"),
+        ("num.io.threads", "8"),
+        ("num.network.threads", "3"),
+        ("log.cleaner.enable", "true"),
+        ("log.cleanup.policy", "compact"),
+        ("transaction.state.log.replication.factor", "3"),
+    ];
+    let (problems, warnings) = verdict(&said);
+    assert_eq!(problems, Vec::<String>::new());
+    let [cleaner, transactions, defaults, policy] = &warnings[..] else {
+        panic!("{warnings:?}")
+    };
+    assert!(
+        policy.starts_with("here: log.cleanup.policy: nothing is compacted"),
+        "{policy}"
+    );
+    assert!(
+        cleaner.starts_with("here: log.cleaner.enable has no effect"),
+        "{cleaner}"
+    );
+    assert!(
+        transactions.contains("transactions are not supported"),
+        "{transactions}"
+    );
+    assert!(
+        defaults.contains(": num.io.threads, num.network.threads ("),
+        "{defaults}"
+    );
+}
+
+#[test]
 fn no_setting_of_kafka_2_8_is_passed_over_in_silence() {
     let mut wrong = Vec::new();
     for [_, name, _, _, legal] in kafkas().filter(|row| row[0] == "broker") {
@@ -309,10 +356,12 @@ fn no_setting_of_kafka_2_8_is_passed_over_in_silence() {
         if problems != refused || answered != key.without_effect().is_some() {
             wrong.push(format!("{name}={value}: {problems:?} {warnings:?}"));
         }
-        // Saying the default disappoints nobody.
+        // Saying the default of what has no effect is answered, too, and nothing else is.
         if let Some(default) = key.default.filter(|_| name != "broker.id") {
             let (problems, warnings) = said(default);
-            if !problems.is_empty() || !warnings.is_empty() {
+            let answer = |text: &String| text.contains("no effect") && text.contains(name);
+            let answered = usize::from(key.without_effect().is_some());
+            if !problems.is_empty() || warnings.len() != answered || !warnings.iter().all(answer) {
                 wrong.push(format!("{name}={default}: {problems:?} {warnings:?}"));
             }
         }
