@@ -3,6 +3,7 @@
 #   run.sh ours      with our own tools        run.sh genuine   with the Java tools of Kafka 2.8.0, ZooKeeper 3.6.2
 # Needs ports 2181, 2888 and 9092 of these three addresses, and the names node1, node2, node3 (127.0.0.1-3); added to /etc/hosts when run as root.
 # RECORDS: how many records the benchmark step sends (default 200000).
+# REPLICATION: the replication factor of its topics (default 1, as in the tutorial; 3 keeps every record on every broker).
 . "$(dirname "$0")/../lib/common.sh"
 . "$root/tests/lib/peers.sh"
 set +e
@@ -10,6 +11,8 @@ set +e
 tools=${1:-ours}
 binary=$(tripod_binary)
 records=${RECORDS:-200000}
+replication=${REPLICATION:-1}
+case $replication in 1 | 2 | 3) ;; *) say "REPLICATION is 1, 2 or 3"; exit 2 ;; esac
 
 links() { # the tools under their own names, as symlinks to the one binary
   mkdir -p "$1"
@@ -60,7 +63,8 @@ check "1 zkServer.sh status: one leader, two followers" bash -c "grep -q '1 Mode
 for n in 1 2 3; do
   mkdir -p "$work/kafka$n"
   printf '%s\n' "broker.id=$((n - 1))" "listeners=PLAINTEXT://node$n:9092" "advertised.listeners=PLAINTEXT://node$n:9092" \
-    "log.dirs=$work/kafka$n/data" zookeeper.connect=node1:2181,node2:2181,node3:2181 >"$work/kafka$n/server.properties"
+    "log.dirs=$work/kafka$n/data" zookeeper.connect=node1:2181,node2:2181,node3:2181 \
+    "default.replication.factor=$replication" >"$work/kafka$n/server.properties"
   echo "node$n" >>"$work/slave"
 done
 start_all() { # the tutorial's start-kafka.sh, with a local process in place of ssh
@@ -84,7 +88,7 @@ timeout 60 "$bin/kafka-console-consumer.sh" --bootstrap-server node1:9092 --topi
 check "3 kafka-console-consumer.sh --from-beginning: every line, Chinese too" diff "$work/lines" "$work/read"
 
 # ---- 4. the benchmark
-expect "4 kafka-topics.sh --zookeeper --create" 'Created topic benchmark\.' "$bin/kafka-topics.sh" --zookeeper node1:2181 --create --topic benchmark --partitions 1 --replication-factor 1
+expect "4 kafka-topics.sh --zookeeper --create" 'Created topic benchmark\.' "$bin/kafka-topics.sh" --zookeeper node1:2181 --create --topic benchmark --partitions 1 --replication-factor "$replication"
 LIMIT=300 expect "4 kafka-producer-perf-test.sh" "^$records records sent, [0-9.]+ records/sec \([0-9.]+ MB/sec\), [0-9.]+ ms avg latency, [0-9.]+ ms max latency, [0-9]+ ms 50th, [0-9]+ ms 95th, [0-9]+ ms 99th, [0-9]+ ms 99.9th\.$" \
   "$bin/kafka-producer-perf-test.sh" --topic benchmark --num-records "$records" --throughput -1 --record-size 1000 --producer-props "bootstrap.servers=$all" acks=1
 LIMIT=300 expect "4 kafka-consumer-perf-test.sh" "^[0-9-]+ [0-9:]+, [0-9-]+ [0-9:]+, [0-9.]+, [0-9.]+, $records, [0-9.]+, [0-9]+, [0-9]+, [0-9.]+, [0-9.]+$|^[0-9-]+ [0-9:]+(:[0-9]+)?, .*, $records, " \
@@ -126,6 +130,15 @@ printf 'x%d\n' 1 2 3 4 5 6 7 | timeout 60 "$bin/kafka-console-producer.sh" --bro
 lag=$(awk '$1 == "group-range" && $2 == "test" && $6 ~ /^[0-9]+$/ { sum += $6 } END { print sum + 0 }' "$work/lag")
 check "7 kafka-consumer-groups.sh --describe shows the lag (7)" bash -c "[ '$lag' = 7 ] || { cat '$work/lag'; false; }"
 
+# ---- every replica of every topic, the internal one of three too, is in sync
+in_sync() { # in_sync TOPIC REPLICAS
+  "$ours/kafka-topics.sh" --bootstrap-server node1:9092 --describe --topic "$1" 2>/dev/null |
+    awk -v n="$2" '/Partition: / { seen++; match($0, /Isr: [0-9,]+/); if (split(substr($0, RSTART + 5, RLENGTH - 5), ids, ",") != n) short++ } END { exit !(seen && !short) }'
+}
+check "7 test has $replication replica(s) in sync" wait_for 20 in_sync test "$replication"
+check "7 benchmark has $replication replica(s) in sync" wait_for 20 in_sync benchmark "$replication"
+check "7 __consumer_offsets has 3 replicas in sync" wait_for 20 in_sync __consumer_offsets 3
+
 # ---- stop-all, and nothing was lost
 stop_brokers() { local n pid; for n in 1 2 3; do eval "pid=\$broker_node$n"; kill -TERM "$pid" 2>/dev/null; done; for n in 1 2 3; do eval "pid=\$broker_node$n"; wait_for 15 gone "$pid" || return 1; done; }
 check "8 stop-all ends the brokers cleanly" stop_brokers
@@ -142,4 +155,4 @@ start_all
 check "8 the brokers come back" wait_for 20 registered
 timeout 60 "$ours/kafka-console-consumer.sh" --bootstrap-server node1:9092 --topic test --from-beginning --max-messages 10 --timeout-ms 30000 >"$work/again" 2>/dev/null
 check "8 every line is still there" bash -c "[ \$(wc -l <'$work/again') = 10 ]"
-finish "tutorial ($tools tools)"
+finish "tutorial ($tools tools, replication factor $replication)"
