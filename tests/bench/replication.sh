@@ -46,6 +46,12 @@ respawn_theirs() {
     [ "$name" != zk-3 ] || wait_for 30 bash -c 'exec 3<>/dev/tcp/127.0.0.1/28102' # as its start does: brokers after the ensemble
   done
 }
+# A broker that is back before its session of before has ended finds its own /brokers/ids node, and gives up: it is started again, as a supervisor would.
+revive_theirs() {
+  local name
+  for name in $("$peer" status "$work/theirs" | awk '$3 == "down" { print $1 }'); do "$peer" respawn "$work/theirs" "$name" >/dev/null; done
+}
+revive_ours() { :; }
 pids_theirs() { local name; for name in $(theirs_names "$1"); do "$peer" status "$work/theirs" | awk -v n="$name" '$1 == n && $3 == "up" { print $2 }'; done; }
 theirs_down() { "$peer" stop "$work/theirs" >/dev/null 2>&1; rm -rf "$work/theirs"; }
 trap '"$peer" stop "$work/theirs" >/dev/null 2>&1; cleanup' EXIT
@@ -59,12 +65,13 @@ kill9() { # kill9 SIDE N|all
 
 # ---- measuring
 topic() { timeout 20 "$binary" kafka-topics --bootstrap-server "$bootstrap" --create --if-not-exists --topic "$1" --partitions 1 --replication-factor 3 --config min.insync.replicas=2 >/dev/null 2>&1; }
-first_record() { # first_record TOPIC SINCE_MS: ms until a record with three replicas is acknowledged by all
+first_record() { # first_record SIDE TOPIC SINCE_MS: ms until a record with three replicas is acknowledged by all
   local end=$(($(now_ms) + 120000))
-  until topic "$1" && printf 'x\n' | timeout 20 "$binary" console-producer --bootstrap-server "$bootstrap" --topic "$1" --request-required-acks all >/dev/null 2>"$work/first.err" && ! grep -q ERROR "$work/first.err"; do
+  until topic "$2" && printf 'x\n' | timeout 20 "$binary" console-producer --bootstrap-server "$bootstrap" --topic "$2" --request-required-acks all >/dev/null 2>"$work/first.err" && ! grep -q ERROR "$work/first.err"; do
     [ "$(now_ms)" -lt "$end" ] || { echo -; return; }
+    "revive_$1"
   done
-  echo $(($(now_ms) - $2))
+  echo $(($(now_ms) - $3))
 }
 described() { timeout 20 "$binary" kafka-topics --bootstrap-server "$bootstrap" --describe --topic "$1" 2>/dev/null; }
 leader_of() { described "$1" | grep -oE 'Leader: [0-9]+' | head -1 | grep -oE '[0-9]+'; }
@@ -111,7 +118,7 @@ rest() { # rest SIDE: RSS of the largest node and idle CPU per node over ten sec
 bench() { # bench SIDE
   local side=$1 started n gaps="$work/gaps.$1"
   started=$(now_ms); "${side}_up" || { cat "$work/$side.json"; return 1; }
-  figure["$side first"]=$(first_record steady "$started")
+  figure["$side first"]=$(first_record "$side" steady "$started")
   wait_for 60 full steady
   perf "$((records / 10 + 1000))" -1 . >/dev/null # warm
   figure["$side rate"]=$(perf "$records" -1 '[0-9]+\.?[0-9]* records/sec')
@@ -121,7 +128,7 @@ bench() { # bench SIDE
   figure["$side gap"]=$(spread <"$gaps")
   wait_for 90 full steady
   kill9 "$side" all; started=$(now_ms); "respawn_$side" all
-  figure["$side again"]=$(first_record steady "$started")
+  figure["$side again"]=$(first_record "$side" steady "$started")
   figure["$side topics"]=$("$bin/run-class.sh" "$root/tests/bench/CreateTopics.java" "$bootstrap" "$topics" "$partitions" 2>"$work/topics.err" | grep -E '^[0-9]+$' || echo -)
   rest "$side"
   "${side}_down"
