@@ -16,6 +16,7 @@ use tracing::{info, warn};
 
 use crate::broker::Broker;
 use crate::broker::connection::{self, Limits, MEMORY_UNIT, Peer};
+use crate::common::flood::Flood;
 use crate::common::metrics::Gauge;
 use crate::common::net::{self, HostPort, TcpListener, TcpStream};
 use crate::common::tasks::Kind;
@@ -183,6 +184,7 @@ async fn accept(broker: &Arc<Broker>, gate: &Arc<Gate>, name: &Arc<str>, listene
     let shutdown = broker.tasks.shutdown().clone();
     let mut stopped = std::pin::pin!(shutdown.stopped());
     let connected = broker.metrics.connections.of(name);
+    let (failing, refusing) = (Flood::default(), Flood::default());
     loop {
         let next = async {
             let permit = gate.connections.clone().acquire_owned().await;
@@ -196,13 +198,17 @@ async fn accept(broker: &Arc<Broker>, gate: &Arc<Gate>, name: &Arc<str>, listene
             Ok(accepted) => accepted,
             Err(error) if of_one_connection(&error) => continue,
             Err(error) => {
-                warn!(listener = %name, %error, "connections cannot be accepted");
+                if let Some(untold) = failing.tell(broker.clock.monotonic_ms()) {
+                    warn!(listener = %name, %error, untold, "connections cannot be accepted");
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
         let Some(entered) = gate.enter(address.ip()) else {
-            warn!(listener = %name, peer = %address, "too many connections from this address");
+            if let Some(untold) = refusing.tell(broker.clock.monotonic_ms()) {
+                warn!(listener = %name, peer = %address, untold, "too many connections from this address");
+            }
             continue;
         };
         prepare(&stream);

@@ -431,15 +431,26 @@ impl Running {
     /// connections, requests end, logs are closed cleanly. A second call finds nothing to do.
     pub async fn shutdown(&self) {
         let broker = &self.broker;
+        let phase = |name: &str| {
+            let name = format!("broker {}: {name}", broker.id);
+            broker.tasks.phase(name)
+        };
         info!(broker = %broker.id, "stopping");
+        let departure = phase("handing over leaderships and leaving");
         departure::depart(broker, &self.leaving).await;
+        drop(departure);
+        let connections = phase("ending connections");
         if !broker.tasks.stop(STOP_LIMIT).await {
             warn!(
                 tasks = broker.tasks.running(),
                 "some tasks did not end in time"
             );
         }
+        drop(connections);
+        let session = phase("closing the ZooKeeper session");
         self.zookeeper.close().await;
+        drop(session);
+        let _closing = phase("closing logs");
         let replicas = broker.replicas.clone();
         if let Err(problem) = tasks::blocking(move || replicas.close()).await {
             error!(

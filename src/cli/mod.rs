@@ -18,6 +18,7 @@ pub mod java_text;
 pub mod leader_election;
 pub mod logging;
 pub mod node;
+pub mod output;
 pub mod print;
 pub mod process;
 pub mod producer_perf;
@@ -27,6 +28,7 @@ pub mod signals;
 pub mod tool_log;
 pub mod topics;
 mod topics_zookeeper;
+pub mod watch;
 pub mod zk_cli;
 pub mod zk_server;
 

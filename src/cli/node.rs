@@ -2,19 +2,19 @@
 //!
 //! Start: HTTP (so that health can be asked from the first moment), coordinators, brokers. Stop, at the
 //! first signal: brokers, coordinators, HTTP; at the second one, at once. Every task is joined, or the
-//! end says which limit was broken. Only `cli` installs signal handlers.
+//! end says what was left over. Only `cli` installs signal handlers; [`super::watch`] hears them.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::halves::{self, Halves, World};
-use super::print::out;
-use super::signals::Signals;
+use super::logging;
+use super::watch::{self, Watch};
 use crate::common::net::{self, HostPort};
 use crate::common::shutdown::Shutdown;
-use crate::common::tasks::{Kind, Tasks};
+use crate::common::tasks::Tasks;
 use crate::config::Config;
 use crate::http::server::{Options, serve};
 
@@ -68,62 +68,46 @@ impl Banner {
 /// How long HTTP connections and other rests may take at the very end.
 const REST_LIMIT: Duration = Duration::from_secs(2);
 
-/// Runs until a signal or a failure. `Err` is the one message for standard error.
+/// Why a process that ran nodes ends otherwise than well.
+#[derive(Debug)]
+pub struct Failure {
+    /// The exit code.
+    pub code: u8,
+    /// The one message for standard error.
+    pub text: String,
+}
+
+impl From<String> for Failure {
+    fn from(text: String) -> Failure {
+        Failure { code: 1, text }
+    }
+}
+
+/// Runs until a signal or a failure.
 pub async fn run(
     configs: Vec<Config>,
     http: HttpPolicy,
     banner: Option<Banner>,
-    signals: Signals,
-) -> Result<(), String> {
-    // The signal only ends the waiting: the halves stop in order, each by its own means.
-    let shutdown = Shutdown::new();
-    let tasks = Tasks::new(Shutdown::new());
-    let at_once = Shutdown::new();
-    let signals = listen_for_signals(signals, &shutdown, &at_once);
-    let limit = configs
-        .iter()
-        .map(|config| config.node.stop_timeout_ms)
-        .max()
-        .unwrap_or(0);
+    watch: &Watch,
+) -> Result<(), Failure> {
+    let tasks = &watch.tasks;
     let world = World::real(tasks.clone());
     let nodes: Vec<Halves> = configs
         .into_iter()
         .map(|config| Halves::new(Arc::new(config)))
         .collect();
     let work = async {
-        let result = start_and_wait(&nodes, &world, &tasks, http, banner, &shutdown).await;
-        let stopped = stop(&nodes, &tasks, limit).await;
-        signals.stop(REST_LIMIT).await;
+        // The signal only ends the waiting: the halves stop in order, each by its own means.
+        let result = start_and_wait(&nodes, &world, tasks, http, banner, &watch.asked).await;
+        watch.begun.stop();
+        let stopped = stop(&nodes, tasks, watch.limit).await;
         // What went wrong first is what the user has to know.
-        result.and(stopped)
+        result.map_err(Failure::from).and(stopped)
     };
     tokio::select! {
         result = work => result,
-        () = at_once.stopped() => Err("stopped at once, as asked by a second signal".to_owned()),
+        () = watch.at_once.stopped() => Err(watch::STOPPED_AT_ONCE.to_owned().into()),
     }
-}
-
-/// The first signal asks for a clean stop, the second one for an end. The answer is a set of its own,
-/// because this task has to outlive the stop that it announces.
-fn listen_for_signals(mut received: Signals, shutdown: &Shutdown, at_once: &Shutdown) -> Tasks {
-    let (first, second) = (shutdown.clone(), at_once.clone());
-    let signals = Tasks::new(Shutdown::new());
-    let done = signals.shutdown().clone();
-    signals.spawn("signals", Kind::Connection, async move {
-        loop {
-            tokio::select! {
-                () = received.next() => {}
-                () = done.stopped() => return,
-            }
-            if first.is_stopping() {
-                second.stop();
-                return;
-            }
-            info!("stopping");
-            first.stop();
-        }
-    });
-    signals
 }
 
 async fn start_and_wait(
@@ -147,7 +131,7 @@ async fn start_and_wait(
         }
         // Not before: who reads it may connect.
         if let Some(banner) = banner {
-            out!("{}", banner.text(nodes));
+            logging::say(&banner.text(nodes));
         }
         Ok::<(), String>(())
     };
@@ -232,31 +216,35 @@ fn moved(address: &HostPort) -> String {
 async fn start_broker(node: &Halves, world: &World) -> Result<(), String> {
     if node.start_broker(world).await? {
         for line in halves::ready_lines(&node.config) {
-            out!("{line}");
+            logging::say(&line);
         }
     }
     Ok(())
 }
 
-/// Stops brokers, then coordinators, then the rest.
-async fn stop(nodes: &[Halves], tasks: &Tasks, limit_ms: i64) -> Result<(), String> {
-    let limit = Duration::from_millis(u64::try_from(limit_ms).unwrap_or(0));
-    let halves = async {
+/// Stops brokers, then coordinators, then the rest, which has a share of the limit of its own.
+async fn stop(nodes: &[Halves], tasks: &Tasks, limit: Duration) -> Result<(), Failure> {
+    let rest = REST_LIMIT.min(limit / 4);
+    let mut halves = std::pin::pin!(async {
         // Together: each broker hands its partitions to those that are still there, and waits for none.
         join_all(nodes.iter().map(Halves::stop_broker)).await;
         join_all(nodes.iter().map(Halves::stop_coordinator)).await;
+    });
+    let in_time = tokio::select! {
+        () = &mut halves => true,
+        () = tokio::time::sleep(limit.saturating_sub(rest)) => false,
     };
-    let in_time = tokio::time::timeout(limit, halves).await.is_ok();
-    let ended = tasks.stop(REST_LIMIT).await;
-    if in_time && ended {
+    if in_time && tasks.stop(rest).await {
         info!("stopped");
-        Ok(())
-    } else {
-        Err(format!(
-            "the stop was not clean within node.stop.timeout.ms={limit_ms}; {} tasks were left",
-            tasks.running()
-        ))
+        return Ok(());
     }
+    // The phases that have not ended are known as long as their futures live.
+    let text = watch::overrun(tasks, limit);
+    error!("{text}");
+    Err(Failure {
+        code: watch::OVERRUN,
+        text,
+    })
 }
 
 /// Runs futures side by side, without a task for each.

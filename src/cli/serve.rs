@@ -4,6 +4,7 @@
 //! for `tripod dev` and the start scripts, which say the same things in other words.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{CommandFactory, FromArgMatches, Parser};
 
@@ -11,6 +12,7 @@ use super::logging;
 use super::node::{self, HttpPolicy};
 use super::print::{err, out};
 use super::signals::Signals;
+use super::watch::Watch;
 use crate::config::keys::{self, Honour, Key};
 use crate::config::raw::{Problem, Report};
 use crate::config::{Config, Flag, Loaded, Sources, env, examine};
@@ -293,6 +295,15 @@ pub fn run_nodes(
     for warning in warnings {
         tracing::warn!("{warning}");
     }
+    let limit = configs.iter().map(|config| config.node.stop_timeout_ms);
+    let limit = u64::try_from(limit.max().unwrap_or(0)).unwrap_or(0);
+    let watch = match Watch::start(signals, Duration::from_millis(limit)) {
+        Ok(watch) => watch,
+        Err(text) => {
+            err!("tripod: {text}");
+            return 1;
+        }
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(usize::try_from(first.node.worker_threads).unwrap_or(2))
         .thread_name("tripod")
@@ -305,16 +316,18 @@ pub fn run_nodes(
             return 1;
         }
     };
-    let ended = runtime.block_on(node::run(configs, http, banner, signals));
+    let ended = runtime.block_on(node::run(configs, http, banner, &watch));
     // What still runs after the time limit of a stop must not hold the process.
     runtime.shutdown_background();
-    match ended {
+    let code = match ended {
         Ok(()) => 0,
-        Err(text) => {
-            err!("tripod: {text}");
-            1
+        Err(failure) => {
+            logging::complain(&failure.text);
+            failure.code
         }
-    }
+    };
+    logging::finish();
+    code
 }
 
 /// The reference: every row of the table.

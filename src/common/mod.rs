@@ -6,6 +6,7 @@
 
 pub mod clock;
 pub mod disk;
+pub mod flood;
 pub mod frame;
 pub mod ids;
 pub mod metrics;

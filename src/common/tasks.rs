@@ -4,14 +4,17 @@
 //! (through [`Tasks::failed`]), because a half-dead node is worse than a restarted one. A bare
 //! `tokio::spawn` anywhere else is a tidy failure.
 
+use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::future::Future;
+use std::io;
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
-use tracing::{Instrument, error, error_span};
+use tracing::{Instrument, error, error_span, info};
 
 use crate::common::shutdown::Shutdown;
 
@@ -29,7 +32,62 @@ pub enum Kind {
 pub struct Tasks {
     tracker: TaskTracker,
     shutdown: Shutdown,
-    failure: Arc<watch::Sender<Option<&'static str>>>,
+    family: Arc<Family>,
+}
+
+/// What a set shares with its children.
+#[derive(Debug)]
+struct Family {
+    failure: watch::Sender<Option<&'static str>>,
+    left: Mutex<Left>,
+}
+
+/// What has begun and not ended.
+#[derive(Debug, Default)]
+struct Left {
+    /// The names of tasks, with how many there are of each.
+    tasks: BTreeMap<&'static str, usize>,
+    /// The phases of a stop, in the order of their begin.
+    phases: BTreeMap<u64, String>,
+    next_phase: u64,
+}
+
+impl Family {
+    fn left(&self) -> MutexGuard<'_, Left> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A counted task; uncounted when it is dropped.
+struct Counted(Arc<Family>, &'static str);
+
+impl Counted {
+    fn new(family: &Arc<Family>, name: &'static str) -> Counted {
+        *family.left().tasks.entry(name).or_insert(0) += 1;
+        Counted(family.clone(), name)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let mut left = self.0.left();
+        if let Some(count) = left.tasks.get_mut(self.1) {
+            *count -= 1;
+            if *count == 0 {
+                left.tasks.remove(self.1);
+            }
+        }
+    }
+}
+
+/// A phase of a stop; it ends when this is dropped.
+#[derive(Debug)]
+pub struct Phase(Arc<Family>, u64);
+
+impl Drop for Phase {
+    fn drop(&mut self) {
+        self.0.left().phases.remove(&self.1);
+    }
 }
 
 impl Tasks {
@@ -38,7 +96,10 @@ impl Tasks {
         Tasks {
             tracker: TaskTracker::new(),
             shutdown,
-            failure: Arc::new(watch::Sender::new(None)),
+            family: Arc::new(Family {
+                failure: watch::Sender::new(None),
+                left: Mutex::default(),
+            }),
         }
     }
 
@@ -52,7 +113,7 @@ impl Tasks {
         Tasks {
             tracker: TaskTracker::new(),
             shutdown: self.shutdown.child(),
-            failure: self.failure.clone(),
+            family: self.family.clone(),
         }
     }
 
@@ -61,15 +122,16 @@ impl Tasks {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let failure = self.failure.clone();
+        let counted = Counted::new(&self.family, name);
         let guarded = async move {
             let caught = CatchUnwind(Box::pin(task)).await;
             if caught.is_err() {
                 error!(task = name, "a task panicked");
                 if kind == Kind::Essential {
-                    failure.send_replace(Some(name));
+                    counted.0.failure.send_replace(Some(name));
                 }
             }
+            drop(counted);
         };
         self.tracker
             .spawn(guarded.instrument(error_span!("task", name)));
@@ -77,12 +139,12 @@ impl Tasks {
 
     /// Says that the essential task `name` cannot go on, without a panic: the task has logged why.
     pub fn fail(&self, name: &'static str) {
-        self.failure.send_replace(Some(name));
+        self.family.failure.send_replace(Some(name));
     }
 
     /// Resolves with the name of an essential task that failed or panicked, if one ever does.
     pub async fn failed(&self) -> &'static str {
-        let mut failures = self.failure.subscribe();
+        let mut failures = self.family.failure.subscribe();
         match failures.wait_for(Option::is_some).await {
             Ok(name) => name.unwrap_or("unknown"),
             Err(_) => std::future::pending().await,
@@ -94,6 +156,30 @@ impl Tasks {
         self.tracker.len()
     }
 
+    /// Begins a phase of a stop, to be named by [`Tasks::left`] until it ends.
+    pub fn phase(&self, name: String) -> Phase {
+        info!("{name}");
+        let mut left = self.family.left();
+        let number = left.next_phase;
+        left.next_phase += 1;
+        left.phases.insert(number, name);
+        Phase(self.family.clone(), number)
+    }
+
+    /// The phases and tasks, also of parents and children, that have not ended, for people.
+    pub fn left(&self) -> String {
+        let left = self.family.left();
+        let phases = left.phases.values().cloned();
+        let tasks = left.tasks.iter();
+        let tasks = tasks.map(|(name, count)| format!("{count} x task '{name}'"));
+        let all: Vec<String> = phases.chain(tasks).collect();
+        if all.is_empty() {
+            "nothing".to_owned()
+        } else {
+            all.join(", ")
+        }
+    }
+
     /// Gives the signal and waits for every task, at most `limit`. Says whether all ended.
     pub async fn stop(&self, limit: Duration) -> bool {
         self.shutdown.stop();
@@ -102,6 +188,30 @@ impl Tasks {
             .await
             .is_ok()
     }
+}
+
+/// Starts a thread that nobody joins: for what has to go on whatever the node's own threads are stuck in,
+/// and may be cut off by the end of the process.
+pub fn thread(name: &'static str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    let builder = std::thread::Builder::new().name(name.to_owned());
+    builder.spawn(work).map(drop)
+}
+
+thread_local! {
+    static CAUGHT: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs work that is known to panic on what it cannot read; the caller tells the failure in its own words.
+pub fn caught<T>(work: impl FnOnce() -> T) -> std::thread::Result<T> {
+    let outer = CAUGHT.replace(true);
+    let result = std::panic::catch_unwind(AssertUnwindSafe(work));
+    CAUGHT.set(outer);
+    result
+}
+
+/// Is this thread inside [`caught`]? For the panic hook, which then has nothing to tell.
+pub fn is_caught() -> bool {
+    CAUGHT.get()
 }
 
 /// Runs blocking work (an fsync, a directory walk) off the async threads.
@@ -206,5 +316,31 @@ mod tests {
         tasks.child().fail("another");
         assert_eq!(tasks.failed().await, "another");
         assert!(tasks.stop(Duration::from_secs(5)).await);
+    }
+
+    #[tokio::test]
+    async fn what_is_left_is_named_and_counted_over_the_whole_family() {
+        let tasks = Tasks::new(Shutdown::new());
+        assert_eq!(tasks.left(), "nothing");
+        let (child, sibling) = (tasks.child(), tasks.child());
+        for _ in 0..2 {
+            let done = child.shutdown().clone();
+            child.spawn("listener", Kind::Connection, async move {
+                done.stopped().await;
+            });
+        }
+        let phase = sibling.phase("closing logs".into());
+        assert_eq!(tasks.left(), "closing logs, 2 x task 'listener'");
+        drop(phase);
+        assert!(child.stop(Duration::from_secs(5)).await);
+        assert_eq!(sibling.left(), "nothing");
+    }
+
+    #[test]
+    fn a_panic_that_is_caught_is_known_as_such() {
+        assert!(!is_caught());
+        assert_eq!(caught(is_caught).ok(), Some(true));
+        assert!(caught(|| panic!("on purpose")).is_err());
+        assert!(!is_caught());
     }
 }

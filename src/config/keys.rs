@@ -207,7 +207,7 @@ settings! {
         "The cluster's id, any text; when it is not said, 22 characters of base64 are made once and kept";
     worker_threads: i32 = "worker.threads", Some("2"), Between(1, 64), Low, ReadOnly,
         "Threads that serve sockets";
-    stop_timeout_ms: i64 = "stop.timeout.ms", Some("8000"), AtLeast(0), Low, ReadOnly,
+    stop_timeout_ms: i64 = "stop.timeout.ms", Some("25000"), AtLeast(0), Low, ReadOnly,
         "How long a clean stop may take before the process ends anyway";
 }
 

@@ -249,7 +249,14 @@ impl Coordinator {
 
     /// Stops accepting, ends the connections, and stops raft. Says whether everything ended in time.
     pub async fn shutdown(self) -> bool {
+        let phase = |name: &str| {
+            let name = format!("coordinator {}: {name}", self.server.options.member);
+            self.tasks.phase(name)
+        };
+        let connections = phase("ending connections");
         let ended = self.tasks.stop(STOP_LIMIT).await;
+        drop(connections);
+        let _raft = phase("ending raft");
         self.server.raft.shutdown().await;
         info!("coordinator stopped");
         ended

@@ -14,6 +14,7 @@ use tracing::{debug, info, warn};
 
 use crate::common::clock::Clock;
 use crate::common::disk::{Disk, Open};
+use crate::common::flood::Flood;
 use crate::common::frame;
 use crate::common::ids::SessionId;
 use crate::common::net::{TcpListener, TcpStream};
@@ -194,6 +195,7 @@ impl Server {
 pub async fn run(server: Arc<Server>, listener: TcpListener, tasks: Tasks) {
     let shutdown = tasks.shutdown().clone();
     info!(address = %server.client_address, "serving ZooKeeper clients");
+    let (failing, refusing) = (Flood::default(), Flood::default());
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -203,12 +205,15 @@ pub async fn run(server: Arc<Server>, listener: TcpListener, tasks: Tasks) {
             Ok((stream, peer)) => {
                 // Beyond the limit: closed at once, as ZooKeeper does.
                 if !server.admit(peer.ip()) {
-                    warn!(
-                        %peer,
-                        per_address = server.options.max_client_cnxns,
-                        in_all = server.options.max_cnxns,
-                        "too many connections"
-                    );
+                    if let Some(untold) = refusing.tell(server.clock.monotonic_ms()) {
+                        warn!(
+                            %peer,
+                            per_address = server.options.max_client_cnxns,
+                            in_all = server.options.max_cnxns,
+                            untold,
+                            "too many connections"
+                        );
+                    }
                     continue;
                 }
                 let (server, shutdown) = (server.clone(), shutdown.clone());
@@ -221,7 +226,9 @@ pub async fn run(server: Arc<Server>, listener: TcpListener, tasks: Tasks) {
             }
             Err(error) => {
                 // Mostly: out of descriptors. Those that are open go on.
-                warn!(%error, "cannot accept a connection");
+                if let Some(untold) = failing.tell(server.clock.monotonic_ms()) {
+                    warn!(%error, untold, "cannot accept a connection");
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }

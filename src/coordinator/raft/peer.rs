@@ -29,6 +29,7 @@ use super::batch::Proposals;
 use super::handover;
 use super::node::Touches;
 use super::types::{LeaderKey, Part, Raft, TypeConfig, decode, encode};
+use crate::common::flood::Flood;
 use crate::common::frame::{FrameError, read_frame};
 use crate::common::ids::{MemberId, SessionId};
 use crate::common::net::{TcpListener, TcpStream};
@@ -384,6 +385,9 @@ impl PeerServer {
     /// Accepts members until told to stop.
     pub async fn run(self: Arc<Self>, listener: TcpListener) {
         let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let started = Instant::now();
+        let since_ms = move || i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX);
+        let (refusing, strangers) = (Flood::default(), Arc::new(Flood::default()));
         let shutdown = self.tasks.shutdown().clone();
         loop {
             let accepted = tokio::select! {
@@ -399,10 +403,12 @@ impl PeerServer {
                 }
             };
             let Ok(place) = places.clone().try_acquire_owned() else {
-                warn!(%address, "too many connections to the raft port; one was closed");
+                if let Some(untold) = refusing.tell(since_ms()) {
+                    warn!(%address, untold, "too many connections to the raft port; one was closed");
+                }
                 continue;
             };
-            let server = self.clone();
+            let (server, strangers) = (self.clone(), strangers.clone());
             self.tasks.spawn("raft peer", Kind::Connection, async move {
                 let stopped = server.tasks.shutdown().clone();
                 tokio::select! {
@@ -410,7 +416,9 @@ impl PeerServer {
                     result = server.connection(stream) => match result {
                         Ok(()) | Err(PeerError::Closed | PeerError::Io(_)) => {}
                         Err(PeerError::NotLetIn(refusal)) => {
-                            warn!(%address, %refusal, "a peer was not let in");
+                            if let Some(untold) = strangers.tell(since_ms()) {
+                                warn!(%address, %refusal, untold, "a peer was not let in");
+                            }
                         }
                         Err(error) => debug!(%address, %error, "a peer's connection ended"),
                     },

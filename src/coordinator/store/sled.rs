@@ -8,7 +8,6 @@
 
 use std::io;
 use std::ops::Range;
-use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -17,6 +16,7 @@ use tracing::warn;
 
 use super::{Change, Store, StoreError, Table, seal, unseal};
 use crate::common::disk::{Disk, DiskFile, Open};
+use crate::common::tasks;
 
 /// sled keeps up to 17 values of a leaf in one message, and a message above a quarter of a segment
 /// would leave its log for a file that is never synced.
@@ -79,14 +79,14 @@ impl SledStore {
             .segment_size(SEGMENT_BYTES)
             .cache_capacity(CACHE_BYTES)
             .flush_every_ms(None);
-        let opened = std::panic::catch_unwind(AssertUnwindSafe(|| {
+        let opened = tasks::caught(|| {
             let db = config.open()?;
             let log = db.open_tree("log")?;
             let meta = db.open_tree("meta")?;
             // Names of trees are durable before anything is written to them.
             db.flush()?;
             Ok::<_, sled::Error>((db, log, meta))
-        }));
+        });
         let (db, log, meta) = match opened {
             Ok(Ok(parts)) => parts,
             Ok(Err(error)) => return Err(failed("opening", path, error)),
