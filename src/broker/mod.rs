@@ -22,7 +22,7 @@ use crate::broker::group::Groups;
 use crate::broker::image::ImageCell;
 use crate::broker::image::feed::Feed;
 use crate::broker::image::znode::Blank;
-use crate::broker::listener::BindError;
+use crate::broker::listener::{BindError, Bound};
 use crate::broker::metrics::BrokerMetrics;
 use crate::broker::registration::{Registration, RegistrationError};
 use crate::broker::replicas::Replicas;
@@ -160,14 +160,37 @@ pub struct Running {
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 
 impl Broker {
-    /// Starts a broker; it serves when this returns. Waits for ZooKeeper as long as the settings say.
-    ///
-    /// The order: ports (a busy one changes nothing on disk), the directories' broker id, ZooKeeper, the
-    /// cluster's id against the directories', logs, image, registration, election, partitions, clients.
+    /// Prepares a broker and starts it, for those who start nothing else beside it.
     pub async fn start(deps: BrokerDeps) -> Result<Running, StartError> {
-        let stopping = deps.tasks.shutdown().clone();
+        Broker::prepare(deps).await?.start().await
+    }
+
+    /// Everything that may refuse a broker before a ZooKeeper is asked: its ports, and whose the log
+    /// directories are. Changes nothing on the disk, here or elsewhere.
+    pub async fn prepare(deps: BrokerDeps) -> Result<Prepared, StartError> {
+        let bound = listener::bind(&wanted_addresses(&deps.config)).await?;
+        let marks = marks(&deps).await?;
+        Ok(Prepared { deps, bound, marks })
+    }
+}
+
+/// A broker that nothing local stands against. Its ports are bound, and nobody is answered yet.
+#[derive(Debug)]
+pub struct Prepared {
+    deps: BrokerDeps,
+    bound: Bound,
+    marks: Marks,
+}
+
+impl Prepared {
+    /// Starts the broker; it serves when this returns. Waits for ZooKeeper as long as the settings say.
+    ///
+    /// The order: ZooKeeper, the cluster's id against the directories', logs, image, registration,
+    /// election, partitions, clients.
+    pub async fn start(self) -> Result<Running, StartError> {
+        let stopping = self.deps.tasks.shutdown().clone();
         tokio::select! {
-            started = start(deps) => started,
+            started = start(self) => started,
             () = stopping.stopped() => Err(StartError::Stopped),
         }
     }
@@ -186,6 +209,7 @@ impl Broker {
 }
 
 /// What the log directories say of themselves before anything is opened.
+#[derive(Debug)]
 struct Marks {
     identity: Option<Identity>,
     /// One that holds partitions, and the cluster that it is of.
@@ -195,9 +219,11 @@ struct Marks {
 async fn marks(deps: &BrokerDeps) -> Result<Marks, DirError> {
     let config = &deps.config;
     let (disk, dirs, id) = (deps.disk.clone(), config.log_dirs.clone(), config.broker_id);
+    let cluster = config.node.cluster_id.clone();
     tasks::blocking(move || {
-        let identity = Dirs::identity(disk.as_ref(), &dirs, id)?;
+        let identity = Dirs::identity(disk.as_ref(), &dirs, id, cluster.as_deref())?;
         let inhabited = Dirs::inhabited(disk.as_ref(), &dirs)?;
+        Dirs::usable(disk.as_ref(), &dirs)?;
         Ok(Marks {
             identity,
             inhabited: inhabited.map(|(dir, identity)| (dir, identity.cluster_id)),
@@ -292,12 +318,11 @@ fn own_registration(
     }
 }
 
-async fn start(deps: BrokerDeps) -> Result<Running, StartError> {
+async fn start(prepared: Prepared) -> Result<Running, StartError> {
+    let Prepared { deps, bound, marks } = prepared;
     let config = deps.config.clone();
     let tasks = deps.tasks.child();
-    let bound = listener::bind(&wanted_addresses(&config)).await?;
     let addresses = bound.addresses();
-    let marks = marks(&deps).await?;
     let (zookeeper, events, cluster_id) = enter_cluster(&deps, &marks).await?;
 
     let metrics = Arc::<BrokerMetrics>::default();

@@ -59,7 +59,7 @@ pub enum RegistrationError {
     #[error(
         "{} holds partitions of the cluster {cluster_id}, and ZooKeeper at {servers} knows no cluster \
          (/cluster/id is missing): restore the coordinator's data, or move the broker's data away to \
-         begin a new cluster; nothing was changed",
+         begin a new cluster; no log directory was changed",
         dir.display()
     )]
     Orphaned {
@@ -71,7 +71,7 @@ pub enum RegistrationError {
         servers: String,
     },
     /// `/cluster/id` cannot be read.
-    #[error("/cluster/id at {servers} is malformed; nothing was changed")]
+    #[error("/cluster/id at {servers} is malformed; no log directory was changed")]
     ClusterId {
         /// The ensemble.
         servers: String,

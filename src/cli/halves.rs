@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use tracing::info;
 
 use crate::broker::status::{self, BrokerStatus, SyncFigures};
-use crate::broker::{Broker, BrokerDeps, Running};
+use crate::broker::{Broker, BrokerDeps, Prepared, Running};
 use crate::common::clock::Clock;
 use crate::common::disk::Disk;
 use crate::common::disk::real::RealDisk;
@@ -57,6 +57,7 @@ pub struct Halves {
     /// What the pages read, from the moment that the coordinator serves.
     server: Arc<OnceLock<Arc<Server>>>,
     coordinator: Mutex<Option<Coordinator>>,
+    prepared: Mutex<Option<Prepared>>,
     broker: Arc<OnceLock<Running>>,
     http: OnceLock<SocketAddr>,
 }
@@ -68,6 +69,7 @@ impl Halves {
             config,
             server: Arc::default(),
             coordinator: Mutex::default(),
+            prepared: Mutex::default(),
             broker: Arc::default(),
             http: OnceLock::new(),
         }
@@ -140,6 +142,24 @@ impl Halves {
         sources
     }
 
+    /// Looks whether the broker can start, if this node has one: what refuses it has to be known before
+    /// the coordinator begins to write.
+    pub async fn prepare_broker(&self, world: &World) -> Result<(), String> {
+        if !self.config.roles.broker {
+            return Ok(());
+        }
+        let deps = BrokerDeps {
+            config: self.config.clone(),
+            disk: world.disk.clone(),
+            clock: world.clock.clone(),
+            rng: world.rng.fork("broker"),
+            tasks: world.tasks.clone(),
+        };
+        let prepared = Broker::prepare(deps).await.map_err(|error| chain(&error))?;
+        *locked(&self.prepared) = Some(prepared);
+        Ok(())
+    }
+
     /// Starts the coordinator, if this node has one.
     pub async fn start_coordinator(&self, world: &World) -> Result<(), String> {
         if !self.config.roles.coordinator {
@@ -156,23 +176,19 @@ impl Halves {
             .await
             .map_err(|error| chain(&error))?;
         let _ = self.server.set(coordinator.server());
-        *self.held() = Some(coordinator);
+        *locked(&self.coordinator) = Some(coordinator);
         Ok(())
     }
 
     /// Starts the broker, if this node has one, and says whether it does.
     pub async fn start_broker(&self, world: &World) -> Result<bool, String> {
-        if !self.config.roles.broker {
-            return Ok(false);
+        if locked(&self.prepared).is_none() {
+            self.prepare_broker(world).await?;
         }
-        let deps = BrokerDeps {
-            config: self.config.clone(),
-            disk: world.disk.clone(),
-            clock: world.clock.clone(),
-            rng: world.rng.fork("broker"),
-            tasks: world.tasks.clone(),
+        let Some(prepared) = locked(&self.prepared).take() else {
+            return Ok(false);
         };
-        let running = Broker::start(deps).await.map_err(|error| chain(&error))?;
+        let running = prepared.start().await.map_err(|error| chain(&error))?;
         let _ = self.broker.set(running);
         Ok(true)
     }
@@ -186,17 +202,15 @@ impl Halves {
 
     /// Stops the coordinator.
     pub async fn stop_coordinator(&self) {
-        let coordinator = self.held().take();
+        let coordinator = locked(&self.coordinator).take();
         if let Some(coordinator) = coordinator {
             coordinator.shutdown().await;
         }
     }
+}
 
-    fn held(&self) -> MutexGuard<'_, Option<Coordinator>> {
-        self.coordinator
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// An error with all its causes in one line.

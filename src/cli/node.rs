@@ -1,6 +1,7 @@
 //! Runs nodes in this process: starts their halves in order, says when they are ready, stops them.
 //!
-//! Start: HTTP (so that health can be asked from the first moment), coordinators, brokers. Stop, at the
+//! Start: HTTP (so that health can be asked from the first moment), what may refuse a broker,
+//! coordinators, brokers. Stop, at the
 //! first signal: brokers, coordinators, HTTP; at the second one, at once. Every task is joined, or the
 //! end says what was left over. Only `cli` installs signal handlers; [`super::watch`] hears them.
 
@@ -121,6 +122,9 @@ async fn start_and_wait(
     let start = async {
         for node in nodes {
             start_http(node, tasks, http).await?;
+        }
+        for node in nodes {
+            node.prepare_broker(world).await?;
         }
         for node in nodes {
             node.start_coordinator(world).await?;

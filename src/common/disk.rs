@@ -27,6 +27,25 @@ pub enum Open {
     CreateNew,
 }
 
+/// Has the process, or the system, as many open files as it may? This passes by itself.
+pub fn is_out_of_descriptors(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        let code = error.downcast_ref::<io::Error>();
+        let code = code.and_then(io::Error::raw_os_error);
+        if code.is_some_and(|code| OUT_OF_DESCRIPTORS.contains(&code)) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+const OUT_OF_DESCRIPTORS: [i32; 2] = [
+    rustix::io::Errno::MFILE.raw_os_error(),
+    rustix::io::Errno::NFILE.raw_os_error(),
+];
+
 /// A file system, seen from one process.
 pub trait Disk: Debug + Send + Sync {
     /// Opens one file.
@@ -49,6 +68,10 @@ pub trait Disk: Debug + Send + Sync {
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
     /// Bytes that may still be written below `path`.
     fn free_bytes(&self, path: &Path) -> io::Result<u64>;
+    /// Fails where nothing can be made in `dir`. Only asks; changes nothing.
+    fn may_write(&self, _dir: &Path) -> io::Result<()> {
+        Ok(())
+    }
     /// Takes the exclusive lock of a directory by its lock file, for as long as the guard lives.
     fn lock(&self, lock_file: &Path) -> io::Result<Box<dyn DirLock>>;
 

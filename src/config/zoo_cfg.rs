@@ -3,6 +3,7 @@
 //! Pure. Keys that change something here become `coordinator.*` settings; keys that cannot are answered
 //! with one line that says why, because a file of a real ensemble should just work.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::common::net::HostPort;
@@ -183,15 +184,22 @@ const AUTHENTICATION: &str = "only the schemes world, digest and ip are supporte
 
 /// Takes what a `zoo.cfg` says.
 pub fn read(file: &Arc<str>, text: &str, values: &mut Values) {
+    let mut members = BTreeMap::new();
     for property in properties::parse(text) {
         let origin = Origin::line(SourceKind::Properties, file, property.line);
         // ZooKeeper makes a system property zookeeper.x of a key x, and understands both.
         let key = property.key.as_str();
         let key = key.strip_prefix("zookeeper.").unwrap_or(key);
+        if let Some(id) = key.strip_prefix("server.")
+            && let Err(text) = new_member(id, property.line, &mut members)
+        {
+            values.problems.push(Problem::at(&origin, text));
+            continue;
+        }
         let path = match key {
             "admin.serverPort" => Some("http.port".to_owned()),
             "admin.serverAddress" => Some("http.host".to_owned()),
-            _ if is_member(key) => Some(format!("coordinator.{key}")),
+            _ if key.starts_with("server.") => Some(format!("coordinator.{key}")),
             _ => keys::COORDINATOR
                 .iter()
                 .find(|row| row.name == key)
@@ -222,9 +230,20 @@ pub fn read(file: &Arc<str>, text: &str, values: &mut Values) {
     }
 }
 
-fn is_member(key: &str) -> bool {
-    key.strip_prefix("server.")
-        .is_some_and(|id| !id.is_empty() && id.bytes().all(|b| b.is_ascii_digit()))
+/// Notes the line of a member. One that cannot be told apart, or is passed over, would leave an ensemble
+/// of fewer members than the file means: of one, which begins a cluster of its own.
+fn new_member(id: &str, line: usize, members: &mut BTreeMap<u8, usize>) -> Result<(), String> {
+    let number = id.parse::<u8>().ok().filter(|_| !id.starts_with('+'));
+    let number = number.ok_or_else(|| {
+        let id = cut(id);
+        format!("server.{id} is no member: N of server.N is a number from 0 to 255")
+    })?;
+    match members.insert(number, line) {
+        None => Ok(()),
+        Some(first) => Err(format!(
+            "server.{number} is there twice, in line {first}, too: each member has one line"
+        )),
+    }
 }
 
 fn refuse(key: &str, value: &str, why: &str, origin: &Origin, values: &mut Values) {
@@ -309,9 +328,12 @@ fn parse_client(text: &str) -> Result<HostPort, String> {
 /// Reads a `myid` file.
 pub fn myid(text: &str) -> Result<i32, String> {
     let text = text.trim();
+    if text.is_empty() {
+        return Err("the file is empty: it has to hold this server's number, from 0 to 255".into());
+    }
     text.parse::<u8>()
         .map(i32::from)
-        .map_err(|_| format!("serverid {} is not a number from 0 to 255", cut(text)))
+        .map_err(|_| format!("serverid '{}' is not a number from 0 to 255", cut(text)))
 }
 
 #[cfg(test)]
@@ -468,6 +490,30 @@ mod tests {
         }
         assert!(member("256", "a:1:2").is_err());
         assert_eq!(myid(" 3\n"), Ok(3));
-        assert!(myid("three").is_err());
+        assert_eq!(
+            myid("three").unwrap_err(),
+            "serverid 'three' is not a number from 0 to 255"
+        );
+        assert!(myid(" \n").unwrap_err().starts_with("the file is empty: "));
+    }
+
+    #[test]
+    fn members_that_would_be_lost_are_refused_by_their_line() {
+        let text = "clientPort=2181\nserver.1=a:1:2\nserver.1=b:1:2\nserver.x=c:1:2\n\
+                    server.=d:1:2\nserver.256=e:1:2\nserver.01=f:1:2\nserver.2=g:1:2\n";
+        let mut values = Values::default();
+        read(&Arc::from("zoo.cfg"), text, &mut values);
+        let problems: Vec<_> = values.problems.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            problems,
+            [
+                "zoo.cfg:3: server.1 is there twice, in line 2, too: each member has one line",
+                "zoo.cfg:4: server.x is no member: N of server.N is a number from 0 to 255",
+                "zoo.cfg:5: server. is no member: N of server.N is a number from 0 to 255",
+                "zoo.cfg:6: server.256 is no member: N of server.N is a number from 0 to 255",
+                "zoo.cfg:7: server.1 is there twice, in line 3, too: each member has one line",
+            ]
+        );
+        assert_eq!(values.iter().count(), 3);
     }
 }

@@ -10,8 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::checkpoint::{
-    META_PROPERTIES, Offsets, PARTITION_METADATA, decode_identity, decode_topic_id,
-    encode_identity, encode_topic_id,
+    META_PROPERTIES, Offsets, PARTITION_METADATA, decode_topic_id, encode_identity, encode_topic_id,
 };
 use super::error::{Failure, IoContext, LogError};
 use super::log::{Log, Start};
@@ -155,55 +154,6 @@ struct Entry {
 }
 
 impl Dirs {
-    /// What the first `meta.properties` says; none in new directories. All of them have to be the
-    /// broker's; of which cluster it is, it may not know yet.
-    pub fn identity(
-        disk: &dyn Disk,
-        dirs: &[PathBuf],
-        broker_id: BrokerId,
-    ) -> Result<Option<Identity>, DirError> {
-        let mut first = None;
-        for dir in dirs {
-            let Some(found) = read_identity(disk, dir)? else {
-                continue;
-            };
-            if found.broker_id != broker_id {
-                return Err(DirError::Foreign {
-                    path: dir.clone(),
-                    ours: Identity {
-                        broker_id,
-                        cluster_id: found.cluster_id.clone(),
-                    },
-                    found,
-                });
-            }
-            first.get_or_insert(found);
-        }
-        Ok(first)
-    }
-
-    /// The first directory that says whose it is and holds partitions, and who that is. What waits for
-    /// its removal does not count.
-    pub fn inhabited(
-        disk: &dyn Disk,
-        dirs: &[PathBuf],
-    ) -> Result<Option<(PathBuf, Identity)>, DirError> {
-        for dir in dirs {
-            let Some(identity) = read_identity(disk, dir)? else {
-                continue;
-            };
-            let entries = disk.list(dir).at(dir, "listing")?;
-            let holds = |entry: &PathBuf| {
-                let name = entry.file_name().and_then(|name| name.to_str());
-                name.is_some_and(|name| partition_of(name).is_some()) && disk.is_dir(entry)
-            };
-            if entries.iter().any(holds) {
-                return Ok(Some((dir.clone(), identity)));
-            }
-        }
-        Ok(None)
-    }
-
     /// Locks the directories, checks whose they are and opens every log. `options` gives a topic's
     /// settings. A directory that fails is reported by [`Dirs::failed`]; it is an error only when none
     /// is left, or when one is another's.
@@ -266,20 +216,8 @@ impl Dirs {
     ) -> Result<Dir, DirError> {
         let disk = &*self.disk;
         disk.create_dir_all(path).at(path, "making the directory")?;
-        let lock = disk.lock(&path.join(LOCK_FILE)).map_err(|source| {
-            if source.kind() == io::ErrorKind::WouldBlock {
-                DirError::Locked {
-                    path: path.to_owned(),
-                    source,
-                }
-            } else {
-                DirError::Log(LogError::Io {
-                    path: path.to_owned(),
-                    action: "locking",
-                    source,
-                })
-            }
-        })?;
+        let lock = disk.lock(&path.join(LOCK_FILE));
+        let lock = lock.map_err(|source| not_locked(path, source))?;
         let meta = path.join(META_PROPERTIES);
         if !disk.exists(&meta) {
             disk.replace(&meta, encode_identity(identity).as_bytes())
@@ -655,18 +593,6 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn read_identity(disk: &dyn Disk, dir: &Path) -> Result<Option<Identity>, DirError> {
-    let path = dir.join(META_PROPERTIES);
-    if !disk.exists(&path) {
-        return Ok(None);
-    }
-    let bytes = disk.read(&path, SMALL_FILE_MAX).at(&path, "reading")?;
-    let text = String::from_utf8(bytes).map_err(|_| "it is not text".to_owned());
-    text.and_then(|text| decode_identity(&text))
-        .map(Some)
-        .map_err(|reason| DirError::Malformed { path, reason })
-}
-
 /// The partition that a directory's name stands for; `None` for what is not ours.
 fn partition_of(name: &str) -> Option<TopicPartition> {
     let (topic, partition) = name.rsplit_once('-')?;
@@ -677,9 +603,11 @@ fn partition_of(name: &str) -> Option<TopicPartition> {
 }
 
 mod checkpoints;
+mod examine;
 mod health;
 
 use self::checkpoints::Checkpoints;
+use self::examine::{not_locked, read_identity};
 use self::health::{Damaged, Failed};
 
 #[cfg(test)]

@@ -266,7 +266,7 @@ async fn an_unknown_key_of_a_file_is_a_warning_with_the_nearest_name() {
 async fn a_busy_port_is_named() {
     let dir = tempfile::tempdir().expect("a directory");
     let setup = Setup::new(dir.path());
-    for port in [setup.zookeeper, setup.http] {
+    for port in [setup.zookeeper, setup.http, setup.kafka] {
         let _busy = TcpListener::bind(("0.0.0.0", port)).expect("free");
         setup.refused(dir.path(), &[], &[&port.to_string()]).await;
     }
@@ -320,19 +320,40 @@ async fn a_directory_of_another_node_or_with_damage_is_left_alone() {
             &["belongs to broker 1", "this is broker 9"],
         )
         .await;
+    // With its coordinator it does so before that one writes anything.
+    setup
+        .refused(dir.path(), &stranger[4..], &["belongs to broker 1"])
+        .await;
+    let elsewhere = ["--cluster-id", "AAAAAAAAAAAAAAAAAAAAAA"];
+    setup
+        .refused(dir.path(), &elsewhere, &["AAAAAAAAAAAAAAAAAAAAAA"])
+        .await;
     for damaged in [
         "",
         "broker.id=x\n",
         "version=99\nbroker.id=1\n",
+        "version=0\ncluster.id=x\n",
+        "version=1\nnode.id=1\ncluster.id=x\n",
         "\u{0}\u{0}\u{0}\u{0}",
     ] {
         fs::write(&properties, damaged).expect("written");
         let broker = ["--roles", "broker", "--zookeeper-connect", &connect];
-        setup
-            .refused(dir.path(), &broker, &["meta.properties"])
-            .await;
+        for roles in [&broker[..], &[]] {
+            setup.refused(dir.path(), roles, &["meta.properties"]).await;
+        }
     }
     fs::write(&properties, good).expect("written");
+    let file = dir.path().join("file");
+    fs::write(&file, "mine").expect("written");
+    let logs = format!("log.dirs={}", file.join("logs").display());
+    let unusable = ["--override", &logs];
+    setup
+        .refused(
+            dir.path(),
+            &unusable,
+            &["no log directory is usable", "file/logs"],
+        )
+        .await;
     setup.run_once().await;
 }
 

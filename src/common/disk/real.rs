@@ -6,6 +6,8 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::fs::{Access, AtFlags, CWD, accessat};
+
 use super::{DirLock, Disk, DiskFile, Open};
 
 /// The file system of this machine.
@@ -81,6 +83,17 @@ impl Disk for RealDisk {
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
 
+    fn may_write(&self, dir: &Path) -> io::Result<()> {
+        let is_dir = fs::metadata(dir).map_err(|error| with_path(error, dir))?;
+        if !is_dir.is_dir() {
+            return Err(with_path(io::ErrorKind::NotADirectory.into(), dir));
+        }
+        // As the effective user, as every other call here.
+        let wanted = Access::WRITE_OK | Access::EXEC_OK;
+        let allowed = accessat(CWD, dir, wanted, AtFlags::EACCESS);
+        allowed.map_err(|error| with_path(error.into(), dir))
+    }
+
     fn lock(&self, lock_file: &Path) -> io::Result<Box<dyn DirLock>> {
         let file = OpenOptions::new()
             .read(true)
@@ -142,5 +155,15 @@ impl DiskFile for RealFile {
 
 /// The same kind of error, with the path in its text.
 fn with_path(error: io::Error, path: &Path) -> io::Error {
-    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+    let path = path.to_owned();
+    io::Error::new(error.kind(), OfPath { path, error })
+}
+
+/// Keeps the system's own error below the path.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {error}", path.display())]
+struct OfPath {
+    path: PathBuf,
+    #[source]
+    error: io::Error,
 }

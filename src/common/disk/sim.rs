@@ -27,6 +27,8 @@ pub struct Faults {
     pub capacity: Option<u64>,
     /// So many operations from now succeed, and the one after fails; then this is empty again.
     pub fail_after: Option<(u64, Operation)>,
+    /// Nothing can be opened: the process has as many files open as it may.
+    pub no_descriptors: bool,
     /// Milliseconds that each sync moves the disk's clock (which must be a manual one).
     pub sync_ms: i64,
 }
@@ -234,6 +236,14 @@ impl World {
         }
     }
 
+    fn take_descriptor(&self) -> io::Result<()> {
+        if self.faults.no_descriptors {
+            let code = rustix::io::Errno::MFILE.raw_os_error();
+            return Err(io::Error::from_raw_os_error(code));
+        }
+        Ok(())
+    }
+
     fn parent_exists(&self, path: &Path) -> bool {
         path.parent().is_none_or(|parent| {
             parent.as_os_str().is_empty()
@@ -343,6 +353,7 @@ impl DirLock for SimLock {}
 impl Disk for SimDisk {
     fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn DiskFile>> {
         let mut world = self.world();
+        world.take_descriptor()?;
         let node = match (world.file(path), how) {
             (Some(_), Open::CreateNew) => {
                 return Err(io::Error::new(
@@ -389,6 +400,7 @@ impl Disk for SimDisk {
 
     fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
         let world = self.world();
+        world.take_descriptor()?;
         if world.names.get(dir) != Some(&Entry::Dir) {
             return Err(not_found(dir));
         }
@@ -442,6 +454,7 @@ impl Disk for SimDisk {
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         let mut world = self.world();
+        world.take_descriptor()?;
         if world.fails(Operation::Sync) {
             return Err(eio());
         }

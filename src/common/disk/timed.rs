@@ -83,6 +83,10 @@ impl Disk for TimedDisk {
         self.disk.free_bytes(path)
     }
 
+    fn may_write(&self, dir: &Path) -> io::Result<()> {
+        self.disk.may_write(dir)
+    }
+
     fn lock(&self, lock_file: &Path) -> io::Result<Box<dyn DirLock>> {
         self.disk.lock(lock_file)
     }

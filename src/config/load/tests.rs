@@ -194,7 +194,7 @@ fn the_tutorials_files_give_three_members_and_a_broker() {
     files.put("data/myid", "four\n");
     assert_eq!(
         files.report(&zoo_only),
-        ["data/myid:1: serverid four is not a number from 0 to 255"]
+        ["data/myid:1: serverid 'four' is not a number from 0 to 255"]
     );
 }
 

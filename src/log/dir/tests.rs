@@ -126,10 +126,17 @@ fn anothers_directory_is_refused_and_nothing_is_written() {
     assert_eq!(listing("/a"), before);
     assert!(!world.disk.exists(Path::new("/new")));
     assert_eq!(
-        Dirs::identity(&world.disk, &["/new".into(), "/a".into()], BrokerId(2)).expect("reads"),
+        Dirs::identity(
+            &world.disk,
+            &["/new".into(), "/a".into()],
+            BrokerId(2),
+            None
+        )
+        .expect("reads"),
         Some(identity(2))
     );
-    let error = Dirs::identity(&world.disk, &["/a".into()], BrokerId(1)).expect_err("another's");
+    let error =
+        Dirs::identity(&world.disk, &["/a".into()], BrokerId(1), None).expect_err("another's");
     assert!(matches!(error, DirError::Foreign { .. }), "{error}");
     let dirs = world.open(&["/a"]);
     let error = world.open_as(&["/a"], identity(2)).expect_err("locked");

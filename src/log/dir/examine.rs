@@ -1,0 +1,124 @@
+//! What can be known of log directories before anything is written: whose they are, and whether they
+//! can be used at all. Changes nothing on the disk.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::{DirError, Dirs, Identity, LOCK_FILE, SMALL_FILE_MAX, partition_of};
+use crate::common::disk::Disk;
+use crate::common::ids::BrokerId;
+use crate::log::checkpoint::{META_PROPERTIES, decode_identity};
+use crate::log::error::{Failure, IoContext, LogError};
+
+impl Dirs {
+    /// What the first `meta.properties` says; none in new directories. All of them have to be the
+    /// broker's and of one cluster: of `cluster_id`, where that is known already.
+    pub fn identity(
+        disk: &dyn Disk,
+        dirs: &[PathBuf],
+        broker_id: BrokerId,
+        cluster_id: Option<&str>,
+    ) -> Result<Option<Identity>, DirError> {
+        let mut first: Option<Identity> = None;
+        for dir in dirs {
+            let Some(found) = read_identity(disk, dir)? else {
+                continue;
+            };
+            let cluster = first.as_ref().map(|first| first.cluster_id.as_str());
+            let ours = Identity {
+                broker_id,
+                cluster_id: cluster_id
+                    .or(cluster)
+                    .unwrap_or(&found.cluster_id)
+                    .to_owned(),
+            };
+            if found != ours {
+                return Err(DirError::Foreign {
+                    path: dir.clone(),
+                    found,
+                    ours,
+                });
+            }
+            first.get_or_insert(found);
+        }
+        Ok(first)
+    }
+
+    /// The first directory that says whose it is and holds partitions, and who that is. What waits for
+    /// its removal does not count.
+    pub fn inhabited(
+        disk: &dyn Disk,
+        dirs: &[PathBuf],
+    ) -> Result<Option<(PathBuf, Identity)>, DirError> {
+        for dir in dirs {
+            let Some(identity) = read_identity(disk, dir)? else {
+                continue;
+            };
+            let entries = disk.list(dir).at(dir, "listing")?;
+            let holds = |entry: &PathBuf| {
+                let name = entry.file_name().and_then(|name| name.to_str());
+                name.is_some_and(|name| partition_of(name).is_some()) && disk.is_dir(entry)
+            };
+            if entries.iter().any(holds) {
+                return Ok(Some((dir.clone(), identity)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Refuses what [`Dirs::open`] would refuse anyway: a directory that another process uses, and
+    /// directories of which none can be written.
+    pub fn usable(disk: &dyn Disk, dirs: &[PathBuf]) -> Result<(), DirError> {
+        let mut reasons = Vec::new();
+        for dir in dirs {
+            match may_be_used(disk, dir) {
+                Ok(()) => {}
+                Err(error @ DirError::Locked { .. }) => return Err(error),
+                Err(error) => reasons.push(Failure::of(&error).reason),
+            }
+        }
+        if reasons.len() < dirs.len() {
+            return Ok(());
+        }
+        Err(DirError::NoneLeft { reasons })
+    }
+}
+
+fn may_be_used(disk: &dyn Disk, dir: &Path) -> Result<(), DirError> {
+    let lock_file = dir.join(LOCK_FILE);
+    if disk.exists(&lock_file) {
+        disk.lock(&lock_file)
+            .map_err(|source| not_locked(dir, source))?;
+    }
+    // What is missing is made: in the nearest directory that is there.
+    let place = dir.ancestors().find(|place| disk.exists(place));
+    let place = place.unwrap_or(Path::new("."));
+    disk.may_write(place)
+        .at(dir, "looking whether it can be written")?;
+    Ok(())
+}
+
+/// Why a lock was not got.
+pub(super) fn not_locked(dir: &Path, source: io::Error) -> DirError {
+    let path = dir.to_owned();
+    if source.kind() == io::ErrorKind::WouldBlock {
+        return DirError::Locked { path, source };
+    }
+    DirError::Log(LogError::Io {
+        path,
+        action: "locking",
+        source,
+    })
+}
+
+pub(super) fn read_identity(disk: &dyn Disk, dir: &Path) -> Result<Option<Identity>, DirError> {
+    let path = dir.join(META_PROPERTIES);
+    if !disk.exists(&path) {
+        return Ok(None);
+    }
+    let bytes = disk.read(&path, SMALL_FILE_MAX).at(&path, "reading")?;
+    let text = String::from_utf8(bytes).map_err(|_| "it is not text".to_owned());
+    text.and_then(|text| decode_identity(&text))
+        .map(Some)
+        .map_err(|reason| DirError::Malformed { path, reason })
+}
