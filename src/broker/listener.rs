@@ -7,10 +7,12 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use rustix::process::{Resource, getrlimit};
 use tokio::sync::Semaphore;
 use tracing::{info, warn};
 
@@ -106,6 +108,8 @@ struct Gate {
     per_ip_overrides: BTreeMap<IpAddr, usize>,
     per_ip: Mutex<BTreeMap<IpAddr, usize>>,
     limits: Limits,
+    /// Descriptors from this number on are not for connections.
+    descriptors_max: Option<u64>,
     next_number: AtomicU64,
 }
 
@@ -124,8 +128,16 @@ impl Gate {
                 idle: options.idle,
                 memory: Arc::new(Semaphore::new(memory.min(Semaphore::MAX_PERMITS))),
             },
+            descriptors_max: getrlimit(Resource::Nofile).current.map(for_connections),
             next_number: AtomicU64::new(1),
         }
+    }
+
+    /// Does this connection leave enough descriptors to the logs? The system gives the lowest number
+    /// that is free, so that those above are never taken by connections.
+    fn spares(&self, stream: &TcpStream) -> bool {
+        let number = u64::try_from(stream.as_raw_fd()).unwrap_or(0);
+        self.descriptors_max.is_none_or(|max| number < max)
     }
 
     /// Counts one more connection of an address; `None` where it has enough.
@@ -146,6 +158,12 @@ impl Gate {
             ip,
         })
     }
+}
+
+/// How many of the descriptors connections may take: a quarter is kept for logs, and 64 at least, where
+/// that is not more than half.
+fn for_connections(limit: u64) -> u64 {
+    limit - (limit / 4).max(64).min(limit / 2)
 }
 
 /// A counted connection; uncounted when it is dropped, also by a panic.
@@ -184,7 +202,7 @@ async fn accept(broker: &Arc<Broker>, gate: &Arc<Gate>, name: &Arc<str>, listene
     let shutdown = broker.tasks.shutdown().clone();
     let mut stopped = std::pin::pin!(shutdown.stopped());
     let connected = broker.metrics.connections.of(name);
-    let (failing, refusing) = (Flood::default(), Flood::default());
+    let (failing, refusing, keeping) = (Flood::default(), Flood::default(), Flood::default());
     loop {
         let next = async {
             let permit = gate.connections.clone().acquire_owned().await;
@@ -205,6 +223,15 @@ async fn accept(broker: &Arc<Broker>, gate: &Arc<Gate>, name: &Arc<str>, listene
                 continue;
             }
         };
+        if !gate.spares(&stream) {
+            if let Some(untold) = keeping.tell(broker.clock.monotonic_ms()) {
+                warn!(
+                    listener = %name, peer = %address, descriptors_max = ?gate.descriptors_max, untold,
+                    "connections are refused: what is left of the open files (ulimit -n) is kept for logs"
+                );
+            }
+            continue;
+        }
         let Some(entered) = gate.enter(address.ip()) else {
             if let Some(untold) = refusing.tell(broker.clock.monotonic_ms()) {
                 warn!(listener = %name, peer = %address, untold, "too many connections from this address");
@@ -247,4 +274,46 @@ fn of_one_connection(error: &io::Error) -> bool {
             | io::ErrorKind::ConnectionRefused
             | io::ErrorKind::Interrupted
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_of_the_descriptors_is_kept_for_logs() {
+        for (limit, connections) in [
+            (0, 0),
+            (20, 10),
+            (100, 50),
+            (200, 136),
+            (256, 192),
+            (1_024, 768),
+            (1_000_000, 750_000),
+        ] {
+            assert_eq!(for_connections(limit), connections, "{limit}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_above_the_share_is_refused() {
+        let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+        let address = listener.local_addr().expect("bound");
+        let stream = std::net::TcpStream::connect(address).expect("connects");
+        stream.set_nonblocking(true).expect("a socket");
+        let stream = TcpStream::from_std(stream).expect("a socket");
+        let options = Options {
+            connections_max: 9,
+            connections_per_ip_max: 9,
+            connections_per_ip_overrides: BTreeMap::new(),
+            idle: Duration::from_secs(1),
+            frame_bytes_max: 1,
+        };
+        let mut gate = Gate::new(&options);
+        assert!(gate.spares(&stream));
+        gate.descriptors_max = Some(3);
+        assert!(!gate.spares(&stream), "0 to 2 are taken by every process");
+        gate.descriptors_max = None;
+        assert!(gate.spares(&stream));
+    }
 }

@@ -18,6 +18,9 @@ use crate::common::tasks;
 /// The topic whose partitions are groups' homes.
 const CONSUMER_OFFSETS: &str = "__consumer_offsets";
 
+/// When what failed for now is tried again.
+const RETRY_PERIOD: Duration = Duration::from_secs(2);
+
 /// Brings the partitions up to the newest image.
 pub async fn once(broker: &Arc<Broker>) {
     let count = broker.image.count();
@@ -87,6 +90,8 @@ pub async fn run(broker: Arc<Broker>, shutdown: Shutdown) {
             _ = changes.changed() => {}
             changed = state.changed() => if changed.is_err() { return },
             () = tokio::time::sleep(until_doubt), if !in_doubt => {}
+            // A full disk, or too many open files: that passes.
+            () = tokio::time::sleep(RETRY_PERIOD), if broker.replicas.is_unfinished() => {}
             () = shutdown.stopped() => return,
         }
     }

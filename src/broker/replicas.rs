@@ -44,6 +44,8 @@ pub struct Replicas {
     applying: Mutex<Applied>,
     /// Stale logs have been looked for.
     swept: AtomicBool,
+    /// Something failed in the last apply that may work when it is tried again.
+    unfinished: AtomicBool,
     fetch_sessions: Mutex<FetchSessions>,
     isr_changes: Arc<IsrChanges>,
 }
@@ -110,6 +112,7 @@ impl Replicas {
             partitions: RwLock::default(),
             applying: Mutex::default(),
             swept: AtomicBool::new(false),
+            unfinished: AtomicBool::new(false),
             fetch_sessions: Mutex::new(FetchSessions::new(slots.unwrap_or(0))),
             isr_changes: Arc::new(IsrChanges::new(config.broker.replica_lag_time_max_ms)),
             config,
@@ -203,6 +206,7 @@ impl Replicas {
             // Not even this broker is in it: no image to give up data for.
             return changes;
         }
+        self.unfinished.store(false, Ordering::Relaxed);
         let broker = self.effective(image);
         self.drop_gone(image, &mut changes);
         if !self.swept.swap(true, Ordering::Relaxed) {
@@ -218,6 +222,11 @@ impl Replicas {
         self.take_in(new, *applied, &mut changes);
         *applied = Applied(true);
         changes
+    }
+
+    /// Is there something that failed in the last apply, and may work in another one of the same image?
+    pub fn is_unfinished(&self) -> bool {
+        self.unfinished.load(Ordering::Relaxed)
     }
 
     /// Stops leading everything: this broker may not be the leader any more, as far as it knows. The
@@ -435,6 +444,9 @@ impl Replicas {
         let (leading, epoch) = (role.leading, role.leader_epoch);
         if let Err(error) = partition.become_role(role) {
             partition.tell_failure(&error, "cannot take its role");
+            if error.is_out_of_descriptors() {
+                self.unfinished.store(true, Ordering::Relaxed);
+            }
             changes.failed.push(id.clone());
             return;
         }
@@ -477,6 +489,9 @@ impl Replicas {
                 Some(partition)
             }
             Err(error) => {
+                if error.may_pass() && self.dirs.may_take_logs() {
+                    self.unfinished.store(true, Ordering::Relaxed);
+                }
                 let known = partitions.offline.insert(id.clone(), error.to_string());
                 // A log that is damaged was told when its directory was opened.
                 if known.is_none() && self.dirs.find(id).is_ok() {

@@ -32,6 +32,8 @@ pub struct BrokerStatus {
     pub pending: Vec<TopicPartition>,
     /// Partitions of this broker whose logs cannot be used, and why.
     pub offline: Vec<(TopicPartition, String)>,
+    /// Partitions of which records were found to be gone at the start, and what of them.
+    pub lost: Vec<(TopicPartition, String)>,
     /// The log directories; with a reason where one is offline.
     pub log_dirs: Vec<(String, Option<String>)>,
     /// Every partition of the cluster.
@@ -141,6 +143,7 @@ pub fn of(broker: &Broker) -> BrokerStatus {
         brokers: brokers.collect(),
         pending,
         offline: offline.into_iter().collect(),
+        lost: lost(broker),
         log_dirs: log_dirs(broker),
         groups: groups(broker, &partitions),
         partitions,
@@ -149,6 +152,15 @@ pub fn of(broker: &Broker) -> BrokerStatus {
         log_syncs: sync_figures(&broker.metrics.log_syncs),
         metrics: broker.metrics.clone(),
     }
+}
+
+fn lost(broker: &Broker) -> Vec<(TopicPartition, String)> {
+    let all = broker.replicas.all();
+    let lost = all.iter().filter_map(|replica| {
+        let lost = replica.log().lost()?;
+        Some((replica.id().clone(), lost.to_string()))
+    });
+    lost.collect()
 }
 
 fn log_dirs(broker: &Broker) -> Vec<(String, Option<String>)> {

@@ -36,6 +36,14 @@ pub fn readiness(sources: &Sources) -> Readiness {
             let warning = format!("{count} partitions are offline here: {names}");
             readiness.warnings.push(warning);
         }
+        for (id, what) in status.lost.iter().take(NAMED_MAX) {
+            let warning = format!("records of {id} are gone: {what}");
+            readiness.warnings.push(warning);
+        }
+        if let Some(more) = status.lost.len().checked_sub(NAMED_MAX + 1) {
+            let warning = format!("records of {} more partitions are gone", more + 1);
+            readiness.warnings.push(warning);
+        }
     }
     readiness
 }

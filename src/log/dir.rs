@@ -99,6 +99,17 @@ pub enum DirError {
     Log(#[from] LogError),
 }
 
+impl DirError {
+    /// May it work when it is tried again?
+    pub fn may_pass(&self) -> bool {
+        match self {
+            DirError::NoneLeft { .. } => true,
+            DirError::Log(error) => Failure::of(error).is_passing,
+            _ => false,
+        }
+    }
+}
+
 /// All logs of a broker. Shared as `Arc`; every method blocks on the disk.
 #[derive(Debug)]
 pub struct Dirs {
@@ -283,8 +294,13 @@ impl Dirs {
             self.clock.clone(),
         );
         let log = match opened {
-            Ok(log) => log,
-            Err(error) if error.is_of_one_log() => {
+            Ok(log) => {
+                // After a clean stop the checkpoint is exact; after any other, retention may be ahead.
+                let known = checkpoints.log_start_offsets.get(&id);
+                log.compare_start(known.copied().filter(|_| checkpoints.clean));
+                log
+            }
+            Err(error) if error.is_of_one_log() || error.is_of_one_path() => {
                 let damaged = Damaged {
                     path,
                     dir: dir.path.clone(),

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::common::disk;
 use crate::common::ids::{LeaderEpoch, Offset, ProducerEpoch, ProducerId};
 use crate::kafka::batch::BatchError;
 use crate::kafka::record::RecordError;
@@ -55,6 +56,24 @@ impl LogError {
     pub(super) fn is_of_one_log(&self) -> bool {
         !matches!(self, LogError::Io { .. })
     }
+
+    /// Is it about that one path, whatever lies beside it? Of a file that was found below a log's
+    /// directory this says nothing of the disk.
+    pub(super) fn is_of_one_path(&self) -> bool {
+        use io::ErrorKind::{IsADirectory, NotADirectory, PermissionDenied};
+        let LogError::Io { source, .. } = self else {
+            return false;
+        };
+        matches!(
+            source.kind(),
+            IsADirectory | NotADirectory | PermissionDenied
+        )
+    }
+
+    /// Had the process too many files open? Then nothing was done that could have failed halfway.
+    pub fn is_out_of_descriptors(&self) -> bool {
+        disk::is_out_of_descriptors(self)
+    }
 }
 
 /// Why a directory cannot be written, in words, for as long as somebody may ask.
@@ -62,13 +81,14 @@ impl LogError {
 pub(super) struct Failure {
     /// The error and its causes.
     pub reason: String,
-    /// There was no room; it may come back.
-    pub is_full: bool,
+    /// There was no room, or there were no descriptors; they may come back.
+    pub is_passing: bool,
 }
 
 impl Failure {
     pub(super) fn of(error: &(dyn std::error::Error + 'static)) -> Failure {
-        let (mut reason, mut is_full) = (String::new(), false);
+        let mut reason = String::new();
+        let mut is_passing = disk::is_out_of_descriptors(error);
         let mut cause = Some(error);
         while let Some(error) = cause {
             let text = error.to_string();
@@ -77,13 +97,13 @@ impl Failure {
                 reason = format!("{reason}{colon}{text}");
             }
             let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
-            is_full |= matches!(
+            is_passing |= matches!(
                 kind,
                 Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
             );
             cause = error.source();
         }
-        Failure { reason, is_full }
+        Failure { reason, is_passing }
     }
 }
 

@@ -17,7 +17,7 @@ use super::leader_epoch::{self, LeaderEpochs};
 use super::options::Options;
 use super::producer_state::{ProducerState, ProducerStatus, Verdict};
 use super::reader::{Region, TimestampOffset};
-use super::recovery::{Recovered, SYNC_FAILED, recover};
+use super::recovery::{Lost, Recovered, SYNC_FAILED, recover};
 use super::segment::{RollLimits, Segment};
 use super::validate::{INFLATED_BYTES_MAX, Validated, validate};
 use crate::common::clock::Clock;
@@ -93,6 +93,8 @@ pub struct Log {
     recovery_point: AtomicI64,
     last_flush_ms: AtomicI64,
     writer: Mutex<Writer>,
+    /// What was found to be gone when it was opened.
+    lost: Mutex<Option<Lost>>,
     /// The disk's last failure to write or sync, until somebody asks.
     failure: Mutex<Option<Failure>>,
 }
@@ -139,16 +141,18 @@ impl Log {
             recovery_point,
             epochs,
             producers,
-            lost_index,
+            lost,
         } = recover(&disk, &dir, &options, start, clock.wall_ms())?;
-        if start.recovery_point > log_end_offset || lost_index {
-            // The log serves what is left; that something is gone must not pass unseen.
-            tracing::error!(
-                partition = %id, recovery_point = %start.recovery_point, %log_end_offset,
-                "records that were in the log are gone: its files were emptied or removed"
-            );
+        let mut lost = lost;
+        if start.recovery_point > log_end_offset {
+            lost.get_or_insert(Lost {
+                offsets: start.recovery_point - log_end_offset,
+                bytes: None,
+                reason: "its files were emptied or removed",
+            });
         }
-        Ok(Log {
+        let log = Log {
+            lost: Mutex::new(lost),
             disk,
             dir,
             id,
@@ -170,7 +174,9 @@ impl Log {
                 deleted: VecDeque::new(),
             }),
             failure: Mutex::default(),
-        })
+        };
+        log.tell_lost();
+        Ok(log)
     }
 
     // ---- facts ---------------------------------------------------------------------------------
@@ -253,6 +259,34 @@ impl Log {
                 path: self.dir.to_path_buf(),
                 reason,
             }),
+        }
+    }
+
+    /// Records that were in the log and were found to be gone when it was opened.
+    pub fn lost(&self) -> Option<Lost> {
+        locked(&self.lost).clone()
+    }
+
+    /// Compares with where the log is known to have begun.
+    pub(super) fn compare_start(&self, known: Option<Offset>) {
+        let start = self.log_start_offset();
+        if let Some(known) = known.filter(|known| *known < start && self.lost().is_none()) {
+            *locked(&self.lost) = Some(Lost {
+                offsets: start - known,
+                bytes: None,
+                reason: "its first segments were removed",
+            });
+            self.tell_lost();
+        }
+    }
+
+    /// The log serves what is left; that something is gone must not pass unseen.
+    fn tell_lost(&self) {
+        if let Some(lost) = self.lost() {
+            tracing::error!(
+                partition = %self.id, %lost, log_start_offset = %self.log_start_offset(),
+                log_end_offset = %self.log_end_offset(), "records that were in the log are gone"
+            );
         }
     }
 

@@ -42,3 +42,4 @@ pub use options::{Options, TimestampType};
 pub use producer_state::ProducerStatus;
 pub use reader::Region;
 pub use reader::TimestampOffset;
+pub use recovery::Lost;

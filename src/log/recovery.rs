@@ -40,8 +40,31 @@ pub(super) struct Recovered {
     pub recovery_point: Offset,
     pub epochs: LeaderEpochs,
     pub producers: ProducerState,
-    /// The first segment was empty, its index was not.
-    pub lost_index: bool,
+    /// What was there and is not any more.
+    pub lost: Option<Lost>,
+}
+
+/// Records that were in a log and are gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lost {
+    /// How many offsets.
+    pub offsets: i64,
+    /// How many bytes, where they were still there.
+    pub bytes: Option<u64>,
+    /// What became of them.
+    pub reason: &'static str,
+}
+
+impl std::fmt::Display for Lost {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Lost {
+            offsets, reason, ..
+        } = self;
+        match self.bytes {
+            Some(bytes) => write!(f, "{offsets} offsets, {bytes} bytes: {reason}"),
+            None => write!(f, "{offsets} offsets: {reason}"),
+        }
+    }
 }
 
 /// What was found in a directory.
@@ -49,6 +72,9 @@ pub(super) struct Recovered {
 struct Found {
     segments: Vec<i64>,
     snapshots: Vec<i64>,
+    /// Indexes without a log; where one was given up on purpose, its name is still there.
+    orphans: Vec<i64>,
+    given_up: Vec<i64>,
 }
 
 struct Recovery<'a> {
@@ -79,8 +105,8 @@ pub(super) fn recover(
     if sync_failed {
         recovery.rewrite(&found, start)?;
     }
-    let lost_index = recovery.first_is_emptied(&found)?;
-    let mut segments = recovery.open_segments(&found, start)?;
+    let mut lost = recovery.missing(&found, start)?;
+    let mut segments = recovery.open_segments(&found, start, &mut lost)?;
     let mut log_start_offset = start.log_start_offset;
     let mut log_end_offset = match segments.last() {
         Some((_, end)) => *end,
@@ -121,7 +147,7 @@ pub(super) fn recover(
         recovery_point,
         epochs,
         producers,
-        lost_index,
+        lost,
     })
 }
 
@@ -158,6 +184,9 @@ impl Recovery<'_> {
                     reason: "a compaction by Kafka was interrupted here; start Kafka once to finish it",
                 });
             }
+            if let Some(number) = name.strip_suffix(".log.deleted") {
+                found.given_up.extend(base_offset_of(number));
+            }
             if name.ends_with(DELETED_SUFFIX)
                 || name.ends_with(".cleaned")
                 || name.ends_with(".tmp")
@@ -187,6 +216,7 @@ impl Recovery<'_> {
                 self.disk
                     .remove_file(&path)
                     .at(&path, "removing an orphan")?;
+                found.orphans.push(offset);
             }
         }
         Ok(found)
@@ -224,6 +254,36 @@ impl Recovery<'_> {
         Ok(())
     }
 
+    /// Segments that somebody removed or emptied: their indexes are there, or name batches.
+    fn missing(&self, found: &Found, start: Start) -> Result<Option<Lost>, LogError> {
+        let bases = &found.segments;
+        let next_of = |base: i64| bases.iter().find(|next| **next > base).copied();
+        let given_up = |base: &i64| found.given_up.contains(base);
+        let removed = found.orphans.iter().find(|base| !given_up(base));
+        if let Some(&base) = removed
+            && let Some(next) = next_of(base).map(Offset)
+        {
+            let from = start.log_start_offset.max(Offset(base));
+            if from < next {
+                return Ok(Some(Lost {
+                    offsets: next - from,
+                    bytes: None,
+                    reason: "the segment before was removed",
+                }));
+            }
+        }
+        if !self.first_is_emptied(found)? {
+            return Ok(None);
+        }
+        let base = bases.first().copied().unwrap_or_default();
+        let end = next_of(base).map_or(start.recovery_point, Offset);
+        Ok(Some(Lost {
+            offsets: (end - start.log_start_offset.max(Offset(base))).max(0),
+            bytes: None,
+            reason: "its first segment was emptied",
+        }))
+    }
+
     /// Is the first segment empty, and does its index name batches?
     fn first_is_emptied(&self, found: &Found) -> Result<bool, LogError> {
         let Some(&base) = found.segments.first() else {
@@ -244,6 +304,7 @@ impl Recovery<'_> {
         &self,
         found: &Found,
         start: Start,
+        lost: &mut Option<Lost>,
     ) -> Result<Vec<(Arc<Segment>, Offset)>, LogError> {
         let mut opened = Vec::with_capacity(found.segments.len());
         let bases = &found.segments;
@@ -252,6 +313,14 @@ impl Recovery<'_> {
             let next = bases.get(at + 1).map(|next| Offset(*next));
             let (segment, intact) =
                 Segment::open(self.disk, self.dir, base, index_bytes, self.now_ms)?;
+            let emptied = segment.size() == 0 && !self.options.compact;
+            if let Some(next) = next.filter(|next| emptied && *next > start.log_start_offset) {
+                lost.get_or_insert(Lost {
+                    offsets: next - start.log_start_offset.max(Offset(base)),
+                    bytes: None,
+                    reason: "a segment was emptied",
+                });
+            }
             let suspect = !start.clean && next.is_none_or(|next| next > start.recovery_point);
             if !suspect
                 && intact
@@ -271,16 +340,39 @@ impl Recovery<'_> {
             }
             opened.push((Arc::new(segment), end));
             if cut {
-                for &lost in &bases[at + 1..] {
-                    tracing::warn!(dir = ?self.dir, base_offset = lost, "dropped: it lies behind damage");
-                    let (segment, _) =
-                        Segment::open(self.disk, self.dir, lost, index_bytes, self.now_ms)?;
-                    self.remove_now(&segment)?;
+                let cut_bytes =
+                    size.saturating_sub(opened.last().map_or(0, |(last, _)| last.size()));
+                if let Some(dropped) = self.drop_behind(&bases[at + 1..], end, cut_bytes)? {
+                    *lost = Some(dropped);
                 }
                 break;
             }
         }
         Ok(opened)
+    }
+
+    /// Removes the segments behind a cut at `end`, as Kafka does, and says what goes with them.
+    fn drop_behind(
+        &self,
+        bases: &[i64],
+        end: Offset,
+        cut_bytes: u64,
+    ) -> Result<Option<Lost>, LogError> {
+        let (mut old_end, mut bytes) = (end, cut_bytes);
+        let index_bytes = self.options.segment_index_bytes;
+        for &base in bases {
+            let (segment, _) = Segment::open(self.disk, self.dir, base, index_bytes, self.now_ms)?;
+            // Of one that does not read to its end, at least where it begins is known.
+            let known = segment.next_offset().unwrap_or(Offset(base));
+            old_end = old_end.max(known);
+            bytes += segment.size();
+            self.remove_now(&segment)?;
+        }
+        Ok((!bases.is_empty()).then(|| Lost {
+            offsets: old_end - end,
+            bytes: Some(bytes),
+            reason: "a segment that was not synced is damaged, and what lay behind was dropped",
+        }))
     }
 
     /// Where a sound segment ends; `None` if its last batches do not read.

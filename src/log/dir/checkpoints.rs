@@ -101,9 +101,8 @@ impl Dirs {
             let start = entry.log.log_start_offset();
             let recovery_point = entry.log.recovery_point();
             points.recovery_points.insert(id.clone(), recovery_point);
-            if start > Offset(0) {
-                points.log_start_offsets.insert(id.clone(), start);
-            }
+            // Also 0, so that a first segment that somebody removes is missed.
+            points.log_start_offsets.insert(id.clone(), start);
             let known = high_watermark(id).or_else(|| self.high_watermark(id));
             if let Some(offset) = known {
                 points.high_watermarks.insert(id.clone(), offset);

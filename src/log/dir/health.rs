@@ -1,14 +1,16 @@
 //! What of the log directories cannot be used, and why: a whole directory, or one log of it.
 //!
 //! A directory fails with the disk below it; a log that is damaged is set aside alone. A directory that
-//! was full is taken back when there is room; everything else waits for a restart, because after a
-//! failed write or sync nobody knows what the disk holds.
+//! was full, or that nothing could be opened in, is taken back when that has passed; everything else waits
+//! for a restart, because after a failed write or sync nobody knows what the disk holds.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{DirError, Dirs, Entry, locked};
+use crate::common::disk::Open;
 use crate::common::ids::{Offset, TopicPartition};
+use crate::log::checkpoint::META_PROPERTIES;
 use crate::log::error::Failure;
 
 /// A full directory is used again when this much is free,
@@ -75,8 +77,8 @@ impl Dirs {
                 tracing::error!(dir = ?path, error = failure.reason, "the log directory is offline");
                 failed.insert(path.to_owned(), Failed { failure, at_ms });
             }
-            // Room that comes back mends a full disk, and nothing else.
-            Some(known) if known.failure.is_full && !failure.is_full => {
+            // What comes back mends what passes, and nothing else.
+            Some(known) if known.failure.is_passing && !failure.is_passing => {
                 tracing::error!(dir = ?path, error = failure.reason, "the log directory failed again");
                 *known = Failed { failure, at_ms };
             }
@@ -91,14 +93,24 @@ impl Dirs {
         }
     }
 
-    /// Takes directories back that were full and have room again.
+    /// May a log be made somewhere, now or when what fails has passed?
+    pub fn may_take_logs(&self) -> bool {
+        let failed = locked(&self.failed);
+        let mut dirs = self.dirs.iter();
+        dirs.any(|dir| {
+            let failed = failed.get(&*dir.path);
+            failed.is_none_or(|failed| failed.failure.is_passing)
+        })
+    }
+
+    /// Takes directories back that were full, or out of descriptors, and are not any more.
     pub(super) fn regain(&self) {
         let full: Vec<PathBuf> = {
             let until = self.clock.monotonic_ms().saturating_sub(QUIET_MS);
             let failed = locked(&self.failed);
             let full = failed
                 .iter()
-                .filter(|(_, failed)| failed.failure.is_full && failed.at_ms <= until);
+                .filter(|(_, failed)| failed.failure.is_passing && failed.at_ms <= until);
             full.map(|(path, _)| path.clone()).collect()
         };
         for path in full {
@@ -110,8 +122,9 @@ impl Dirs {
             let opened = self.dirs.iter().any(|dir| *dir.path == *path);
             let room = self.disk.free_bytes(&path).unwrap_or(0);
             let writable = opened && logs.iter().all(|entry| entry.log.takes_writes());
-            if writable && room >= ROOM_BYTES {
-                tracing::info!(dir = ?path, free_bytes = room, "the log directory has room again");
+            let opens = self.disk.open(&path.join(META_PROPERTIES), Open::Read);
+            if writable && room >= ROOM_BYTES && opens.is_ok() {
+                tracing::info!(dir = ?path, free_bytes = room, "the log directory can be used again");
                 locked(&self.failed).remove(&path);
             }
         }
@@ -121,8 +134,9 @@ impl Dirs {
     pub(super) fn set_aside(&self, id: TopicPartition, damaged: Damaged) {
         tracing::error!(
             partition = %id, error = damaged.reason,
-            "the partition is offline, the others are not: put the file's bytes back from a copy, or \
-             remove it and what follows it (their records are lost), then restart"
+            "the partition is offline, the others are not: make the file readable and writable, or put \
+             its bytes back from a copy, or remove it and what follows it (their records are lost), \
+             then restart"
         );
         locked(&self.state).damaged.insert(id, damaged);
     }

@@ -90,7 +90,10 @@ fn logs_survive_clean_and_unclean_stops() {
         world.text("/a/recovery-point-offset-checkpoint"),
         "0\n2\nt 0 1\nt 2 1\n"
     );
-    assert_eq!(world.text("/b/log-start-offset-checkpoint"), "0\n0\n");
+    assert_eq!(
+        world.text("/b/log-start-offset-checkpoint"),
+        "0\n2\nt 1 0\nt 3 0\n"
+    );
     assert_eq!(world.text("/a/cleaner-offset-checkpoint"), "");
     assert_eq!(
         world.text("/a/t-0/partition.metadata"),
@@ -441,4 +444,169 @@ fn a_full_directory_is_offline_until_it_has_room() {
         append(),
         Err(crate::log::AppendError::Storage(LogError::Closed { .. }))
     ));
+}
+
+#[test]
+fn a_lack_of_descriptors_passes() {
+    use crate::common::disk::sim::Faults;
+    let world = World::new();
+    let dirs = world.open(&["/a"]);
+    let log = dirs.create(&id("t", 0), None, options()).expect("made");
+    put(&log);
+    let lack = |no_descriptors| {
+        world.disk.set_faults(Faults {
+            no_descriptors,
+            ..Faults::default()
+        });
+    };
+    lack(true);
+    assert!(log.roll().is_err());
+    let error = log.flush(Offset(1)).expect_err("no directory opens");
+    assert!(error.is_out_of_descriptors(), "{error}");
+    let error = dirs
+        .create(&id("t", 1), None, options())
+        .expect_err("nothing opens");
+    assert!(error.may_pass() && dirs.may_take_logs(), "{error}");
+    assert!(dirs.checkpoint(&|_| None).is_err());
+    assert_eq!(dirs.failed().len(), 1);
+    world.clock.advance_ms(5_000);
+    dirs.maintain();
+    assert_eq!(dirs.failed().len(), 1, "it has not passed");
+    lack(false);
+    world.clock.advance_ms(5_000);
+    dirs.maintain();
+    assert_eq!(dirs.failed(), []);
+    put(&log);
+    log.flush(Offset(2)).expect("syncs");
+    assert_eq!(log.recovery_point(), Offset(2));
+    dirs.create(&id("t", 1), None, options()).expect("made now");
+}
+
+#[test]
+fn files_that_cannot_be_opened_take_their_partition_alone() {
+    use crate::common::disk::real::RealDisk;
+    let place = tempfile::tempdir().expect("a directory");
+    let paths = [place.path().to_owned()];
+    let open = || {
+        let options = |_: &str| options();
+        let clock = Clock::manual(NOW);
+        Dirs::open(Arc::new(RealDisk), &paths, identity(2), &options, clock)
+    };
+    let suffixes = ["log", "index", "timeindex"];
+    let dirs = open().expect("opens");
+    for partition in 0..4 {
+        let id = id("t", partition);
+        put(&dirs.create(&id, None, options()).expect("made"));
+    }
+    dirs.close(&|_| None).expect("closes");
+    drop(dirs);
+    for (partition, suffix) in suffixes.iter().enumerate() {
+        let file = format!("t-{partition}/00000000000000000000.{suffix}");
+        let file = place.path().join(file);
+        std::fs::remove_file(&file).expect("there");
+        std::fs::create_dir(&file).expect("made");
+    }
+    let dirs = open().expect("opens");
+    assert_eq!(dirs.failed(), []);
+    for partition in 0..3 {
+        let error = dirs.find(&id("t", partition)).expect_err("offline");
+        assert!(error.to_string().contains("0000."), "{error}");
+    }
+    let whole = dirs.get(&id("t", 3)).expect("there");
+    assert_eq!(whole.log_end_offset(), Offset(1));
+
+    // Nothing is written to find out that a directory is in use, or that a file is in its way.
+    let error = Dirs::usable(&RealDisk, &paths).expect_err("in use");
+    assert!(matches!(error, DirError::Locked { .. }), "{error}");
+    let blocked = [place.path().join("meta.properties/logs")];
+    let error = Dirs::usable(&RealDisk, &blocked).expect_err("a file");
+    assert!(
+        error.to_string().contains("meta.properties/logs: "),
+        "{error}"
+    );
+    let missing = [blocked[0].clone(), place.path().join("new/logs")];
+    Dirs::usable(&RealDisk, &missing).expect("one is enough");
+    assert!(!missing[1].exists());
+    let denied = LogError::Io {
+        path: PathBuf::from("/a/t-0/x"),
+        action: "opening",
+        source: io::ErrorKind::PermissionDenied.into(),
+    };
+    assert!(denied.is_of_one_path());
+}
+
+/// What is told of `t-0` after `harm`, of four segments with a record in each.
+fn told_after(
+    clean: bool,
+    harm: impl Fn(&SimDisk),
+) -> (Option<crate::log::Lost>, Arc<Log>, String) {
+    let world = World::new();
+    let dirs = world.open(&["/a"]);
+    put_in_segments(&dirs.create(&id("t", 0), None, options()).expect("made"));
+    if clean {
+        dirs.close(&|_| None).expect("closes");
+    } else {
+        dirs.checkpoint(&|_| None).expect("written");
+    }
+    drop(dirs);
+    world.disk.kill();
+    harm(&world.disk);
+    let mut log = None;
+    let logged = crate::common::testing::logged(|| log = world.open(&["/a"]).get(&id("t", 0)));
+    let log = log.expect("it serves what is left");
+    (log.lost(), log, logged)
+}
+
+#[test]
+fn records_that_are_gone_are_told_as_an_error() {
+    let file = |base: i64, suffix: &str| PathBuf::from(format!("/a/t-0/{base:020}.{suffix}"));
+    let remove = |disk: &SimDisk, base, suffixes: &[&str]| {
+        for suffix in suffixes {
+            disk.remove_file(&file(base, suffix)).expect("removed");
+        }
+    };
+    let (lost, log, logged) = told_after(false, |_| {});
+    assert_eq!((lost, log.log_end_offset()), (None, Offset(4)));
+    assert!(!logged.contains("ERROR"), "{logged}");
+
+    // One bit of an unsynced segment, and two whole ones behind it.
+    let (lost, log, logged) = told_after(false, |disk| {
+        let mut bytes = disk.read(&file(1, "log"), 1 << 20).expect("reads");
+        *bytes.last_mut().expect("some") ^= 1;
+        disk.replace(&file(1, "log"), &bytes).expect("put");
+    });
+    let lost = lost.expect("told");
+    assert_eq!((lost.offsets, log.log_end_offset()), (3, Offset(1)));
+    assert!(lost.bytes.is_some_and(|bytes| bytes > 150), "{lost}");
+    let errors: Vec<&str> = logged.lines().filter(|l| l.contains("ERROR")).collect();
+    assert_eq!(errors.len(), 1, "{logged}");
+    assert!(
+        errors[0].contains("t-0") && errors[0].contains("3 offsets"),
+        "{logged}"
+    );
+
+    let all = ["log", "index", "timeindex"];
+    for (clean, suffixes) in [(true, &all[..1]), (false, &all[..1]), (true, &all)] {
+        let (lost, log, logged) = told_after(clean, |disk| remove(disk, 0, suffixes));
+        assert_eq!(
+            lost.map(|lost| lost.offsets),
+            Some(1),
+            "{clean} {suffixes:?}"
+        );
+        assert_eq!(log.log_start_offset(), Offset(1));
+        assert!(logged.contains("ERROR"), "{logged}");
+    }
+    for (clean, gone) in [(true, 1), (false, 3)] {
+        let (lost, _, logged) = told_after(clean, |disk| {
+            disk.replace(&file(1, "log"), &[]).expect("emptied");
+        });
+        assert_eq!(lost.map(|lost| lost.offsets), Some(gone), "{clean}");
+        assert!(logged.contains("ERROR"), "{logged}");
+    }
+    let (lost, ..) = told_after(false, |disk| {
+        // Given up by retention, and the process died between the renames.
+        let to = file(0, "log.deleted");
+        disk.rename(&file(0, "log"), &to).expect("renamed");
+    });
+    assert_eq!(lost, None);
 }

@@ -91,6 +91,11 @@ impl Log {
                 }
                 Ok(())
             }
+            Err(error) if error.is_out_of_descriptors() => {
+                // No sync failed: none was tried.
+                self.note_failure(&error);
+                Err(error)
+            }
             Err(error) => {
                 // A sync that is tried again may succeed without having written anything.
                 writer.closed.get_or_insert("a sync failed");
