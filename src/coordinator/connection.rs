@@ -4,6 +4,11 @@
 //! writes are applied, and a later write waits until the read was answered. Everything that leaves goes through the outbox, where watch events have their
 //! place. One task does it all, so that a reply costs no hop. A write without an outcome ends the
 //! connection: the client then knows that it does not know.
+//!
+//! Memory is bounded by bytes: what this connection has waiting, and, through [`Rooms`], what all have
+//! together. Before a request's bytes are read it has room; while there is none the socket is not read.
+//!
+//! [`Rooms`]: crate::coordinator::room::Rooms
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -24,6 +29,8 @@ use crate::common::ids::SessionId;
 use crate::common::net::TcpStream;
 use crate::coordinator::outbox::Outbox;
 use crate::coordinator::raft::ProposeError;
+use crate::coordinator::request::Form;
+use crate::coordinator::room::{Held, Place, SHORT_BYTES_MAX};
 use crate::coordinator::server::Server;
 use crate::coordinator::status::ConnectionStats;
 use crate::coordinator::tree::check;
@@ -39,12 +46,20 @@ use crate::zookeeper::message::{
 
 /// Requests of one connection that may wait for their replies.
 const PIPELINE_MAX: usize = 512;
+/// The same in bytes of requests, after the first.
+const PIPELINE_BYTES_MAX: usize = 1 << 20;
+/// What takes no room while it waits for its turn counts so many times.
+const READ_WEIGHT: usize = 8;
 /// Reply bytes that are sent before more requests are answered.
-const REPLY_BYTES_MAX: usize = 1 << 20;
+const REPLY_BYTES_MAX: usize = 64 << 10;
+/// Bytes that one multiRead may answer; its steps may all name one large node.
+const MULTI_READ_BYTES_MAX: usize = 8 << 20;
 /// What a read reserves.
 const READ_BYTES: usize = 16 << 10;
 /// A client that takes nothing for this long is gone.
 const WRITE_LIMIT: Duration = Duration::from_secs(30);
+/// A client that moves nothing for this long is gone if others wait for the room it takes.
+const STALL_LIMIT: Duration = Duration::from_secs(3);
 /// Of a session's timeout, how much may pass before raft hears again that it lives.
 const TOUCH_FRACTION: i64 = 16;
 /// Identities that one connection may prove.
@@ -73,12 +88,14 @@ impl<T> Wait<T> {
 struct Pending {
     xid: i32,
     since_ms: i64,
+    /// Of its frame, as long as anything of that is kept.
+    bytes: usize,
     what: What,
 }
 
 enum What {
     /// Waits for its outcome.
-    Write(message::Request, Wait<Outcome>),
+    Write(Form, Wait<Outcome>),
     /// Waits for everything that is committed.
     Sync(String, Wait<()>),
     /// Waits for the writes in front of it.
@@ -97,6 +114,12 @@ impl What {
     }
 }
 
+/// What a request came in, and the room for that.
+struct Frame {
+    bytes: usize,
+    held: Option<Held>,
+}
+
 /// A connection with a session.
 struct Connection {
     server: Arc<Server>,
@@ -108,11 +131,17 @@ struct Connection {
     /// Writes handed to raft.
     sequence: u64,
     pending: VecDeque<Pending>,
+    /// Bytes of the frames of `pending`.
+    pending_bytes: usize,
+    /// For the frame that is being read.
+    request_place: Place,
+    /// For the reply in front, until it is sent.
+    reply_place: Place,
     /// How many of `pending` look at the tree when their turn comes. A write must not be applied before
     /// they have, or they would see it.
     looks_waiting: usize,
     /// A write that waits for that.
-    held: Option<(RequestHeader, message::Request, usize)>,
+    held: Option<(RequestHeader, message::Request, Frame)>,
     touch_every_ms: i64,
     touched_ms: i64,
     /// closeSession or a failed authentication was read: nothing after it counts.
@@ -168,6 +197,9 @@ pub async fn serve(
         auth,
         sequence: 0,
         pending: VecDeque::new(),
+        pending_bytes: 0,
+        request_place: Place::None,
+        reply_place: Place::None,
         looks_waiting: 0,
         held: None,
         touch_every_ms: i64::from(timeout_ms) / TOUCH_FRACTION,
@@ -283,7 +315,11 @@ impl Connection {
             std::future::poll_fn(|context| Poll::Ready(self.answer(context))).await?;
             let unsent = self.outbox.take();
             if !unsent.is_empty() {
-                send(stream, unsent).await?;
+                self.send_replies(stream, unsent).await?;
+            }
+            // Also what was answered with another answer than the one that needed room.
+            if !self.reply_place.is_waiting() {
+                drop(self.reply_place.leave());
             }
             if self.outbox.is_closed()
                 || (self.is_ending && self.pending.is_empty() && self.held.is_none())
@@ -293,65 +329,123 @@ impl Connection {
             if self.has_work(&input) {
                 continue;
             }
-            let outbox = self.outbox.clone();
-            let may_read = self.may_take();
-            if input.capacity() - input.len() < READ_BYTES / 2 {
-                input.reserve(READ_BYTES);
-            }
-            tokio::select! {
-                read = stream.read_buf(&mut input), if may_read => {
-                    if read? == 0 {
-                        return Ok(());
-                    }
-                }
-                () = front_is_ready(&mut self.pending), if !self.pending.is_empty() => {}
-                () = outbox.woken() => {}
+            if !self.wait(stream, &mut input).await? {
+                return Ok(());
             }
         }
+    }
+
+    /// Waits for bytes, for the answer in front, for room, or for an event. `false`: the client closed.
+    async fn wait(&mut self, stream: &mut TcpStream, input: &mut BytesMut) -> io::Result<bool> {
+        let outbox = self.outbox.clone();
+        let may_read = self.may_take() && !self.request_place.is_waiting();
+        let wanted = wanted_bytes(input);
+        if may_read && (wanted > READ_BYTES || input.capacity() - input.len() < READ_BYTES / 2) {
+            input.reserve(wanted);
+        }
+        let stalls = may_read && self.request_place.is_inside();
+        let waits = self.request_place.is_waiting() || self.reply_place.is_waiting();
+        let touch_every = Duration::from_millis(self.touch_every_ms.max(1).unsigned_abs());
+        let mut limited = (&mut *stream).take(wanted as u64);
+        tokio::select! {
+            read = limited.read_buf(input), if may_read => return Ok(read? > 0),
+            () = front_is_ready(&mut self.pending),
+                if !self.pending.is_empty() && !self.reply_place.is_waiting() => {}
+            () = self.request_place.inside(), if self.request_place.is_waiting() => {}
+            () = self.reply_place.inside(), if self.reply_place.is_waiting() => {}
+            () = outbox.woken() => {}
+            // It is we who do not read: the session lives.
+            () = tokio::time::sleep(touch_every), if waits => self.touch(),
+            () = tokio::time::sleep(STALL_LIMIT), if stalls => {
+                if self.is_envied() {
+                    return Err(io::ErrorKind::TimedOut.into());
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// Sends all of it. A client that does not take it is cut off, sooner if others wait for its room.
+    async fn send_replies(&self, stream: &mut TcpStream, mut unsent: BytesMut) -> io::Result<()> {
+        let sent = async {
+            while unsent.has_remaining() {
+                match tokio::time::timeout(STALL_LIMIT, stream.write_buf(&mut unsent)).await {
+                    Ok(written) => drop(written?),
+                    Err(_) if self.is_envied() => {
+                        return Err(io::ErrorKind::TimedOut.into());
+                    }
+                    Err(_) => {}
+                }
+            }
+            Ok(())
+        };
+        tokio::time::timeout(WRITE_LIMIT, sent).await?
+    }
+
+    /// Does it keep others waiting?
+    fn is_envied(&self) -> bool {
+        let held = self.held.as_ref().map(|(_, _, frame)| frame.bytes);
+        let room = held.and_then(|bytes| self.server.rooms.for_request(bytes));
+        self.reply_place.is_envied()
+            || self.request_place.is_envied()
+            || room.is_some_and(|room| room.is_wanted())
     }
 
     /// Is there something to do that needs nobody else?
     fn has_work(&self, input: &BytesMut) -> bool {
         let front = self.pending.front();
-        let front_is_ready =
-            front.is_some_and(|front| matches!(front.what, What::Read(_) | What::Answer(_)));
+        let front_is_ready = !self.reply_place.is_waiting()
+            && front.is_some_and(|front| matches!(front.what, What::Read(_) | What::Answer(_)));
         let next_may_go = match &self.held {
             Some(_) => self.looks_waiting == 0,
-            None => self.may_take() && whole_frame(input).is_some(),
+            None => {
+                self.may_take() && !self.request_place.is_waiting() && whole_frame(input).is_some()
+            }
         };
         front_is_ready || next_may_go
     }
 
     fn may_take(&self) -> bool {
-        !self.is_ending && self.held.is_none() && self.pending.len() < PIPELINE_MAX
+        !self.is_ending
+            && self.held.is_none()
+            && self.pending.len() < PIPELINE_MAX
+            && self.pending_bytes < PIPELINE_BYTES_MAX
     }
 
     /// Takes whole frames off `input`, as many as may wait.
     fn take_frames(&mut self, input: &mut BytesMut) -> io::Result<()> {
         let limit = self.server.options.jute_max_buffer;
-        if let Some((header, request, bytes)) = self.held.take() {
-            self.begin_request(header, request, bytes)?;
+        if let Some((header, request, frame)) = self.held.take() {
+            self.begin_request(header, request, frame)?;
         }
         while self.may_take() {
-            if let Some(head) = input.first_chunk::<4>() {
-                let length = i32::from_be_bytes(*head);
-                if usize::try_from(length).map_or(true, |length| length > limit) {
-                    let text = format!("a frame of {length} bytes is outside 0..={limit}");
-                    return Err(io::Error::new(io::ErrorKind::InvalidData, text));
-                }
-            }
-            let Some(length) = whole_frame(input) else {
+            let Some(head) = input.first_chunk::<4>() else {
                 return Ok(());
             };
+            let head = i32::from_be_bytes(*head);
+            let length = usize::try_from(head).ok().filter(|length| *length <= limit);
+            let Some(length) = length else {
+                let text = format!("a frame of {head} bytes is outside 0..={limit}");
+                return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+            };
+            let room = self.server.rooms.for_request(length);
+            if !self.request_place.ask(room, length) || whole_frame(input).is_none() {
+                return Ok(());
+            }
             input.advance(4);
             let frame = input.split_to(length).freeze();
-            self.take_request(frame)?;
+            if length > SHORT_BYTES_MAX {
+                // The rest must not keep the long one's memory.
+                *input = BytesMut::from(&input[..]);
+            }
+            let held = self.request_place.leave();
+            self.take_request(frame, held)?;
         }
         Ok(())
     }
 
-    fn take_request(&mut self, mut frame: Bytes) -> io::Result<()> {
-        let frame_bytes = frame.len();
+    fn take_request(&mut self, mut frame: Bytes, held: Option<Held>) -> io::Result<()> {
+        let bytes = frame.len();
         let header = RequestHeader::decode(&mut frame).map_err(io::Error::other)?;
         let request = message::Request::decode(header.op, &mut frame);
         self.touch();
@@ -365,10 +459,11 @@ impl Connection {
             self.stats.last_xid.store(i64::from(header.xid), Relaxed);
         }
         match request {
-            Ok(request) => self.begin_request(header, request, frame_bytes),
+            Ok(request) => self.begin_request(header, request, Frame { bytes, held }),
             Err(error) => {
                 debug!(op = header.op, %error, "a request cannot be read");
-                self.wait_in_line(header.xid, What::Answer(Err(ErrorCode::MarshallingError)));
+                let answer = What::Answer(Err(ErrorCode::MarshallingError));
+                self.wait_in_line(header.xid, 0, answer);
                 Ok(())
             }
         }
@@ -379,15 +474,19 @@ impl Connection {
         &mut self,
         header: RequestHeader,
         request: message::Request,
-        bytes: usize,
+        frame: Frame,
     ) -> io::Result<()> {
+        let mut bytes = frame.bytes;
         let what = match &request {
             // Only a multi may hold it; ZooKeeper 3.6 closes the connection.
             message::Request::Check(_) => {
                 let error = "check outside a multi";
                 return Err(io::Error::new(io::ErrorKind::InvalidData, error));
             }
-            message::Request::Auth(record) => What::Answer(self.authenticate(record)),
+            message::Request::Auth(record) => {
+                bytes = 0;
+                What::Answer(self.authenticate(record))
+            }
             message::Request::Sync(path) => What::Sync(
                 path.clone(),
                 Wait::Running(self.server.raft.submit_barrier()),
@@ -396,43 +495,57 @@ impl Connection {
                 Err(error) => What::Answer(Err(error)),
                 Ok(None) => What::Read(request),
                 Ok(Some(_)) if self.looks_waiting > 0 => {
-                    self.held = Some((header, request, bytes));
+                    self.held = Some((header, request, frame));
                     return Ok(());
                 }
                 Ok(Some(op)) => {
                     self.server.stats.proposal_bytes.note(bytes);
                     self.is_ending = matches!(op, Op::CloseSession);
-                    What::Write(request, Wait::Running(self.submit(op)))
+                    What::Write(
+                        request::form(&request),
+                        Wait::Running(self.submit(op, frame.held)),
+                    )
                 }
             },
         };
         // Whatever a ping calls itself, its answer is known by its number.
         let is_ping = matches!(what, What::Read(message::Request::Ping));
-        self.wait_in_line(if is_ping { XID_PING } else { header.xid }, what);
+        self.wait_in_line(if is_ping { XID_PING } else { header.xid }, bytes, what);
         Ok(())
     }
 
-    fn wait_in_line(&mut self, xid: i32, what: What) {
+    fn wait_in_line(&mut self, xid: i32, bytes: usize, what: What) {
+        let bytes = match what {
+            What::Write(..) => bytes,
+            _ => bytes.saturating_mul(READ_WEIGHT),
+        };
+        self.pending_bytes += bytes;
         if !matches!(what, What::Write(..)) {
             self.looks_waiting += 1;
         }
         self.pending.push_back(Pending {
             xid,
             since_ms: self.server.clock.monotonic_ms(),
+            bytes,
             what,
         });
     }
 
-    fn submit(&mut self, op: Op) -> oneshot::Receiver<Result<Outcome, ProposeError>> {
+    fn submit(
+        &mut self,
+        op: Op,
+        held: Option<Held>,
+    ) -> oneshot::Receiver<Result<Outcome, ProposeError>> {
         self.sequence += 1;
-        self.server.raft.submit(&Request {
+        let request = Request {
             session: self.session,
             connection: self.id,
             sequence: self.sequence,
             now_ms: self.server.clock.wall_ms(),
             auth: self.auth.clone(),
             op,
-        })
+        };
+        self.server.raft.submit(&request, held)
     }
 
     /// Answers from the front as far as answers are there.
@@ -442,7 +555,11 @@ impl Connection {
             if !front.is_some_and(|front| front.what.is_ready(context)) {
                 break;
             }
+            if !self.has_reply_room() {
+                break;
+            }
             if let Some(front) = self.pending.pop_front() {
+                self.pending_bytes -= front.bytes;
                 if !matches!(front.what, What::Write(..)) {
                     self.looks_waiting -= 1;
                 }
@@ -452,14 +569,32 @@ impl Connection {
         Ok(())
     }
 
+    /// Is there room for the reply in front? Only a long one needs any.
+    fn has_reply_room(&mut self) -> bool {
+        let Some(What::Read(request)) = self.pending.front().map(|front| &front.what) else {
+            return true;
+        };
+        let bytes = self.server.replica.reply_bytes(request);
+        let room = (bytes > SHORT_BYTES_MAX).then_some(&self.server.rooms.replies);
+        room.is_none() || self.reply_place.ask(room, bytes)
+    }
+
     fn finish(&mut self, front: Pending) -> io::Result<()> {
         let Pending {
             xid,
             since_ms,
             what,
+            ..
         } = front;
         match what {
             What::Read(request) => {
+                let too_long = matches!(request, message::Request::MultiRead(_))
+                    && self.server.replica.reply_bytes(&request) > MULTI_READ_BYTES_MAX;
+                if too_long {
+                    let zxid = self.server.replica.last_zxid().0;
+                    self.reply(xid, since_ms, zxid, &Err(ErrorCode::SystemError));
+                    return Ok(());
+                }
                 let (zxid, bytes) = self.server.replica.read(self.id, xid, &request);
                 self.server.stats.response_bytes.note(bytes);
                 self.answered(since_ms, zxid);
@@ -471,10 +606,10 @@ impl Connection {
                 };
                 self.reply(xid, since_ms, zxid, &result);
             }
-            What::Write(request, Wait::Done(outcome)) => {
+            What::Write(form, Wait::Done(outcome)) => {
                 let outcome = outcome.map_err(io::Error::other)?;
                 let zxid = outcome.zxid.0;
-                let result = request::response(&request, outcome);
+                let result = request::response(&form, outcome);
                 // The session is over, or goes on elsewhere, or lost a write: so does this connection.
                 if let Err(
                     error @ (ErrorCode::SessionExpired
@@ -562,6 +697,17 @@ impl Connection {
 fn whole_frame(input: &BytesMut) -> Option<usize> {
     let length = usize::try_from(i32::from_be_bytes(*input.first_chunk::<4>()?)).ok()?;
     (input.len() - 4 >= length).then_some(length)
+}
+
+/// How many bytes to read next: the rest of a long frame, which has room, or some.
+fn wanted_bytes(input: &BytesMut) -> usize {
+    let head = input
+        .first_chunk::<4>()
+        .map(|head| i32::from_be_bytes(*head));
+    let length = head
+        .and_then(|length| usize::try_from(length).ok())
+        .unwrap_or(0);
+    (length.saturating_add(4).saturating_sub(input.len())).max(READ_BYTES)
 }
 
 /// Resolves when the request in front can be answered.

@@ -14,6 +14,7 @@ pub mod outbox;
 pub mod raft;
 pub mod replica;
 pub mod request;
+pub mod room;
 pub mod server;
 pub mod session;
 pub mod snapshot_file;

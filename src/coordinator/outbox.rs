@@ -10,8 +10,8 @@ use tokio::sync::Notify;
 
 use crate::zookeeper::message::{EventType, put_event};
 
-/// Unsent bytes beyond which events end the connection. Above the largest frame, twice.
-const UNSENT_BYTES_MAX: usize = 8 << 20;
+/// Unsent bytes beyond which events end the connection. A reply does not count, however long it is.
+const EVENT_BYTES_MAX: usize = 1 << 20;
 
 /// Bytes to send, and whether to go on after them.
 #[derive(Debug, Default)]
@@ -23,6 +23,8 @@ pub struct Outbox {
 #[derive(Debug, Default)]
 struct Unsent {
     bytes: BytesMut,
+    /// How many of them are events.
+    event_bytes: usize,
     is_closed: bool,
 }
 
@@ -35,10 +37,12 @@ impl Outbox {
     /// Appends a watch event and wakes the connection.
     pub fn event(&self, kind: EventType, path: &str) {
         let mut unsent = self.lock();
-        if unsent.bytes.len() > UNSENT_BYTES_MAX {
+        if unsent.event_bytes > EVENT_BYTES_MAX {
             unsent.is_closed = true;
         } else {
+            let before = unsent.bytes.len();
             put_event(&mut unsent.bytes, kind, path);
+            unsent.event_bytes += unsent.bytes.len() - before;
         }
         drop(unsent);
         self.wake.notify_one();
@@ -60,9 +64,11 @@ impl Outbox {
         self.lock().is_closed
     }
 
-    /// Takes what is unsent.
+    /// Takes what is unsent, and the memory that it lies in.
     pub fn take(&self) -> BytesMut {
-        self.lock().bytes.split()
+        let mut unsent = self.lock();
+        unsent.event_bytes = 0;
+        std::mem::take(&mut unsent.bytes)
     }
 
     /// Resolves when somebody else appended or closed.

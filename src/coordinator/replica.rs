@@ -210,6 +210,11 @@ impl Replica {
         }
     }
 
+    /// About how many bytes [`Replica::read`] would answer.
+    pub fn reply_bytes(&self, request: &message::Request) -> usize {
+        request::reply_bytes(&self.lock().tree, request)
+    }
+
     /// Answers a request that changes nothing but watches, and puts the reply into the connection's
     /// outbox behind every event that it may show. Returns the reply's zxid and its bytes.
     pub fn read(
@@ -237,7 +242,10 @@ impl Replica {
             &mut events,
         );
         for (kind, path) in events {
-            waiting.outbox.event(kind, &path);
+            // Part of the answer, and bounded by the request.
+            waiting
+                .outbox
+                .put(|out| message::put_event(out, kind, &path));
         }
         let zxid = match result {
             // An operation that the server does not know has no place in its history.

@@ -1,5 +1,7 @@
 //! What one request means: read here, or a change for the log; and what the log's answer is on the wire.
 
+use bytes::Bytes;
+
 use crate::common::ids::SessionId;
 use crate::coordinator::tree::op::{Change, ConnectionId, Done, Op, Outcome};
 use crate::coordinator::tree::{Node, Tree, check};
@@ -77,6 +79,36 @@ pub fn read(
         Request::Ping => Ok(Response::Nothing),
         Request::Reconfig(_) => Err(ErrorCode::ReconfigDisabled),
         _ => Err(ErrorCode::Unimplemented),
+    }
+}
+
+/// About how many bytes the answer to a read will have; looking must be cheap.
+pub fn reply_bytes(tree: &Tree, request: &Request) -> usize {
+    let data = |path: &str| {
+        let node = find(tree, path).ok();
+        node.and_then(|node| node.data.as_ref())
+            .map_or(0, Bytes::len)
+    };
+    let names = |path: &str| {
+        find(tree, path).map_or(0, |node| {
+            // Names of one parent are mostly alike.
+            let ends = [node.children.first(), node.children.last()];
+            let longest = ends.into_iter().flatten().map(String::len).max();
+            node.children.len() * (longest.unwrap_or(0) + 4)
+        })
+    };
+    match request {
+        Request::GetData(record) => data(&record.path),
+        Request::GetChildren(record) | Request::GetChildren2(record) => names(&record.path),
+        Request::MultiRead(steps) => {
+            let each = steps.iter().map(|step| match step {
+                MultiOp::GetData(record) => data(&record.path),
+                MultiOp::GetChildren(record) => names(&record.path),
+                _ => 0,
+            });
+            each.sum()
+        }
+        _ => 0,
     }
 }
 
@@ -390,17 +422,55 @@ fn multi_change(step: &MultiOp) -> Result<Change, ErrorCode> {
     })
 }
 
+/// What of a request its answer depends on: all that is kept of it while it waits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// The path of what was created, without a stat.
+    Path,
+    /// Whatever the outcome says.
+    Plain,
+    /// One result for each step.
+    Multi(Vec<Step>),
+}
+
+/// A step of a multi.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// createContainer.
+    Container,
+    /// check.
+    Check,
+    /// Any other.
+    Plain,
+}
+
+/// The form of a request's answer.
+pub fn form(request: &Request) -> Form {
+    match request {
+        Request::Create(CreateKind::Create, _) => Form::Path,
+        Request::Multi(steps) => {
+            let steps = steps.iter().map(|step| match step {
+                MultiOp::Create(CreateKind::Container, _) => Step::Container,
+                MultiOp::Check(_) => Step::Check,
+                _ => Step::Plain,
+            });
+            Form::Multi(steps.collect())
+        }
+        _ => Form::Plain,
+    }
+}
+
 /// The log's answer in the form that the client's operation expects.
-pub fn response(request: &Request, outcome: Outcome) -> Result<Response, ErrorCode> {
-    Ok(match (outcome.result?, request) {
-        (Done::Created(path, _), Request::Create(CreateKind::Create, _)) => Response::Path(path),
+pub fn response(form: &Form, outcome: Outcome) -> Result<Response, ErrorCode> {
+    Ok(match (outcome.result?, form) {
+        (Done::Created(path, _), Form::Path) => Response::Path(path),
         (Done::Created(path, stat), _) => Response::Create2(Create2Reply { path, stat }),
         (Done::Stat(stat), _) => Response::Stat(stat),
-        (Done::Multi(Ok(steps)), Request::Multi(asked)) => {
+        (Done::Multi(Ok(steps)), Form::Multi(asked)) => {
             let results = asked.iter().zip(steps);
             Response::Multi(
                 results
-                    .map(|(asked, done)| multi_result(asked, done))
+                    .map(|(asked, done)| multi_result(*asked, done))
                     .collect(),
             )
         }
@@ -411,15 +481,15 @@ pub fn response(request: &Request, outcome: Outcome) -> Result<Response, ErrorCo
     })
 }
 
-fn multi_result(asked: &MultiOp, done: Done) -> MultiResult {
+fn multi_result(asked: Step, done: Done) -> MultiResult {
     match (asked, done) {
         // What a client of 3.6 reads: it knows create2 only as the answer to containers.
-        (MultiOp::Create(CreateKind::Container, _), Done::Created(path, stat)) => {
+        (Step::Container, Done::Created(path, stat)) => {
             MultiResult::Create2(CreateKind::Create2, Create2Reply { path, stat })
         }
         (_, Done::Created(path, _)) => MultiResult::Create(path),
         (_, Done::Stat(stat)) => MultiResult::SetData(stat),
-        (MultiOp::Check(_), _) => MultiResult::Check,
+        (Step::Check, _) => MultiResult::Check,
         _ => MultiResult::Delete,
     }
 }

@@ -23,6 +23,7 @@ use crate::common::shutdown::Shutdown;
 use crate::common::tasks::{Kind, Tasks};
 use crate::coordinator::raft::RaftNode;
 use crate::coordinator::replica::Replica;
+use crate::coordinator::room::Rooms;
 use crate::coordinator::status::{ConnectionStats, Mode, ServerStats, Status};
 use crate::coordinator::tree::op::ConnectionId;
 use crate::coordinator::{Options, connection, four_letter, mode_of};
@@ -33,6 +34,8 @@ const FIRST_BYTES_LIMIT: Duration = Duration::from_secs(10);
 /// the connection before the answer is read.
 const LINGER_LIMIT: Duration = Duration::from_secs(1);
 const LINGER_BYTES_MAX: usize = 4096;
+/// The longest handshake; a real one has some fifty bytes.
+const HANDSHAKE_BYTES_MAX: usize = 16 << 10;
 /// How deep the data directory is measured.
 const DIR_DEPTH_MAX: u32 = 4;
 /// How long accepting pauses when the system has no file descriptors left.
@@ -53,6 +56,8 @@ pub struct Server {
     pub rng: Rng,
     /// The counters.
     pub stats: ServerStats,
+    /// What the connections may have in memory together.
+    pub rooms: Rooms,
     /// Where clients connect.
     pub client_address: SocketAddr,
     /// Monotonic ms of the start.
@@ -91,6 +96,7 @@ impl Server {
             clock: parts.clock,
             rng: parts.rng,
             stats: ServerStats::default(),
+            rooms: Rooms::default(),
             client_address: parts.client_address,
             leading_since_ms: AtomicI64::new(-1),
             next_session: AtomicI64::new(parts.next_session),
@@ -258,7 +264,7 @@ async fn greet(
             return Ok(First::Word(word));
         }
         let length = i32::from_be_bytes(head);
-        let limit = server.options.jute_max_buffer;
+        let limit = server.options.jute_max_buffer.min(HANDSHAKE_BYTES_MAX);
         let body = frame::read_body(&mut stream, length, limit).await;
         body.map(First::Handshake).map_err(io::Error::other)
     };

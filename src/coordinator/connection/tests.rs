@@ -843,6 +843,96 @@ async fn a_read_does_not_see_later_writes_of_its_connection() {
     }
 }
 
+/// Floods of long requests, and of requests for long replies, from clients that read nothing: what they
+/// have in memory is bounded, and others go on.
+#[tokio::test]
+#[allow(clippy::disallowed_methods, reason = "the test's own clients")]
+async fn who_never_reads_has_a_bounded_number_of_bytes_waiting() {
+    const LONG: usize = 900_000;
+    const FLOODS: usize = 12;
+    let fixture = start().await;
+    let server = fixture.coordinator.server();
+    let mut polite = fixture.connect().await;
+    polite.create("/big", 0).await.unwrap();
+    let long = Ask::SetData(SetDataRequest {
+        path: "/big".into(),
+        data: Some(Bytes::from(vec![7; LONG])),
+        version: -1,
+    });
+    let mut floods = Vec::new();
+    for _ in 0..FLOODS {
+        let mut client = fixture.connect().await;
+        let long = long.clone();
+        floods.push(tokio::spawn(async move {
+            for _ in 0..4 {
+                client.send(&long).await;
+            }
+            client
+        }));
+    }
+    let mut most = (0, 0);
+    let waits = || server.stats.outstanding.load(Relaxed) > 0;
+    while waits() || !floods.iter().all(|flood| flood.is_finished()) {
+        let outstanding = server.stats.outstanding.load(Relaxed);
+        let bytes = server.rooms.request_bytes();
+        most = (most.0.max(outstanding), most.1.max(bytes));
+        polite.call(Ask::Ping).await.unwrap();
+    }
+    // A second one begins before the limit is reached.
+    assert!(most.0 <= 2 * FLOODS as i64 + 1, "{most:?} waited");
+    assert!(most.1 > LONG && most.1 <= 16 << 20, "{most:?} waited");
+    let mut deaf = Vec::new();
+    for flood in floods {
+        let mut client = flood.await.unwrap();
+        for _ in 0..30 {
+            client.send(&Ask::GetData(watched("/big"))).await;
+        }
+        deaf.push(client);
+    }
+    let deadline = tokio::time::Instant::now() + LIMIT;
+    while server.rooms.replies.held() < 8 * LONG {
+        assert!(tokio::time::Instant::now() < deadline, "replies wait");
+        polite.call(Ask::Ping).await.unwrap();
+    }
+    // There is no room left until one that takes nothing is cut off for it.
+    match polite.call(Ask::GetData(watched("/big"))).await {
+        Ok(Response::Data(reply)) => assert_eq!(reply.data.map(|data| data.len()), Some(LONG)),
+        other => panic!("{other:?}"),
+    }
+    drop(deaf);
+    while server.rooms.replies.held() > 0 || server.rooms.request_bytes() > 0 {
+        assert!(tokio::time::Instant::now() < deadline, "it is given back");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// A reply that one request may multiply at will is refused.
+#[tokio::test]
+async fn a_multi_read_of_one_long_node_many_times_is_refused() {
+    let fixture = start().await;
+    let mut client = fixture.connect().await;
+    client.create("/big", 0).await.unwrap();
+    let data = Some(Bytes::from(vec![7; 900_000]));
+    let (path, version) = ("/big".to_owned(), -1);
+    let set = SetDataRequest {
+        path,
+        data,
+        version,
+    };
+    client.call(Ask::SetData(set)).await.unwrap();
+    let unwatched = || {
+        MultiOp::GetData(WatchedPath {
+            path: "/big".into(),
+            watch: false,
+        })
+    };
+    for (steps, answer) in [(3, Ok(())), (1000, Err(-1))] {
+        let steps = (0..steps).map(|_| unwatched()).collect();
+        let got = client.call(Ask::MultiRead(steps)).await;
+        assert_eq!(got.map(drop), answer);
+    }
+}
+
 /// Sessions, watches and order across members; then the leader goes.
 #[tokio::test]
 async fn three_members_are_one_server() {

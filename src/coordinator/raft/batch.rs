@@ -17,6 +17,7 @@ use tokio::sync::{Notify, oneshot};
 
 use super::types::{Batch, LeaderKey, Part};
 use crate::common::ids::MemberId;
+use crate::coordinator::room::Held;
 use crate::coordinator::tree::op::Outcome;
 
 /// Bytes of requests in one entry; a larger single request still makes one.
@@ -26,11 +27,11 @@ pub const BATCH_REQUESTS_MAX: usize = 4096;
 /// Entries proposed and not applied yet. With two, the followers' sync of one overlaps our sync of the
 /// next.
 const IN_FLIGHT_MAX: usize = 2;
-/// Requests that wait on one member, in number and in bytes.
+/// Requests that wait on one member, in number and in bytes. Connections wait for room long before.
 const WAITING_MAX: usize = 65_536;
-const WAITING_BYTES_MAX: usize = 64 << 20;
+const WAITING_BYTES_MAX: usize = 32 << 20;
 /// Requests of other members that the leader holds before they are in an entry.
-const INTAKE_BYTES_MAX: usize = 64 << 20;
+const INTAKE_BYTES_MAX: usize = 32 << 20;
 
 /// Why a request has no outcome.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -59,7 +60,11 @@ pub enum ProposeError {
 #[derive(Debug)]
 pub enum Waiter {
     /// A request's outcome.
-    Request(oneshot::Sender<Result<Outcome, ProposeError>>),
+    Request(
+        oneshot::Sender<Result<Outcome, ProposeError>>,
+        /// The room that the request takes until then.
+        Option<Held>,
+    ),
     /// A barrier was applied.
     Barrier(oneshot::Sender<Result<(), ProposeError>>),
 }
@@ -67,7 +72,7 @@ pub enum Waiter {
 impl Waiter {
     fn fail(self, error: ProposeError) {
         match self {
-            Waiter::Request(tell) => drop(tell.send(Err(error))),
+            Waiter::Request(tell, _) => drop(tell.send(Err(error))),
             Waiter::Barrier(tell) => drop(tell.send(Err(error))),
         }
     }
@@ -248,7 +253,7 @@ impl Proposals {
         }
         for (waiter, outcome) in told {
             match (waiter, outcome) {
-                (Waiter::Request(tell), Some(outcome)) => drop(tell.send(Ok(outcome))),
+                (Waiter::Request(tell, _), Some(outcome)) => drop(tell.send(Ok(outcome))),
                 (Waiter::Barrier(tell), None) => drop(tell.send(Ok(()))),
                 (waiter, _) => waiter.fail(ProposeError::Unknown),
             }

@@ -38,6 +38,7 @@ use crate::common::rng::Rng;
 use crate::common::tasks::{self, Kind, Tasks};
 use crate::coordinator::identity::{IdentityFile, Opened};
 use crate::coordinator::replica::Replica;
+use crate::coordinator::room::Held;
 use crate::coordinator::snapshot_file::{SnapshotDir, SnapshotFileError};
 use crate::coordinator::store::{Store, StoreError, plain::PlainStore, sled::SledStore};
 use crate::coordinator::tree::op::{Outcome, Request};
@@ -328,7 +329,12 @@ impl RaftNode {
 
     /// Puts a request into the line at once; the receiver gets its outcome when this member has applied
     /// it. Requests are applied in the order of submitting.
-    pub fn submit(&self, request: &Request) -> oneshot::Receiver<Result<Outcome, ProposeError>> {
+    /// `held` is given back then.
+    pub fn submit(
+        &self,
+        request: &Request,
+        held: Option<Held>,
+    ) -> oneshot::Receiver<Result<Outcome, ProposeError>> {
         let (tell, answer) = oneshot::channel();
         let bytes = Bytes::from(encode(request));
         if bytes.len() > REQUEST_BYTES_MAX {
@@ -336,14 +342,15 @@ impl RaftNode {
             let _ = tell.send(Err(ProposeError::TooLarge { bytes }));
         } else {
             let now_ms = self.clock.monotonic_ms();
-            self.proposals.submit(bytes, Waiter::Request(tell), now_ms);
+            self.proposals
+                .submit(bytes, Waiter::Request(tell, held), now_ms);
         }
         answer
     }
 
     /// As [`RaftNode::submit`], and waits.
     pub async fn propose(&self, request: Request) -> Result<Outcome, ProposeError> {
-        let answer = self.submit(&request);
+        let answer = self.submit(&request, None);
         answer.await.unwrap_or(Err(ProposeError::Stopped))
     }
 

@@ -92,7 +92,10 @@ impl openraft::raft::responder::Responder<TypeConfig> for Unheard {
 
 /// Encodes for the log, the disk and the wire.
 pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
-    postcard::to_allocvec(value).expect("raft types have lengths that are known and end in memory")
+    let why = "raft types have lengths that are known and end in memory";
+    // Grown by doubling it would take up to twice its size, for as long as it waits.
+    let bytes = postcard::experimental::serialized_size(value).expect(why);
+    postcard::to_extend(value, Vec::with_capacity(bytes)).expect(why)
 }
 
 /// Decodes; `None` for anything but exactly one whole value.

@@ -54,7 +54,10 @@ pub enum SnapshotError {
 impl Tree {
     /// The whole tree, sessions included.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut out = BytesMut::with_capacity(256 + self.nodes.len() * 128);
+        // Enough for nodes as they mostly are: growing would copy all of it, and have it twice.
+        let data_bytes = usize::try_from(self.data_bytes).unwrap_or(usize::MAX);
+        let bytes = (self.nodes.len() * 160 + self.sessions.len() * 64).saturating_add(data_bytes);
+        let mut out = BytesMut::with_capacity(bytes.saturating_add(256));
         out.put_slice(MAGIC);
         out.put_i32(VERSION);
         out.put_i64(self.last_zxid.0);
@@ -72,7 +75,7 @@ impl Tree {
         }
         let checksum = crc32c::crc32c(&out);
         out.put_u32(checksum);
-        out.to_vec()
+        out.into()
     }
 
     /// Reads what [`Tree::to_bytes`] wrote.

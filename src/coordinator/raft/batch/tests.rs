@@ -18,7 +18,7 @@ type Answer = oneshot::Receiver<Result<Outcome, ProposeError>>;
 fn submit(line: &Proposals, request: u64) -> Answer {
     let (tell, answer) = oneshot::channel();
     let bytes = Bytes::copy_from_slice(&request.to_be_bytes());
-    line.submit(bytes, Waiter::Request(tell), 0);
+    line.submit(bytes, Waiter::Request(tell, None), 0);
     answer
 }
 
@@ -90,7 +90,7 @@ fn a_large_request_goes_alone_and_limits_hold() {
     for _ in 0..2 {
         let (tell, _) = oneshot::channel();
         let bytes = Bytes::from(vec![1; BATCH_BYTES_MAX * 3 / 2]);
-        line.submit(bytes, Waiter::Request(tell), 0);
+        line.submit(bytes, Waiter::Request(tell, None), 0);
     }
     assert_eq!(proposed(&line).parts[0].requests.len(), 1);
     assert_eq!(proposed(&line).parts[0].requests.len(), 1);
@@ -98,7 +98,7 @@ fn a_large_request_goes_alone_and_limits_hold() {
     for _ in 0..200 {
         let (tell, mut answer) = oneshot::channel();
         let bytes = Bytes::from(vec![1; 1 << 20]);
-        line.submit(bytes, Waiter::Request(tell), 0);
+        line.submit(bytes, Waiter::Request(tell, None), 0);
         refused += u32::from(answer.try_recv() == Ok(Err(ProposeError::Overloaded)));
     }
     assert!(refused >= 136, "{refused}");

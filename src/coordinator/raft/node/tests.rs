@@ -331,7 +331,7 @@ async fn pipelined_requests_are_applied_once_and_in_order_across_a_change_of_lea
     let submitting = async move {
         let mut answers = Vec::new();
         for number in 0..600 {
-            answers.push(node.submit(&client.request(create(&format!("/q/{number:05}")))));
+            answers.push(node.submit(&client.request(create(&format!("/q/{number:05}"))), None));
             if number % 10 == 0 {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
