@@ -164,6 +164,8 @@ struct Looked {
     found: Result<Found, ResponseError>,
     /// The follower that asks does not know the newest high watermark.
     untold: bool,
+    /// This broker leads the partition.
+    led: bool,
 }
 
 enum Found {
@@ -224,6 +226,7 @@ async fn look_until_enough(
             })
             .collect();
         // What was found may be much, and is read again anyway.
+        let led: Vec<bool> = looked.iter().map(|one| one.led).collect();
         drop(looked);
         let late = tokio::select! {
             () = waiter.enough() => false,
@@ -231,6 +234,12 @@ async fn look_until_enough(
         };
         drop(watching);
         looked = look(broker, query, &wanted);
+        for (one, led) in looked.iter_mut().zip(led) {
+            if led && !one.led && one.found.is_ok() {
+                // A follower could serve it, too, but whoever waits here waits for the leader.
+                one.found = Err(ResponseError::NotLeaderOrFollower);
+            }
+        }
         if late || enough(&looked) {
             return looked;
         }
@@ -255,6 +264,7 @@ fn look(broker: &Broker, query: &Query, wanted: &[(Key, Wanted)]) -> Vec<Looked>
                 partition: None,
                 found: Err(ResponseError::UnknownTopicId),
                 untold: false,
+                led: false,
             };
             look_at(broker, query, (left, first), &mut looked);
             let bytes = looked.bytes();
@@ -284,6 +294,7 @@ fn look_at(broker: &Broker, query: &Query, (left, first): (usize, bool), looked:
         }
     };
     let epoch = partition.watch_epoch();
+    looked.led = partition.is_leader();
     looked.found = find(&partition, query, &looked.key.0, looked.wanted, left, first);
     if let Some(follower) = query.replica {
         note_follower(&partition, follower, looked);

@@ -278,6 +278,7 @@ const OF_A_FORM: &[&str] = &[
     "max.connections.per.ip.overrides",
     "node.id",
     "process.roles",
+    "replica.selector.class",
     "security.inter.broker.protocol",
     "offsets.topic.compression.codec",
 ];

@@ -757,7 +757,7 @@ async fn a_slow_disk_makes_no_elections() {
     let client = Client::new(all.member(0)).await;
     client.done(all.member(0), create("/a")).await;
     let before: Vec<u64> = all.running().map(|m| m.node.status().term).collect();
-    for (sync_ms, writes) in [(100, 12), (1000, 3)] {
+    for (sync_ms, writes) in [(100, 12), (700, 3)] {
         faults.sync_ms.store(sync_ms, Ordering::Relaxed);
         for number in 0..writes {
             let value = set("/a", Bytes::from(vec![1; 100]));
