@@ -10,7 +10,7 @@ use super::{ATTEMPTS_MAX, Cluster, Refusal};
 use crate::broker::controller::decide::{self, Write, reassign};
 use crate::broker::image::znode;
 use crate::broker::image::{Image, TopicImage};
-use crate::client::zookeeper::{Mode, Op};
+use crate::client::zookeeper::Op;
 use crate::common::ids::{BrokerId, TopicPartition};
 use crate::zookeeper::error::ErrorCode;
 
@@ -122,27 +122,7 @@ fn writes(
             writes.push(decide::reassignment(&left, wishes.version));
         }
     }
-    writes.into_iter().map(op).collect()
-}
-
-fn op(write: Write) -> Op {
-    match write {
-        Write::Create { path, data } => Op::Create {
-            path,
-            data,
-            mode: Mode::Persistent,
-        },
-        Write::Set {
-            path,
-            data,
-            version,
-        } => Op::Set {
-            path,
-            data,
-            version,
-        },
-        Write::Delete { path, version } => Op::Delete { path, version },
-    }
+    writes.into_iter().map(Op::from).collect()
 }
 
 #[cfg(test)]

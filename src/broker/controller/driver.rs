@@ -345,6 +345,28 @@ impl Driver {
     }
 }
 
+impl From<Write> for Op {
+    fn from(write: Write) -> Op {
+        match write {
+            Write::Create { path, data } => Op::Create {
+                path,
+                data,
+                mode: Mode::Persistent,
+            },
+            Write::Set {
+                path,
+                data,
+                version,
+            } => Op::Set {
+                path,
+                data,
+                version,
+            },
+            Write::Delete { path, version } => Op::Delete { path, version },
+        }
+    }
+}
+
 /// A multi with the epoch's check in front.
 fn steps(units: &[Unit], term: Term) -> Vec<Op> {
     let check = Op::Check {
@@ -352,23 +374,7 @@ fn steps(units: &[Unit], term: Term) -> Vec<Op> {
         version: term.version,
     };
     let writes = units.iter().flat_map(|unit| &unit.0);
-    let writes = writes.cloned().map(|write| match write {
-        Write::Create { path, data } => Op::Create {
-            path,
-            data,
-            mode: Mode::Persistent,
-        },
-        Write::Set {
-            path,
-            data,
-            version,
-        } => Op::Set {
-            path,
-            data,
-            version,
-        },
-        Write::Delete { path, version } => Op::Delete { path, version },
-    });
+    let writes = writes.cloned().map(Op::from);
     std::iter::once(check).chain(writes).collect()
 }
 

@@ -468,8 +468,8 @@ pub fn encode_producer_ids(broker: BrokerId, start: i64, end: i64) -> Vec<u8> {
     }))
 }
 
-/// Reads which partitions shall go to their preferred leaders. Entries that make no sense are left out.
-pub fn decode_preferred_election(data: &[u8]) -> Decoded<Vec<TopicPartition>> {
+/// What a tool's list under `partitions` asks for; entries that make no sense are left out.
+fn wishes<T>(data: &[u8], of: impl Fn(&Value, TopicPartition) -> Option<T>) -> Decoded<Vec<T>> {
     let map = object(data)?;
     let list = map
         .get("partitions")
@@ -479,27 +479,24 @@ pub fn decode_preferred_election(data: &[u8]) -> Decoded<Vec<TopicPartition>> {
         let topic = entry.get("topic")?.as_str()?;
         let partition = i32::try_from(entry.get("partition")?.as_i64()?).ok()?;
         valid_topic_name(topic).ok()?;
-        Some(TopicPartition::new(topic, partition))
+        of(entry, TopicPartition::new(topic, partition))
     });
     Ok(entries.collect())
 }
 
+/// Reads which partitions shall go to their preferred leaders. Entries that make no sense are left out.
+pub fn decode_preferred_election(data: &[u8]) -> Decoded<Vec<TopicPartition>> {
+    wishes(data, |_, id| Some(id))
+}
+
 /// Reads which replicas a tool wants moved. Entries that make no sense are left out.
 pub fn decode_reassignment(data: &[u8], version: i32) -> Decoded<Reassignment> {
-    let map = object(data)?;
-    let list = map
-        .get("partitions")
-        .and_then(Value::as_array)
-        .ok_or(Malformed::Field("partitions"))?;
-    let entries = list.iter().filter_map(|entry| {
-        let topic = entry.get("topic")?.as_str()?;
-        let partition = i32::try_from(entry.get("partition")?.as_i64()?).ok()?;
-        valid_topic_name(topic).ok()?;
+    let partitions = wishes(data, |entry, id| {
         let replicas = brokers(entry.get("replicas")?, "replicas").ok()?;
-        Some((TopicPartition::new(topic, partition), replicas))
-    });
+        Some((id, replicas))
+    })?;
     Ok(Reassignment {
-        partitions: entries.collect(),
+        partitions,
         version,
     })
 }
