@@ -120,6 +120,9 @@ impl fmt::Display for Owner {
 pub struct IdentityFile {
     disk: Arc<dyn Disk>,
     path: PathBuf,
+    /// Held over a change, the disk write included.
+    changing: Mutex<()>,
+    /// What is on disk. Never held over a disk write: whoever only looks must not wait for a slow disk.
     now: Mutex<Identity>,
 }
 
@@ -167,8 +170,8 @@ impl IdentityFile {
                 durable_index: None,
                 peers: BTreeMap::new(),
             };
-            let now = Mutex::new(identity);
-            return Ok(Opened::Fresh(Fresh(IdentityFile { disk, path, now })));
+            let file = IdentityFile::new(disk, path, identity);
+            return Ok(Opened::Fresh(Fresh(file)));
         }
         let bytes = disk
             .read(&path, FILE_BYTES_MAX)
@@ -194,11 +197,19 @@ impl IdentityFile {
                 }),
             });
         }
-        let now = Mutex::new(identity);
-        Ok(Opened::Existing(IdentityFile { disk, path, now }))
+        Ok(Opened::Existing(IdentityFile::new(disk, path, identity)))
     }
 
-    /// What the file says now.
+    fn new(disk: Arc<dyn Disk>, path: PathBuf, identity: Identity) -> IdentityFile {
+        IdentityFile {
+            disk,
+            path,
+            changing: Mutex::default(),
+            now: Mutex::new(identity),
+        }
+    }
+
+    /// What the file says now. Never waits for the disk.
     pub fn get(&self) -> Identity {
         self.lock().clone()
     }
@@ -225,15 +236,16 @@ impl IdentityFile {
         })
     }
 
-    /// Changes the identity; writes only when something changed. Writers are serialized by the lock,
-    /// which is held over the disk write: callers are on blocking threads.
+    /// Changes the identity; writes only when something changed. Writers come one after the other, and
+    /// wait for the disk: callers are on blocking threads.
     fn update(&self, change: impl FnOnce(&mut Identity)) -> Result<(), IdentityError> {
-        let mut now = self.lock();
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = self.get();
         let mut next = now.clone();
         change(&mut next);
-        if next != *now {
+        if next != now {
             self.write(&next)?;
-            *now = next;
+            *self.lock() = next;
         }
         Ok(())
     }

@@ -178,10 +178,17 @@ impl LogStore {
     }
 
     #[allow(clippy::result_large_err, reason = "the size of openraft's own error")]
-    fn read(&self, from: u64, to: u64, bytes_max: usize) -> Result<Vec<Entry>, StorageError> {
+    async fn read(&self, from: u64, to: u64, bytes_max: usize) -> Result<Vec<Entry>, StorageError> {
         if let Some(entries) = self.cached(from, to, bytes_max) {
             return Ok(entries);
         }
+        let log = self.clone();
+        tasks::blocking(move || log.read_store(from, to, bytes_max)).await
+    }
+
+    /// Blocks.
+    #[allow(clippy::result_large_err, reason = "the size of openraft's own error")]
+    fn read_store(&self, from: u64, to: u64, bytes_max: usize) -> Result<Vec<Entry>, StorageError> {
         let damaged = |index: u64, cause: &dyn std::error::Error| -> StorageError {
             StorageIOError::read_log_at_index(index, AnyError::error(chain(cause))).into()
         };
@@ -261,7 +268,7 @@ impl RaftLogReader<TypeConfig> for LogStore {
         range: RB,
     ) -> Result<Vec<Entry>, StorageError> {
         let (from, to) = plain_range(&range);
-        self.read(from, to, usize::MAX)
+        self.read(from, to, usize::MAX).await
     }
 
     async fn limited_get_log_entries(
@@ -269,7 +276,7 @@ impl RaftLogReader<TypeConfig> for LogStore {
         from: u64,
         to: u64,
     ) -> Result<Vec<Entry>, StorageError> {
-        self.read(from, to, READ_BYTES_MAX)
+        self.read(from, to, READ_BYTES_MAX).await
     }
 }
 
@@ -387,7 +394,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         cut.await
             .map_err(|error| StorageIOError::write_logs(AnyError::new(&error)))?;
         let before = match keep {
-            Some(keep) => self.read(keep, keep + 1, usize::MAX)?.pop(),
+            Some(keep) => self.read(keep, keep + 1, usize::MAX).await?.pop(),
             None => None,
         };
         let mut state = self.lock();
