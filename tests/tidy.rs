@@ -100,6 +100,7 @@ const PURE: &[&str] = &[
     "broker/fetch_session.rs",
     "broker/fetcher/session.rs",
     "broker/isr.rs",
+    "broker/throttle.rs",
     "log/retention.rs",
     "config/keys.rs",
     "config/resolve.rs",

@@ -15,6 +15,7 @@ use crate::broker::image::ImageCell;
 use crate::broker::metrics::BrokerMetrics;
 use crate::broker::partition::Partition;
 use crate::broker::replicas::Replicas;
+use crate::broker::throttle::Throttles;
 use crate::client::World;
 use crate::common::ids::{BrokerId, TopicPartition};
 use crate::common::shutdown::Shutdown;
@@ -36,6 +37,7 @@ struct Deps {
     config: Arc<Config>,
     image: Arc<ImageCell>,
     metrics: Arc<BrokerMetrics>,
+    throttles: Arc<Throttles>,
     world: World,
 }
 
@@ -59,17 +61,19 @@ pub struct Fetchers {
 impl Fetchers {
     /// None yet.
     pub fn new(
-        config: Arc<Config>,
-        image: Arc<ImageCell>,
-        metrics: Arc<BrokerMetrics>,
+        config: &Arc<Config>,
+        image: &Arc<ImageCell>,
+        metrics: &Arc<BrokerMetrics>,
+        replicas: &Replicas,
         world: World,
     ) -> Fetchers {
         Fetchers {
             deps: Deps {
                 id: config.broker_id,
-                config,
-                image,
-                metrics,
+                config: config.clone(),
+                image: image.clone(),
+                metrics: metrics.clone(),
+                throttles: replicas.throttles().clone(),
                 world,
             },
             running: Mutex::new(Some(BTreeMap::new())),

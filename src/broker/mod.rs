@@ -62,6 +62,7 @@ pub mod replicas;
 pub mod status;
 #[cfg(test)]
 pub mod testing;
+pub mod throttle;
 pub mod wait;
 
 /// What every part of a running broker can reach. Shared as `Arc<Broker>`.
@@ -349,7 +350,7 @@ async fn start(prepared: Prepared) -> Result<Running, StartError> {
         rng: deps.rng.fork("fetchers"),
         tasks: tasks.clone(),
     };
-    let fetchers = Fetchers::new(config.clone(), image.clone(), metrics.clone(), world);
+    let fetchers = Fetchers::new(&config, &image, &metrics, &replicas, world);
     let cluster = Arc::new(Cluster::new(
         zookeeper.clone(),
         image.clone(),

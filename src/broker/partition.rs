@@ -151,6 +151,10 @@ pub struct Role {
     pub controller_epoch: ControllerEpoch,
     /// `min.insync.replicas` of the topic.
     pub min_insync_replicas: usize,
+    /// What followers fetch here is bounded while they are not in sync.
+    pub throttled_as_leader: bool,
+    /// What this replica fetches is bounded while it is not in sync.
+    pub throttled_as_follower: bool,
 }
 
 /// How often those who wait at a partition were interrupted, when it was looked at.

@@ -19,6 +19,7 @@ use crate::broker::fetch_session::FetchSessions;
 use crate::broker::image::{Image, ImageCell, TopicImage};
 use crate::broker::isr_changes::IsrChanges;
 use crate::broker::partition::{Partition, Role};
+use crate::broker::throttle::{Meter, Throttled, Throttles};
 use crate::common::clock::Clock;
 use crate::common::disk::Disk;
 use crate::common::ids::{BrokerId, LeaderEpoch, Offset, TopicPartition};
@@ -48,6 +49,7 @@ pub struct Replicas {
     unfinished: AtomicBool,
     fetch_sessions: Mutex<FetchSessions>,
     isr_changes: Arc<IsrChanges>,
+    throttles: Arc<Throttles>,
 }
 
 #[derive(Debug, Default)]
@@ -115,6 +117,7 @@ impl Replicas {
             unfinished: AtomicBool::new(false),
             fetch_sessions: Mutex::new(FetchSessions::new(slots.unwrap_or(0))),
             isr_changes: Arc::new(IsrChanges::new(config.broker.replica_lag_time_max_ms)),
+            throttles: Arc::new(Throttles::new(&meter(&config.broker))),
             config,
         })
     }
@@ -188,6 +191,11 @@ impl Replicas {
         &self.isr_changes
     }
 
+    /// The bounds on what replication moves.
+    pub fn throttles(&self) -> &Arc<Throttles> {
+        &self.throttles
+    }
+
     /// The fetch sessions of this broker's clients. Lock nothing else meanwhile.
     pub fn fetch_sessions(&self) -> MutexGuard<'_, FetchSessions> {
         self.fetch_sessions
@@ -208,6 +216,13 @@ impl Replicas {
         }
         self.unfinished.store(false, Ordering::Relaxed);
         let broker = self.effective(image);
+        let throttles = &self.throttles;
+        throttles
+            .leader
+            .set(broker.leader_replication_throttled_rate);
+        throttles
+            .follower
+            .set(broker.follower_replication_throttled_rate);
         self.drop_gone(image, &mut changes);
         if !self.swept.swap(true, Ordering::Relaxed) {
             self.sweep(image);
@@ -370,10 +385,15 @@ impl Replicas {
             if !placed.replicas.contains(&self.id) {
                 continue;
             }
-            let (config, options) = config.get_or_insert_with(|| {
+            let (config, options, throttled) = config.get_or_insert_with(|| {
                 let config = TopicConfig::resolve(broker, &topic.config);
                 let options = log_options(broker, &config);
-                (config, options)
+                let throttled = [
+                    &config.leader_replication_throttled_replicas,
+                    &config.follower_replication_throttled_replicas,
+                ];
+                let throttled = throttled.map(|listed| Throttled::parse(listed, self.id));
+                (config, options, throttled)
             });
             let role = Role {
                 // Who is not in sync lacks records, whatever the state says of the leader; and a state from
@@ -396,6 +416,8 @@ impl Replicas {
                 state_written: state.written,
                 controller_epoch: state.controller_epoch,
                 min_insync_replicas: usize::try_from(config.min_insync_replicas).unwrap_or(1),
+                throttled_as_leader: throttled[0].covers(*index),
+                throttled_as_follower: throttled[1].covers(*index),
             };
             if let Some(found) = self.get(&topic.name, *index) {
                 if *found.log().options() != *options {
@@ -603,6 +625,12 @@ impl Due {
         };
         (one(&mut self.retention), one(&mut self.checkpoint))
     }
+}
+
+fn meter(broker: &BrokerConfig) -> Meter {
+    let samples = usize::try_from(broker.replication_quota_window_num).unwrap_or(1);
+    let sample_ms = i64::from(broker.replication_quota_window_size_seconds) * 1_000;
+    Meter::new(samples, sample_ms)
 }
 
 /// What the log engine is told of a topic's settings.

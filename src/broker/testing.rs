@@ -133,7 +133,7 @@ fn bare(id: i32, dirs: Vec<PathBuf>, clock: Clock) -> Arc<Broker> {
         rng: rng.clone(),
         tasks: tasks.clone(),
     };
-    let fetchers = Fetchers::new(config.clone(), cell.clone(), metrics.clone(), world);
+    let fetchers = Fetchers::new(&config, &cell, &metrics, &replicas, world);
     Arc::new(Broker {
         id: BrokerId(id),
         cluster_id: "test-cluster".to_owned(),

@@ -30,9 +30,6 @@ pub static WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("num.replica.alter.log.dirs.threads", MOVES),
     ("alter.log.dirs.*", MOVES),
     ("replica.socket.receive.buffer.bytes", BUFFERS),
-    ("replication.quota.*", THROTTLES),
-    ("leader.replication.throttled.*", THROTTLES),
-    ("follower.replication.throttled.*", THROTTLES),
     (
         "request.timeout.ms",
         "requests between brokers have limits of their own",
@@ -162,7 +159,6 @@ const THREADS: &str = "threads are few and shared: node.worker.threads";
 const PURGATORY: &str = "waiting requests are woken one by one, there is no list to purge";
 const LIMITS: &str = "connections between nodes have limits of their own";
 const BUFFERS: &str = "the system sizes its buffers itself";
-const THROTTLES: &str = "replication is not throttled yet";
 const MOVES: &str = "replicas are not moved between directories yet";
 const CLEANER: &str = "compacted topics keep every record until the cleaner is supported";
 /// What `cleanup.policy=compact` comes to.

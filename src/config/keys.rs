@@ -471,6 +471,10 @@ settings! {
         "The fully qualified class name that implements ReplicaSelector";
     replica_socket_timeout_ms: i32 = "replica.socket.timeout.ms", Some("30000"), Any, High, ReadOnly,
         "The socket timeout for network requests";
+    replication_quota_window_num: i32 = "replication.quota.window.num", Some("11"), AtLeast(1), Low, ReadOnly,
+        "The number of samples to retain in memory for replication quotas";
+    replication_quota_window_size_seconds: i32 = "replication.quota.window.size.seconds", Some("1"), AtLeast(1), Low, ReadOnly,
+        "The time span of each sample for replication quotas";
     request_timeout_ms: i32 = "request.timeout.ms", Some("30000"), Any, High, ReadOnly,
         "The configuration controls the maximum amount of time the client will wait for the response of a request";
     security_inter_broker_protocol: String = "security.inter.broker.protocol", Some("PLAINTEXT"), OneOf(&["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]), Medium, ReadOnly,
@@ -651,10 +655,6 @@ rows! {
         "DEPRECATED: Used only when dynamic default quotas are not configured for , or in Zookeeper";
     "replica.socket.receive.buffer.bytes", Int, Some("65536"), Any, High, ReadOnly, Honour::Reported,
         "The socket receive buffer for network requests to the leader for replicating data";
-    "replication.quota.window.num", Int, Some("11"), AtLeast(1), Low, ReadOnly, Honour::Reported,
-        "The number of samples to retain in memory for replication quotas";
-    "replication.quota.window.size.seconds", Int, Some("1"), AtLeast(1), Low, ReadOnly, Honour::Reported,
-        "The time span of each sample for replication quotas";
     "reserved.broker.max.id", Int, Some("1000"), AtLeast(0), Medium, ReadOnly, Honour::Reported,
         "Max number that can be used for a broker.id";
     "sasl.client.callback.handler.class", Class, None, Any, Medium, ReadOnly, Honour::Reported,

@@ -10,6 +10,7 @@ mod groups;
 mod http;
 mod images;
 mod malformed_znodes;
+mod moves;
 mod output;
 mod produce_fetch;
 mod readme;

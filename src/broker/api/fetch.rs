@@ -295,6 +295,10 @@ fn look_at(broker: &Broker, query: &Query, (left, first): (usize, bool), looked:
     };
     let epoch = partition.watch_epoch();
     looked.led = partition.is_leader();
+    let held_back = query
+        .replica
+        .is_some_and(|follower| is_held_back(broker, &partition, follower));
+    let (left, first) = if held_back { (0, false) } else { (left, first) };
     looked.found = find(&partition, query, &looked.key.0, looked.wanted, left, first);
     if let Some(follower) = query.replica {
         note_follower(&partition, follower, looked);
@@ -305,6 +309,16 @@ fn look_at(broker: &Broker, query: &Query, (left, first): (usize, bool), looked:
         send_elsewhere(broker, &partition, (rack, &query.listener), looked);
     }
     looked.partition = Some((partition, epoch));
+}
+
+/// Does this follower have to wait for its records? Only one that is not in sync: acks=all would wait for
+/// the others.
+fn is_held_back(broker: &Broker, partition: &Partition, follower: FollowerId) -> bool {
+    let role = partition.role();
+    let throttle = &broker.replicas.throttles().leader;
+    role.throttled_as_leader
+        && !role.isr.contains(&follower)
+        && throttle.is_exceeded(broker.clock.monotonic_ms())
 }
 
 /// Names the follower in the consumer's rack instead of the records, where there is one.
@@ -421,6 +435,7 @@ fn respond(
             Some(follower) => {
                 let bytes = one.bytes() as u64;
                 broker.metrics.replication_bytes_out.add(bytes);
+                note_throttled(broker, one, bytes);
                 if let (Some((partition, _)), Ok(Found::Records(read, _))) =
                     (&one.partition, &one.found)
                     && one.untold
@@ -445,6 +460,15 @@ fn respond(
         records.push(found);
     }
     reply(context.version, &response, records)
+}
+
+/// What throttled replicas are sent counts, also for those in sync: as in Kafka, they only never wait.
+fn note_throttled(broker: &Broker, one: &Looked, bytes: u64) {
+    let throttled = |(partition, _): &(Arc<Partition>, _)| partition.role().throttled_as_leader;
+    if bytes > 0 && one.partition.as_ref().is_some_and(throttled) {
+        let throttle = &broker.replicas.throttles().leader;
+        throttle.record(broker.clock.monotonic_ms(), bytes);
+    }
 }
 
 fn count(traffic: &Traffic, one: &Looked) {

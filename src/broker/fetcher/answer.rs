@@ -55,6 +55,7 @@ impl Task {
             // It follows under a newer epoch already.
             return;
         }
+        one.caught_up = false;
         let taken = match ResponseError::try_from_code(data.error_code) {
             None if data.diverging_epoch.end_offset >= 0 || data.diverging_epoch.epoch >= 0 => {
                 let theirs = &data.diverging_epoch;
@@ -69,8 +70,15 @@ impl Task {
                     log_start_offset: Offset(data.log_start_offset),
                 };
                 let taken = one.partition.follow(asked.epoch, asked.offset, sent);
+                let end = one.partition.log_end_offset();
+                one.caught_up = taken.is_ok() && end.0 >= data.high_watermark;
+                let throttled = one.partition.role().throttled_as_follower;
                 taken.map(|bytes| {
                     self.deps.metrics.replication_bytes_in.add(bytes as u64);
+                    if throttled && bytes > 0 {
+                        let now_ms = self.deps.world.clock.monotonic_ms();
+                        self.deps.throttles.follower.record(now_ms, bytes as u64);
+                    }
                     true
                 })
             }

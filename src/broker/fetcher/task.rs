@@ -26,6 +26,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(20);
 /// answered.
 const GRACE: Duration = Duration::from_millis(10);
 
+/// How often it is looked whether what is throttled may go on, where nothing else is asked for.
+const THROTTLE_LOOK: Duration = Duration::from_millis(100);
 /// The end of a pause up to this length does not wait for the answer about other partitions.
 const SHORT_PAUSE: Duration = Duration::from_millis(200);
 
@@ -37,6 +39,8 @@ pub(super) struct Followed {
     pause: Option<(Instant, Duration)>,
     /// Its log takes nothing any more.
     pub(super) failed: bool,
+    /// It had everything below the leader's high watermark when it was last answered.
+    pub(super) caught_up: bool,
 }
 
 impl Followed {
@@ -49,6 +53,18 @@ impl Followed {
 
     pub(super) fn goes_well(&mut self) {
         self.pause = None;
+    }
+
+    /// May it be asked for now? Requests name topics by id: without one it has to wait for it.
+    fn is_ready(&self, now: Instant) -> bool {
+        !self.failed
+            && !self.asked.topic_id.is_nil()
+            && self.pause.is_none_or(|(until, _)| until <= now)
+    }
+
+    /// Does it wait while the bound is exceeded?
+    fn is_bounded(&self) -> bool {
+        !self.caught_up && self.partition.role().throttled_as_follower
     }
 
     pub(super) fn pause(&mut self, max: Duration) {
@@ -180,11 +196,19 @@ impl Task {
         millis(self.deps.config.broker.replica_fetch_backoff_ms)
     }
 
+    /// Has too much come for what is throttled?
+    fn is_throttled(&self) -> bool {
+        let now_ms = self.deps.world.clock.monotonic_ms();
+        self.deps.throttles.follower.is_exceeded(now_ms)
+    }
+
     /// Waits until there is something to ask for: a new image, or the end of a pause.
     async fn idle(&mut self) {
         let pause = self.next_pause_ends(Duration::MAX);
+        let bounded = self.is_throttled();
         tokio::select! {
             () = pause => {}
+            () = tokio::time::sleep(THROTTLE_LOOK), if bounded => {}
             changed = self.assigned.changed() => {
                 self.assigned.mark_changed();
                 if changed.is_err() {
@@ -238,6 +262,7 @@ impl Task {
                 },
                 pause: None,
                 failed: false,
+                caught_up: false,
             });
             // A pause is for what the image may have changed.
             news |= one.pause.take().is_some();
@@ -253,12 +278,11 @@ impl Task {
     }
 
     fn wanted(&self, now: Instant) -> BTreeMap<TopicPartition, Asked> {
-        let ready = self.followed.iter().filter(|(_, one)| {
-            // Requests name topics by id: without one it has to wait for it.
-            !one.failed
-                && !one.asked.topic_id.is_nil()
-                && one.pause.is_none_or(|(until, _)| until <= now)
-        });
+        let exceeded = self.is_throttled();
+        let ready = self
+            .followed
+            .iter()
+            .filter(|(_, one)| one.is_ready(now) && !(exceeded && one.is_bounded()));
         ready.map(|(id, one)| (id.clone(), one.asked)).collect()
     }
 
