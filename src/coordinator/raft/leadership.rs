@@ -1,8 +1,8 @@
 //! Who leads, and what follows from it on this member.
 //!
-//! openraft elects; this watches it and speeds it up where more is known than its timers know: at the
-//! first start (all members are here and empty), at a restart (a quorum is here), and when the leader's
-//! process is gone (its port refuses). It also notices that the core has stopped, which stops the process.
+//! openraft elects; this says when: at the first start (all members are here and empty), at a restart (a
+//! quorum is here), and when the leader is gone ([`super::standing`] decides). It also notices that the core
+//! has stopped, which stops the process.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,8 +14,9 @@ use openraft::metrics::RaftServerMetrics;
 use tracing::{error, info, warn};
 
 use super::network::LinkStatus;
-use super::node::{LEASE, RaftNode, Role};
+use super::node::{RaftNode, Role};
 use super::peer::Refusal;
+use super::standing::{Leader, Sight, Standing};
 use super::types::{LeaderKey, Vote};
 use crate::common::ids::MemberId;
 use crate::common::tasks;
@@ -24,12 +25,10 @@ use crate::common::tasks;
 pub const TASK: &str = "raft leadership";
 /// Changes are told; this is for what only time shows.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
-/// Members that would stand for election at the same moment do it one after the other.
-const TURN: Duration = Duration::from_millis(60);
 /// A leader that no quorum has answered for so long no longer serves, unless the others are only slow.
 const QUORUM_SILENCE_MS: u64 = 1_500;
-/// A process from which nothing was heard for so long may be gone. It answers pings whatever its disk does,
-/// and openraft's timers, which need a little longer, are not delayed by this.
+/// A process from which nothing was heard for so long is gone. It answers pings whatever its disk does. Longer
+/// than a lease.
 const ALIVE_LIMIT: Duration = Duration::from_millis(600);
 /// A leader whose process answers may take so long for one write; ZooKeeper's `syncLimit` by default.
 const SLOW_LIMIT: Duration = Duration::from_secs(10);
@@ -60,13 +59,7 @@ struct Memory {
     /// Since when nothing is served, and whether the log says why.
     silent_since: Option<tokio::time::Instant>,
     told: bool,
-    /// May openraft stand for election by its timer?
-    elects: Option<bool>,
-    /// Since when a quorum is here without a leader, or the leader's process is gone.
-    since: Option<tokio::time::Instant>,
-    vote: Vote,
-    /// The leader whose death made us stand.
-    stood_after: Option<LeaderKey>,
+    standing: Standing<Vote>,
     linked: BTreeMap<MemberId, bool>,
     noted: BTreeSet<MemberId>,
 }
@@ -90,9 +83,8 @@ pub async fn watch(node: Arc<RaftNode>) {
             alone(&node, leader, &mut memory).await;
         } else {
             relink(&node, leader, &mut memory);
-            elect_when_useful(&node, leader, &mut memory);
             begin(&node, &mut memory).await;
-            stand(&node, &now, started, &mut memory).await;
+            stand(&node, &now, started.elapsed(), &mut memory).await;
             note_peers(&node, leader, &mut memory).await;
             tell(&node, &mut memory);
         }
@@ -215,30 +207,10 @@ fn tell(node: &RaftNode, memory: &mut Memory) {
     }
 }
 
-/// Without a quorum of connections no election can be won; each try would only raise the term. And a
-/// leader that is merely slow is not to be replaced: its core does nothing while its disk syncs, and
-/// neither does ours, so openraft's timers run out on a slow disk, and no election ends in time on it.
-fn elect_when_useful(node: &RaftNode, leader: Option<LeaderKey>, memory: &mut Memory) {
-    let elects = quorum_here(node) && !leader.is_some_and(|leader| is_only_slow(node, leader));
-    if memory.elects.replace(elects) != Some(elects) {
-        node.raft.runtime_config().elect(elects);
-    }
-}
-
-/// Does another member lead, and answers, and has led since its process is there?
-fn is_only_slow(node: &RaftNode, leader: LeaderKey) -> bool {
-    let link = node.links.get(MemberId(leader.node_id));
-    let Some(since) = link.and_then(|link| link.alive_since(ALIVE_LIMIT)) else {
-        return false;
-    };
-    let led = *node.led.borrow();
-    led.is_some_and(|led| led >= since && led.elapsed() < SLOW_LIMIT)
-}
-
 /// Do enough members answer, though their logs may be slow?
 fn quorum_answers(node: &RaftNode) -> bool {
     let answering = node.links.all();
-    let answering = answering.filter(|(_, link)| link.alive_since(ALIVE_LIMIT).is_some());
+    let answering = answering.filter(|(_, link)| link.is_alive(ALIVE_LIMIT));
     answering.count() + 1 > node.options.members.len() / 2
 }
 
@@ -252,47 +224,46 @@ async fn initialize(node: &RaftNode) {
     node.credentials.set_fresh(node.log.is_fresh());
 }
 
-/// Stands for election as soon as it can succeed, rather than when the timers say so.
-async fn stand(node: &RaftNode, now: &Metrics, started: tokio::time::Instant, memory: &mut Memory) {
-    if node.log.is_fresh() {
-        return;
-    }
-    if memory.vote != now.vote {
-        // Somebody stands; let it be decided.
-        memory.vote = now.vote;
-        memory.since = None;
-    }
-    let leader = leader(now);
+/// Stands for election when it is time to.
+async fn stand(node: &RaftNode, now: &Metrics, at: Duration, memory: &mut Memory) {
     let me = node.options.member;
-    let turn = |without: Option<u64>| {
-        let others = node
-            .options
-            .members
-            .keys()
-            .filter(|id| Some(id.0) != without);
-        TURN * u32::try_from(others.take_while(|id| **id != me).count()).unwrap_or(0)
-    };
-    let gone = leader.filter(|key| key.node_id != me.0).filter(|key| {
-        let link = node.links.get(MemberId(key.node_id));
-        link.is_some_and(|link| link.status().borrow().dead)
+    let leader = leader(now);
+    let others = node.options.members.keys().filter(|id| {
+        // It does not stand against itself.
+        leader.is_none_or(|leader| leader.node_id != id.0)
     });
-    // At a restart the vote of before is still there, but its leader may be as new as we are.
-    let unled = !node.proposals.is_open() && quorum_here(node) && started.elapsed() < LEASE * 4;
-    if gone.is_none() && !unled {
-        memory.since = None;
-        return;
+    let before = others.take_while(|id| **id != me).count();
+    let sight = Sight {
+        vote: now.vote,
+        leader: leader.map_or(Leader::Unknown, |leader| see(node, leader)),
+        able: quorum_here(node) && !node.log.is_fresh() && !node.stopping.load(Ordering::SeqCst),
+        busy: node.log.is_writing(),
+        before: u32::try_from(before).unwrap_or(u32::MAX),
+        write: node.log.slow_write(),
+    };
+    if memory.standing.look(sight, at) {
+        info!(member = %me, leader = ?sight.leader, "standing for election");
+        if node.raft.trigger().elect().await.is_err() {
+            warn!("raft has stopped; no election");
+        }
     }
-    let key = gone.or(leader).unwrap_or_default();
-    let since = *memory.since.get_or_insert_with(tokio::time::Instant::now);
-    let patience = LEASE + Duration::from_millis(20) + turn(gone.map(|key| key.node_id));
-    if since.elapsed() < patience || memory.stood_after == Some(key) {
-        return;
+}
+
+/// How it stands with the leader that was elected last.
+fn see(node: &RaftNode, leader: LeaderKey) -> Leader {
+    if leader.node_id == node.options.member.0 {
+        return Leader::Leads;
     }
-    memory.stood_after = Some(key);
-    memory.since = None;
-    info!(member = %me, "standing for election");
-    if node.raft.trigger().elect().await.is_err() {
-        warn!("raft has stopped; no election");
+    let link = node.links.get(MemberId(leader.node_id));
+    let Some((since, heard)) = link.and_then(|link| link.up()) else {
+        return Leader::Gone;
+    };
+    match *node.led.borrow() {
+        _ if heard.elapsed() >= ALIVE_LIMIT => Leader::Silent,
+        Some(led) if led < since => Leader::Unproven,
+        None => Leader::Unproven,
+        Some(led) if led.elapsed() >= SLOW_LIMIT => Leader::Silent,
+        Some(_) => Leader::Leads,
     }
 }
 

@@ -9,7 +9,9 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, RangeBounds};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use openraft::storage::{LogFlushed, RaftLogStorage};
@@ -24,7 +26,6 @@ use crate::common::tasks;
 use crate::coordinator::identity::{IdentityError, IdentityFile, StoredVote};
 use crate::coordinator::store::{Change, Store, StoreError, Table};
 
-const KEY_VOTE: u64 = 1;
 const KEY_PURGED: u64 = 2;
 const KEY_COMMITTED: u64 = 3;
 
@@ -76,6 +77,10 @@ struct Shared {
     identity: Arc<IdentityFile>,
     clock: Clock,
     sync_us: Histogram,
+    /// How long a write takes these days, until it is durable; slow ones are forgotten slowly.
+    slow_us: AtomicU64,
+    /// Is something on its way to the disk?
+    writing: AtomicBool,
     grown: Notify,
     state: Mutex<State>,
 }
@@ -106,6 +111,8 @@ impl LogStore {
             identity,
             clock,
             sync_us: Histogram::default(),
+            slow_us: AtomicU64::new(0),
+            writing: AtomicBool::new(false),
             grown: Notify::new(),
             state: Mutex::new(state),
         })))
@@ -114,6 +121,16 @@ impl LogStore {
     /// How long the syncs took.
     pub fn sync_us(&self) -> &Histogram {
         &self.0.sync_us
+    }
+
+    /// How long a write has to be expected to take, until it is durable.
+    pub fn slow_write(&self) -> Duration {
+        Duration::from_micros(self.0.slow_us.load(Ordering::Relaxed))
+    }
+
+    /// Does the core wait for the disk? It has one thing written at a time.
+    pub fn is_writing(&self) -> bool {
+        self.0.writing.load(Ordering::SeqCst)
     }
 
     /// The last entry, and the last that was purged.
@@ -165,7 +182,14 @@ impl LogStore {
         work: impl FnOnce(&Shared) -> Result<(), LogError> + Send + 'static,
     ) -> Result<(), io::Error> {
         let shared = self.0.clone();
+        self.0.writing.store(true, Ordering::SeqCst);
+        let before = self.0.clock.monotonic_us();
         let result = tasks::blocking(move || work(&shared)).await;
+        let took = self.0.clock.monotonic_us().saturating_sub(before);
+        let slow = self.0.slow_us.load(Ordering::Relaxed);
+        let slow = (slow - slow / 8).max(u64::try_from(took).unwrap_or(0));
+        self.0.slow_us.store(slow, Ordering::Relaxed);
+        self.0.writing.store(false, Ordering::SeqCst);
         result.map_err(|failure| {
             let text = chain(&failure);
             let mut state = self.lock();
@@ -303,9 +327,8 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             committed: vote.committed,
         };
         let saved = self.durably(move |shared| {
-            // The identity file first: whichever of the two a crash leaves older, the higher one counts.
-            shared.identity.set_vote(stored)?;
-            shared.write_synced(&[put_meta(KEY_VOTE, &vote)])
+            // There alone: a damaged store must not forget it, and every sync delays an election.
+            Ok(shared.identity.set_vote(stored)?)
         });
         saved
             .await
@@ -444,7 +467,6 @@ fn put_meta<T: serde::Serialize>(key: u64, value: &T) -> Change {
 fn load(store: &dyn Store, identity: &IdentityFile) -> Result<State, LogError> {
     let noted = identity.get();
     let mut state = State {
-        vote: meta(store, KEY_VOTE)?,
         purged: meta(store, KEY_PURGED)?,
         committed: meta::<Option<LogId>>(store, KEY_COMMITTED)?.flatten(),
         ..State::default()
@@ -453,9 +475,7 @@ fn load(store: &dyn Store, identity: &IdentityFile) -> Result<State, LogError> {
     if noted.vote != StoredVote::default() {
         let mut vote = Vote::new(noted.vote.term, noted.vote.node);
         vote.committed = noted.vote.committed;
-        if state.vote.is_none_or(|stored| vote > stored) {
-            state.vote = Some(vote);
-        }
+        state.vote = Some(vote);
     }
     // A leader that restarts would go on in its old term, without memory of which forwarded requests it
     // had taken. It stands for election again instead.

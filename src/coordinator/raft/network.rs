@@ -121,10 +121,14 @@ impl Link {
         self.status.subscribe()
     }
 
-    /// Since when the other side's process has been there, if it was heard from within `limit`.
-    pub fn alive_since(&self, limit: Duration) -> Option<Instant> {
-        let (since, heard) = self.lock().up?;
-        (heard.elapsed() < limit).then_some(since)
+    /// Since when the other side's process has been there, and when it was last heard from.
+    pub fn up(&self) -> Option<(Instant, Instant)> {
+        self.lock().up
+    }
+
+    /// Was the other side heard from within `limit`?
+    pub fn is_alive(&self, limit: Duration) -> bool {
+        self.up().is_some_and(|(_, heard)| heard.elapsed() < limit)
     }
 
     /// Queues a call. Calls of one connection arrive in the order of queueing.

@@ -43,11 +43,7 @@ use crate::coordinator::snapshot_file::{SnapshotDir, SnapshotFileError};
 use crate::coordinator::store::{Store, StoreError, plain::PlainStore, sled::SledStore};
 use crate::coordinator::tree::op::{Outcome, Request};
 
-/// A leader's calls time out after this, so it is above what a slow disk takes for one sync.
 const HEARTBEAT_MS: u64 = 150;
-const ELECTION_MS: std::ops::Range<u64> = 200..400;
-/// A member grants no vote for this long after it heard from a leader.
-pub(super) const LEASE: Duration = Duration::from_millis(ELECTION_MS.end);
 /// How often the keeper looks after things.
 const KEEPER_INTERVAL: Duration = Duration::from_millis(250);
 /// The durable index is noted every so many rounds of the keeper.
@@ -641,8 +637,10 @@ fn config(options: &RaftOptions) -> Result<Arc<Config>, StartError> {
     let config = Config {
         cluster_name: options.cluster.clone(),
         heartbeat_interval: HEARTBEAT_MS,
-        election_timeout_min: ELECTION_MS.start,
-        election_timeout_max: ELECTION_MS.end,
+        // The upper one is the lease; no election begins by openraft's timers.
+        election_timeout_min: HEARTBEAT_MS + 1,
+        election_timeout_max: super::standing::LEASE.as_millis() as u64,
+        enable_elect: false,
         install_snapshot_timeout: SNAPSHOT_PIECE_LIMIT_MS,
         snapshot_max_chunk_size: SNAPSHOT_PIECE_BYTES,
         snapshot_policy: SnapshotPolicy::LogsSinceLast(options.snapshot_entries),

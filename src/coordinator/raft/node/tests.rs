@@ -771,6 +771,27 @@ async fn a_slow_disk_makes_no_elections() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn elections_end_on_a_slow_disk() {
+    let disk = Faulty::default();
+    let faults = disk.0.clone();
+    let mut all = Ensemble::on(Arc::new(disk)).await;
+    all.all_serve().await;
+    let client = Client::new(all.member(0)).await;
+    client.done(all.member(0), create("/a")).await;
+    // Longer than a lease, and than openraft would wait for a vote.
+    faults.sync_ms.store(700, Ordering::Relaxed);
+    let leader = all.leader().expect("one leads");
+    let began = Instant::now();
+    all.stop(leader).await;
+    all.all_serve().await;
+    let term = all.member((leader + 1) % 3).node.status().term;
+    println!("led again after {:?}, term {term}", began.elapsed());
+    client
+        .done(all.member((leader + 1) % 3), create("/b"))
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_failed_sync_ends_the_member_and_is_not_retried() {
     let dir = tempfile::tempdir().expect("a directory");
     let disk = Faulty::default();
