@@ -214,6 +214,16 @@ fn dispatch(words: Vec<String>) -> u8 {
     }
 }
 
+/// As the shell's `$0`: how this program was called, if it was by the command's own name.
+pub(crate) fn called_as(program: &str) -> String {
+    let called = std::env::args().next().unwrap_or_default();
+    if base_name(&called) == program {
+        called
+    } else {
+        program.to_owned()
+    }
+}
+
 /// The file name without directories and without `.sh`.
 fn base_name(program: &str) -> &str {
     let name = Path::new(program)

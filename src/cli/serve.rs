@@ -255,6 +255,11 @@ fn check(sources: &Sources) -> u8 {
 
 /// Loads, and runs one node until it is told to stop.
 pub fn run_node(sources: &Sources, http: HttpPolicy) -> u8 {
+    run_node_or(sources, http, 1)
+}
+
+/// The same; ends with `invalid` if the configuration is not valid.
+pub fn run_node_or(sources: &Sources, http: HttpPolicy, invalid: u8) -> u8 {
     let Some(signals) = install_signals() else {
         return 1;
     };
@@ -265,7 +270,7 @@ pub fn run_node(sources: &Sources, http: HttpPolicy) -> u8 {
         }
         Err(report) => {
             err!("tripod: {report}");
-            1
+            invalid
         }
     }
 }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use super::node::HttpPolicy;
 use super::print::{err, out};
 use super::process::{self, Running};
-use super::{daemon, serve};
+use super::{daemon, serve, zk_server};
 use crate::config::{Flag, Sources};
 
 /// What tells the two start scripts apart.
@@ -22,6 +22,8 @@ struct Script {
     /// The genuine daemon's output file.
     output: &'static str,
     overrides: bool,
+    /// The exit code for a configuration that is not valid.
+    invalid: u8,
 }
 
 const KAFKA: Script = Script {
@@ -30,6 +32,7 @@ const KAFKA: Script = Script {
     usage: "[-daemon] server.properties [--override property=value]*",
     output: "kafkaServer.out",
     overrides: true,
+    invalid: 1,
 };
 
 const ZOOKEEPER: Script = Script {
@@ -38,6 +41,7 @@ const ZOOKEEPER: Script = Script {
     usage: "[-daemon] zookeeper.properties",
     output: "zookeeper.out",
     overrides: false,
+    invalid: zk_server::INVALID_CONFIG,
 };
 
 /// A start script's arguments.
@@ -70,13 +74,26 @@ pub fn zookeeper_stop(program: &str, arguments: Vec<String>) -> u8 {
 
 fn start(script: &Script, program: &str, arguments: Vec<String>) -> u8 {
     daemon::detach_if_asked();
+    let usage = format!("USAGE: {} {}", super::called_as(program), script.usage);
+    match arguments.first().map(String::as_str) {
+        // The script itself says this, where it says everything: on standard output.
+        None => {
+            out!("{usage}");
+            return 1;
+        }
+        Some("--version") if script.overrides => {
+            out!("{}", super::VERSION);
+            return 0;
+        }
+        Some(_) => {}
+    }
     let parsed = match parse(script, &arguments) {
         Ok(parsed) => parsed,
         Err(complaint) => {
             if let Some(complaint) = complaint {
                 err!("{complaint}");
             }
-            err!("USAGE: {program} {}", script.usage);
+            err!("{usage}");
             return 1;
         }
     };
@@ -88,7 +105,8 @@ fn start(script: &Script, program: &str, arguments: Vec<String>) -> u8 {
         }
         return background(script, &arguments);
     }
-    serve::run_node(&sources(script, &parsed), HttpPolicy::Optional)
+    let sources = sources(script, &parsed);
+    serve::run_node_or(&sources, HttpPolicy::Optional, script.invalid)
 }
 
 fn sources(script: &Script, start: &Start) -> Sources {

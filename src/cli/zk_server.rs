@@ -21,7 +21,11 @@ const PID_FILE: &str = "zookeeper_server.pid";
 /// How long `start` waits for the port, and `stop` for the end.
 const START_LIMIT_MS: u64 = 3_000;
 const STOP_LIMIT_MS: u64 = 15_000;
+/// How long `start` waits for a server that answers to serve too; the genuine script looks after a second.
+const SERVING_LIMIT_MS: u64 = 1_000;
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// `QuorumPeerMain`'s exit code for a configuration that is not valid.
+pub(super) const INVALID_CONFIG: u8 = 2;
 /// How long `status` waits for an answer.
 const ASK_LIMIT: Duration = Duration::from_secs(5);
 
@@ -61,7 +65,9 @@ pub fn run(program: &str, arguments: Vec<String>) -> u8 {
     err!("Using config: {}", file.display());
     match command {
         "version" => {
-            out!("Apache ZooKeeper, version {VERSION}, built on {BUILT_ON}");
+            // Its own tool for this knows no revision, and leaves its dash.
+            let (number, _) = VERSION.split_once("--").unwrap_or((VERSION, ""));
+            out!("Apache ZooKeeper, version {number}- {BUILT_ON}");
             0
         }
         "print-cmd" => print_command(program, &file),
@@ -101,7 +107,8 @@ fn output_file() -> PathBuf {
 
 fn usage(program: &str) -> u8 {
     err!(
-        "Usage: {program} [--config <conf-dir>] {{start|start-foreground|stop|version|restart|status|print-cmd}}"
+        "Usage: {} [--config <conf-dir>] {{start|start-foreground|stop|version|restart|status|print-cmd}}",
+        super::called_as(program)
     );
     1
 }
@@ -141,7 +148,7 @@ fn sources(file: &Path) -> Sources {
 }
 
 fn foreground(file: &Path) -> u8 {
-    serve::run_node(&sources(file), HttpPolicy::Optional)
+    serve::run_node_or(&sources(file), HttpPolicy::Optional, INVALID_CONFIG)
 }
 
 /// Reads the few settings that the script itself needs.
@@ -260,14 +267,22 @@ fn launch(program: &str, file: &Path, settings: &Settings, pid_file: &Path) -> R
 /// Waits until the client port is open; `Some` is why it never will be.
 fn wait_for_port(child: &mut Child, settings: &Settings) -> Option<String> {
     let address = address(settings);
+    let mut looks = 0;
     for _ in 0..START_LIMIT_MS / 20 {
         match child.try_wait() {
             Ok(Some(status)) => return Some(format!("the process ended ({status})")),
             Ok(None) => {}
             Err(error) => return Some(error.to_string()),
         }
-        if settings.client_port.is_some() && connect(&address, LOOK_EVERY).is_ok() {
-            return None;
+        // Answered is as good as started: alone it serves at once, but others have to come first elsewhere.
+        if settings.client_port.is_some()
+            && let Ok(answer) = ask(&address, "srvr", LOOK_EVERY)
+            && !answer.is_empty()
+        {
+            looks += 1;
+            if answer.contains("Mode: ") || looks > SERVING_LIMIT_MS / 20 {
+                return None;
+            }
         }
         std::thread::sleep(LOOK_EVERY);
     }
@@ -337,7 +352,7 @@ fn status(file: &Path) -> u8 {
     };
     let host = settings.client_address.as_deref().unwrap_or("localhost");
     out!("Client port found: {port}. Client address: {host}. Client SSL: false.");
-    let answer = ask(&address(&settings), "srvr").unwrap_or_default();
+    let answer = ask(&address(&settings), "srvr", ASK_LIMIT).unwrap_or_default();
     match answer.lines().find(|line| line.contains("Mode")) {
         Some(mode) => {
             out!("{mode}");
@@ -362,9 +377,9 @@ fn connect(address: &str, limit: Duration) -> std::io::Result<TcpStream> {
 }
 
 /// Sends a four-letter word and reads its answer.
-fn ask(address: &str, word: &str) -> std::io::Result<String> {
-    let mut stream = connect(address, ASK_LIMIT)?;
-    stream.set_read_timeout(Some(ASK_LIMIT))?;
+fn ask(address: &str, word: &str, limit: Duration) -> std::io::Result<String> {
+    let mut stream = connect(address, limit)?;
+    stream.set_read_timeout(Some(limit))?;
     stream.write_all(word.as_bytes())?;
     let mut answer = String::new();
     stream.take(64 * 1024).read_to_string(&mut answer)?;

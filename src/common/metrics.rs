@@ -69,6 +69,18 @@ impl Histogram {
         self.max_us.fetch_max(us, Ordering::Relaxed);
     }
 
+    /// Notes one duration in milliseconds; a negative one is none.
+    pub fn observe_ms(&self, ms: i64) {
+        self.observe_us(u64::try_from(ms).unwrap_or(0).saturating_mul(1000));
+    }
+
+    /// Forgets everything.
+    pub fn reset(&self) {
+        for number in self.buckets.iter().chain([&self.sum_us, &self.max_us]) {
+            number.store(0, Ordering::Relaxed);
+        }
+    }
+
     /// How many durations were noted.
     pub fn count(&self) -> u64 {
         self.buckets

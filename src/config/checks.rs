@@ -15,10 +15,11 @@ use crate::config::{BrokerConfig, Config, CoordinatorConfig, Roles, ZookeeperCon
 /// The four-letter words that the coordinator answers.
 pub const FOUR_LETTER_WORDS: &[&str] = &[
     "ruok", "srvr", "stat", "mntr", "conf", "cons", "envi", "dirs", "wchs", "isro", "crst", "srst",
+    "dump", "wchc", "wchp",
 ];
 /// ZooKeeper's other words: a whitelist may hold them, but nobody answers.
 const OTHER_WORDS: &[&str] = &[
-    "dump", "gtmk", "hash", "lead", "stmk", "wchc", "wchp", "clst", "obsr", "sysp", "icfg", "orst",
+    "gtmk", "hash", "lead", "stmk", "clst", "obsr", "sysp", "icfg", "orst",
 ];
 
 /// Kafka's replica selectors; the first is the default.

@@ -473,8 +473,7 @@ fn zookeeper(
         vec![HostPort::new(host, client_port)]
     };
     if roles.broker && servers.is_empty() {
-        let text =
-            "Missing required configuration \"zookeeper.connect\" which has no default value.";
+        let text = "Missing required configuration `zookeeper.connect` which has no default value.";
         missing(values, facts, text);
     }
     if roles.broker && servers.iter().any(|server| server.port == 0) {

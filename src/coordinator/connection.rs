@@ -97,7 +97,7 @@ enum What {
     /// Waits for its outcome.
     Write(Form, Wait<Outcome>),
     /// Waits for everything that is committed.
-    Sync(String, Wait<()>),
+    Sync(String, Wait<()>, PendingSync),
     /// Waits for the writes in front of it.
     Read(message::Request),
     /// Waits for its turn only.
@@ -108,9 +108,25 @@ impl What {
     fn is_ready(&mut self, context: &mut Context<'_>) -> bool {
         match self {
             What::Write(_, wait) => wait.is_done(context),
-            What::Sync(_, wait) => wait.is_done(context),
+            What::Sync(_, wait, _) => wait.is_done(context),
             What::Read(_) | What::Answer(_) => true,
         }
+    }
+}
+
+/// Counts a `sync` for as long as it waits, however that ends.
+struct PendingSync(Arc<Server>);
+
+impl PendingSync {
+    fn begin(server: &Arc<Server>) -> PendingSync {
+        server.stats.pending_syncs.add(1);
+        PendingSync(server.clone())
+    }
+}
+
+impl Drop for PendingSync {
+    fn drop(&mut self) {
+        self.0.stats.pending_syncs.add(-1);
     }
 }
 
@@ -155,6 +171,9 @@ pub async fn serve(
     peer: SocketAddr,
     handshake: Bytes,
 ) -> io::Result<()> {
+    server.stats.bytes_received.add(4 + handshake.len() as u64);
+    server.stats.handshakes.add(1);
+    let since_ms = server.clock.monotonic_ms();
     let mut input = handshake;
     let asked = ConnectRequest::decode(&mut input).map_err(io::Error::other)?;
     if !server.raft.serving() {
@@ -181,10 +200,10 @@ pub async fn serve(
     }
     let wall_ms = server.clock.wall_ms();
     let stats = Arc::new(ConnectionStats::new(peer, session, timeout_ms, wall_ms));
-    stats.received.fetch_add(1, Relaxed);
-    stats.sent.fetch_add(1, Relaxed);
-    server.stats.received.fetch_add(1, Relaxed);
-    server.stats.sent.fetch_add(1, Relaxed);
+    let latency_ms = server.clock.monotonic_ms() - since_ms;
+    server
+        .stats
+        .note_handshake(&stats, latency_ms, asked.session_id == 0);
     server.stats.connected(id, stats.clone());
     server.raft.touch(session);
     debug!(%peer, session = format!("{:#x}", session.0), timeout_ms, "session established");
@@ -348,7 +367,12 @@ impl Connection {
         let touch_every = Duration::from_millis(self.touch_every_ms.max(1).unsigned_abs());
         let mut limited = (&mut *stream).take(wanted as u64);
         tokio::select! {
-            read = limited.read_buf(input), if may_read => return Ok(read? > 0),
+            read = limited.read_buf(input), if may_read => {
+                if !matches!(read, Ok(1..)) {
+                    self.server.stats.dropped.add(1);
+                }
+                return Ok(read? > 0);
+            }
             () = front_is_ready(&mut self.pending),
                 if !self.pending.is_empty() && !self.reply_place.is_waiting() => {}
             () = self.request_place.inside(), if self.request_place.is_waiting() => {}
@@ -451,6 +475,7 @@ impl Connection {
         self.touch();
         let server = &self.server.stats;
         server.received.fetch_add(1, Relaxed);
+        server.bytes_received.add(4 + bytes as u64);
         server.outstanding.fetch_add(1, Relaxed);
         self.stats.received.fetch_add(1, Relaxed);
         self.stats.outstanding.fetch_add(1, Relaxed);
@@ -490,6 +515,7 @@ impl Connection {
             message::Request::Sync(path) => What::Sync(
                 path.clone(),
                 Wait::Running(self.server.raft.submit_barrier()),
+                PendingSync::begin(&self.server),
             ),
             _ => match request::operation(&request) {
                 Err(error) => What::Answer(Err(error)),
@@ -586,6 +612,10 @@ impl Connection {
             what,
             ..
         } = front;
+        let latencies = match what {
+            What::Write(..) => &self.server.stats.updates,
+            _ => &self.server.stats.reads,
+        };
         match what {
             What::Read(request) => {
                 let too_long = matches!(request, message::Request::MultiRead(_))
@@ -596,7 +626,7 @@ impl Connection {
                     return Ok(());
                 }
                 let (zxid, bytes) = self.server.replica.read(self.id, xid, &request);
-                self.server.stats.response_bytes.note(bytes);
+                self.server.stats.response_bytes.note_frame(bytes);
                 self.answered(since_ms, zxid);
             }
             What::Answer(result) => {
@@ -621,14 +651,16 @@ impl Connection {
                 }
                 self.reply(xid, since_ms, zxid, &result);
             }
-            What::Sync(path, Wait::Done(done)) => {
+            What::Sync(path, Wait::Done(done), pending) => {
                 done.map_err(io::Error::other)?;
+                drop(pending);
                 let zxid = self.server.replica.last_zxid().0;
                 self.reply(xid, since_ms, zxid, &Ok(Response::Path(path)));
             }
             // Only what is ready is taken from the front.
-            What::Write(_, Wait::Running(_)) | What::Sync(_, Wait::Running(_)) => {}
+            What::Write(_, Wait::Running(_)) | What::Sync(_, Wait::Running(_), _) => {}
         }
+        latencies.observe_ms(self.server.clock.monotonic_ms() - since_ms);
         Ok(())
     }
 
@@ -636,7 +668,10 @@ impl Connection {
         self.outbox.put(|out| {
             let before = out.len();
             put_reply(out, xid, zxid, result);
-            self.server.stats.response_bytes.note(out.len() - before);
+            self.server
+                .stats
+                .response_bytes
+                .note_frame(out.len() - before);
         });
         self.answered(since_ms, zxid);
     }

@@ -5,12 +5,18 @@ use std::fmt::Write;
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::common::ids::SessionId;
+use crate::coordinator::monitor;
 use crate::coordinator::server::Server;
-use crate::coordinator::status::{BUILT_ON, ConnectionStats, Mode, Status, VERSION};
+use crate::coordinator::status::{
+    BUILT_ON, ConnectionStats, Mode, NO_OP, OP_OF_CONNECT, Status, VERSION,
+};
 use crate::zookeeper::message::op;
 
 /// The words that only read, and tell no secrets: what is allowed unless configured otherwise.
 pub const DEFAULT_WHITELIST: &str = "ruok,srvr,stat,mntr,conf,cons,envi,dirs,wchs,isro";
+
+/// What no list forbids.
+const ALWAYS_ALLOWED: &str = "srvr";
 
 const NOT_SERVING: &str = "This ZooKeeper instance is not currently serving requests\n";
 
@@ -18,70 +24,45 @@ const NOT_SERVING: &str = "This ZooKeeper instance is not currently serving requ
 #[derive(Debug)]
 pub struct Word {
     name: &'static str,
+    when: When,
     answer: fn(&Server) -> String,
 }
 
-static WORDS: [Word; 15] = [
-    Word {
-        name: "ruok",
-        answer: |_| "imok".to_owned(),
-    },
-    Word {
-        name: "srvr",
-        answer: srvr,
-    },
-    Word {
-        name: "stat",
-        answer: stat,
-    },
-    Word {
-        name: "mntr",
-        answer: mntr,
-    },
-    Word {
-        name: "conf",
-        answer: conf,
-    },
-    Word {
-        name: "cons",
-        answer: cons,
-    },
-    Word {
-        name: "envi",
-        answer: envi,
-    },
-    Word {
-        name: "dirs",
-        answer: dirs,
-    },
-    Word {
-        name: "wchs",
-        answer: wchs,
-    },
-    Word {
-        name: "wchc",
-        answer: wchc,
-    },
-    Word {
-        name: "wchp",
-        answer: wchp,
-    },
-    Word {
-        name: "dump",
-        answer: dump,
-    },
-    Word {
-        name: "isro",
-        answer: isro,
-    },
-    Word {
-        name: "crst",
-        answer: crst,
-    },
-    Word {
-        name: "srst",
-        answer: srst,
-    },
+/// When a word is answered, if it is allowed at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum When {
+    Always,
+    /// While this member serves clients.
+    Serving,
+    /// It is one of ZooKeeper's, but there is nothing here that it could show: no list allows it.
+    Never,
+}
+
+impl Word {
+    const fn new(name: &'static str, when: When, answer: fn(&Server) -> String) -> Word {
+        Word { name, when, answer }
+    }
+}
+
+static WORDS: [Word; 18] = [
+    Word::new("ruok", When::Always, |_| "imok".to_owned()),
+    Word::new("srvr", When::Serving, srvr),
+    Word::new("stat", When::Serving, stat),
+    Word::new("mntr", When::Serving, mntr),
+    Word::new("conf", When::Serving, conf),
+    Word::new("cons", When::Serving, cons),
+    Word::new("envi", When::Always, envi),
+    Word::new("dirs", When::Serving, dirs),
+    Word::new("wchs", When::Serving, wchs),
+    Word::new("wchc", When::Serving, wchc),
+    Word::new("wchp", When::Serving, wchp),
+    Word::new("dump", When::Serving, dump),
+    Word::new("isro", When::Always, isro),
+    Word::new("crst", When::Serving, crst),
+    Word::new("srst", When::Serving, srst),
+    Word::new("gtmk", When::Never, |_| String::new()),
+    Word::new("stmk", When::Never, |_| String::new()),
+    Word::new("hash", When::Never, |_| String::new()),
 ];
 
 /// The word that a connection begins with, if it is one.
@@ -91,7 +72,8 @@ pub fn word(head: &[u8; 4]) -> Option<&'static Word> {
 
 /// Is `name` a word that can be allowed?
 pub fn is_known(name: &str) -> bool {
-    name == "*" || WORDS.iter().any(|word| word.name == name)
+    let mut words = WORDS.iter().filter(|word| word.when != When::Never);
+    name == "*" || words.any(|word| word.name == name)
 }
 
 /// The text of a word for HTTP, which has a switch of its own instead of the list.
@@ -103,14 +85,19 @@ pub fn text(server: &Server, name: &str) -> Option<String> {
 /// The whole answer.
 pub fn answer(server: &Server, word: &Word) -> String {
     let allowed = &server.options.four_letter_words;
-    if allowed.iter().any(|name| name == "*" || name == word.name) {
-        (word.answer)(server)
-    } else {
-        format!(
+    // `zkServer.sh status` needs srvr, so no list forbids it.
+    let is_allowed =
+        word.name == ALWAYS_ALLOWED || allowed.iter().any(|name| name == "*" || name == word.name);
+    if !is_allowed || word.when == When::Never {
+        return format!(
             "{} is not executed because it is not in the whitelist.\n",
             word.name
-        )
+        );
     }
+    if word.when == When::Serving && !server.raft.serving() {
+        return NOT_SERVING.to_owned();
+    }
+    (word.answer)(server)
 }
 
 fn version_line() -> String {
@@ -181,71 +168,10 @@ fn mntr(server: &Server) -> String {
         return NOT_SERVING.to_owned();
     }
     let mut text = String::new();
-    for (key, value) in mntr_rows(&status) {
+    for (key, value) in monitor::rows(&status) {
         let _ = writeln!(text, "zk_{key}\t{value}");
     }
     text
-}
-
-/// The rows of `mntr` without their `zk_`; the HTTP command `monitor` shows the same.
-pub fn mntr_rows(status: &Status) -> Vec<(&'static str, String)> {
-    let latency = &status.latency;
-    let [response_last, response_min, response_max] = status.response_bytes;
-    let peer_state = match status.mode {
-        Mode::Standalone => None,
-        Mode::Leader => Some("leading - broadcast"),
-        Mode::Follower => Some("following - broadcast"),
-        Mode::Looking => Some("looking"),
-    };
-    let mut rows = vec![
-        ("version", format!("{VERSION}, built on {BUILT_ON}")),
-        ("server_state", status.mode.text().to_owned()),
-    ];
-    rows.extend(peer_state.map(|state| ("peer_state", state.to_owned())));
-    rows.extend([
-        ("ephemerals_count", status.counts.ephemerals.to_string()),
-        ("num_alive_connections", status.connections.to_string()),
-        ("avg_latency", latency.avg_text()),
-        ("outstanding_requests", status.outstanding.to_string()),
-        ("znode_count", status.counts.nodes.to_string()),
-        ("global_sessions", status.counts.sessions.to_string()),
-        ("local_sessions", "0".to_owned()),
-        ("watch_count", status.counts.watches.to_string()),
-        ("packets_received", status.packets_received.to_string()),
-        ("packets_sent", status.packets_sent.to_string()),
-        ("min_latency", latency.min_ms.to_string()),
-        ("max_latency", latency.max_ms.to_string()),
-        (
-            "approximate_data_size",
-            status.counts.data_bytes.to_string(),
-        ),
-        ("uptime", status.uptime_ms.to_string()),
-        ("connection_drop_probability", "0.0".to_owned()),
-        ("last_client_response_size", response_last.to_string()),
-        ("min_client_response_size", response_min.to_string()),
-        ("max_client_response_size", response_max.to_string()),
-    ]);
-    rows.extend(
-        status
-            .open_files
-            .map(|n| ("open_file_descriptor_count", n.to_string())),
-    );
-    rows.extend(
-        status
-            .max_files
-            .map(|n| ("max_file_descriptor_count", n.to_string())),
-    );
-    if status.mode == Mode::Leader {
-        let [last, min, max] = status.proposal_bytes;
-        rows.extend([
-            ("quorum_size", status.members.to_string()),
-            ("last_proposal_size", last.to_string()),
-            ("min_proposal_size", min.to_string()),
-            ("max_proposal_size", max.to_string()),
-            ("leader_uptime", status.leading_ms.unwrap_or(0).to_string()),
-        ]);
-    }
-    rows
 }
 
 fn conf(server: &Server) -> String {
@@ -294,16 +220,20 @@ fn cons(server: &Server) -> String {
             let _ = writeln!(text, " {line}");
             continue;
         }
+        let last_xid = connection.last_xid.load(Relaxed);
+        let last_xid = match last_xid >= 0 {
+            true => format!(",lcxid={last_xid:#x}"),
+            false => String::new(),
+        };
         let _ = writeln!(
             text,
-            " {},sid={:#x},lop={},est={},to={},lcxid={:#x},lzxid={:#x},lresp={},llat={},\
+            " {},sid={:#x},lop={},est={},to={}{last_xid},lzxid={:#x},lresp={},llat={},\
              minlat={},avglat={},maxlat={})",
             line.trim_end_matches(')'),
             connection.session.0,
-            op_name(i32::try_from(connection.last_op.load(Relaxed)).unwrap_or(0)),
+            op_name(i32::try_from(connection.last_op.load(Relaxed)).unwrap_or(NO_OP)),
             connection.established_ms,
             connection.timeout_ms,
-            connection.last_xid.load(Relaxed),
             connection.last_zxid.load(Relaxed),
             connection.last_response_ms.load(Relaxed),
             connection.last_latency_ms.load(Relaxed),
@@ -315,28 +245,32 @@ fn cons(server: &Server) -> String {
     text + "\n"
 }
 
-/// The short names of `Request.op2String`.
+/// `lastOp` of `FinalRequestProcessor`.
 fn op_name(code: i32) -> &'static str {
     match code {
-        op::CREATE => "CREA",
-        op::CREATE2 => "CRE2",
-        op::CREATE_CONTAINER => "CREC",
-        op::CREATE_TTL => "CRET",
+        OP_OF_CONNECT => "SESS",
+        op::CREATE | op::CREATE2 | op::CREATE_CONTAINER | op::CREATE_TTL => "CREA",
         op::DELETE => "DELE",
         op::EXISTS => "EXIS",
         op::GET_DATA => "GETD",
         op::SET_DATA => "SETD",
         op::GET_ACL => "GETA",
         op::SET_ACL => "SETA",
-        op::GET_CHILDREN => "GETC",
-        op::GET_CHILDREN2 => "GET2",
+        op::GET_CHILDREN | op::GET_CHILDREN2 => "GETC",
+        op::GET_ALL_CHILDREN_NUMBER => "GETACN",
+        op::GET_EPHEMERALS => "GETE",
         op::SYNC => "SYNC",
         op::PING => "PING",
         op::MULTI => "MULT",
-        op::SET_WATCHES | op::SET_WATCHES2 => "SETW",
+        op::MULTI_READ => "MLTR",
+        op::RECONFIG => "RECO",
+        op::SET_WATCHES => "SETW",
+        op::SET_WATCHES2 => "STW2",
+        op::ADD_WATCH => "ADDW",
+        op::CHECK_WATCHES => "CHKW",
+        op::REMOVE_WATCHES => "REMW",
         op::CLOSE_SESSION => "CLOS",
-        0 => "SESS",
-        _ => "UNKN",
+        _ => "NA",
     }
 }
 
@@ -427,8 +361,10 @@ fn dump(server: &Server) -> String {
     text
 }
 
-fn isro(_: &Server) -> String {
-    "rw".to_owned()
+/// Nothing is served read-only: while no leader is known, nothing is served at all.
+fn isro(server: &Server) -> String {
+    let is_serving = server.raft.serving();
+    (if is_serving { "rw" } else { "null" }).to_owned()
 }
 
 fn crst(server: &Server) -> String {

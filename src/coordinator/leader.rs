@@ -36,6 +36,7 @@ pub async fn run(server: Arc<Server>, tasks: Tasks) {
     let silence_ms = silence_max_ms(&server.options);
     let mut served_ms = server.clock.monotonic_ms();
     let mut are_gone = true;
+    let mut looks = false;
     loop {
         tokio::select! {
             () = tokio::time::sleep(Duration::from_millis(step_ms.cast_unsigned())) => {}
@@ -51,6 +52,10 @@ pub async fn run(server: Arc<Server>, tasks: Tasks) {
             are_gone = true;
         }
         let (role, term) = *roles.borrow_and_update();
+        if role == Role::Looking && !looks {
+            server.stats.looking.add(1);
+        }
+        looks = role == Role::Looking;
         let leads = matches!(role, Role::Leader | Role::Standalone);
         // A new term is a new reign, also if the same member won again: everybody gets a full timeout.
         reign = match reign.take().filter(|reign| leads && reign.term == term) {
@@ -120,6 +125,7 @@ impl Reign {
         for session in self.expiry.due(now_ms) {
             if self.decided.insert(session, now_ms).is_none() {
                 info!(session = format!("{:#x}", session.0), "session expired");
+                server.stats.expired.add(1);
                 ops.push((session, Op::ExpireSession { term: self.term }));
             }
         }

@@ -10,6 +10,7 @@ pub mod connection;
 pub mod four_letter;
 pub mod identity;
 pub mod leader;
+pub mod monitor;
 pub mod outbox;
 pub mod raft;
 pub mod replica;

@@ -16,7 +16,7 @@ use crate::common::clock::Clock;
 use crate::common::disk::{Disk, Open};
 use crate::common::flood::Flood;
 use crate::common::frame;
-use crate::common::ids::SessionId;
+use crate::common::ids::{MemberId, SessionId};
 use crate::common::net::{TcpListener, TcpStream};
 use crate::common::rng::Rng;
 use crate::common::shutdown::Shutdown;
@@ -24,7 +24,7 @@ use crate::common::tasks::{Kind, Tasks};
 use crate::coordinator::raft::RaftNode;
 use crate::coordinator::replica::Replica;
 use crate::coordinator::room::Rooms;
-use crate::coordinator::status::{ConnectionStats, Mode, ServerStats, Status};
+use crate::coordinator::status::{ConnectionStats, Mode, ServerStats, Spread, Status};
 use crate::coordinator::tree::op::ConnectionId;
 use crate::coordinator::{Options, connection, four_letter, mode_of};
 
@@ -38,6 +38,10 @@ const LINGER_BYTES_MAX: usize = 4096;
 const HANDSHAKE_BYTES_MAX: usize = 16 << 10;
 /// How deep the data directory is measured.
 const DIR_DEPTH_MAX: u32 = 4;
+/// A follower that lacks more log entries than this is not in step; fewer may be on their way to it.
+const SYNCED_LAG_MAX: u64 = 1_000;
+/// What ZooKeeper sends of a word's answer at once.
+const WORD_CHUNK_BYTES: usize = 8_192;
 /// How long accepting pauses when the system has no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -110,6 +114,7 @@ impl Server {
         let mode = mode_of(self.raft.role());
         let now_ms = self.clock.monotonic_ms();
         let leading_since_ms = self.leading_since_ms.load(Ordering::Relaxed);
+        let (learners, synced_followers) = self.followers();
         Status {
             member: self.options.member,
             mode,
@@ -129,10 +134,29 @@ impl Server {
                 .then_some(now_ms - leading_since_ms),
             response_bytes: self.stats.response_bytes.read(),
             proposal_bytes: self.stats.proposal_bytes.read(),
+            learners,
+            synced_followers,
+            pending_syncs: self.stats.pending_syncs.get(),
+            events: self.stats.events(),
+            reads: Spread::of(&self.stats.reads),
+            updates: Spread::of(&self.stats.updates),
+            syncs: Spread::of(self.raft.sync_us()),
             open_files: self.open_files(),
             max_files: rustix::process::getrlimit(rustix::process::Resource::Nofile).current,
             client_address: self.client_address,
         }
+    }
+
+    /// How many other members are connected, and how many of them keep up with this leader.
+    fn followers(&self) -> (usize, usize) {
+        let raft = self.raft.status();
+        let connected = |id: &MemberId| raft.members.get(id).is_some_and(|up| *up);
+        let others = raft.members.keys().filter(|id| **id != self.options.member);
+        let learners = others.filter(|id| connected(id)).count();
+        let followers = raft.lag.iter();
+        let followers = followers.filter(|(id, _)| **id != self.options.member && connected(id));
+        let synced = followers.filter(|(_, lag)| **lag <= SYNCED_LAG_MAX).count();
+        (learners, synced)
     }
 
     /// A connection id that no other connection has, on any member.
@@ -211,6 +235,7 @@ pub async fn run(server: Arc<Server>, listener: TcpListener, tasks: Tasks) {
             Ok((stream, peer)) => {
                 // Beyond the limit: closed at once, as ZooKeeper does.
                 if !server.admit(peer.ip()) {
+                    server.stats.rejected.add(1);
                     if let Some(untold) = refusing.tell(server.clock.monotonic_ms()) {
                         warn!(
                             %peer,
@@ -259,7 +284,8 @@ async fn greet(
     stream.set_nodelay(true)?;
     let first = async {
         let mut head = [0u8; 4];
-        stream.read_exact(&mut head).await?;
+        let read = stream.read_exact(&mut head).await;
+        read.inspect_err(|_| server.stats.dropped.add(1))?;
         if let Some(word) = four_letter::word(&head) {
             return Ok(First::Word(word));
         }
@@ -270,7 +296,11 @@ async fn greet(
     };
     let first = tokio::select! {
         first = tokio::time::timeout(FIRST_BYTES_LIMIT, first) => {
-            first.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??
+            let late = |_| {
+                server.stats.speechless.add(1);
+                io::Error::from(io::ErrorKind::TimedOut)
+            };
+            first.map_err(late)??
         }
         () = shutdown.stopped() => return Ok(()),
     };
@@ -281,10 +311,13 @@ async fn greet(
             let stats = ConnectionStats::new(peer, SessionId(0), 0, server.clock.wall_ms());
             stats.received.fetch_add(1, Ordering::Relaxed);
             server.stats.received.fetch_add(1, Ordering::Relaxed);
+            server.stats.bytes_received.add(4);
             server.stats.connected(id, Arc::new(stats));
             let text = four_letter::answer(server, word);
             server.stats.disconnected(id);
             tokio::time::timeout(FIRST_BYTES_LIMIT, stream.write_all(text.as_bytes())).await??;
+            let packets = text.len().div_ceil(WORD_CHUNK_BYTES) as u64;
+            server.stats.sent.fetch_add(packets, Ordering::Relaxed);
             linger(&mut stream).await
         }
         First::Handshake(body) => {

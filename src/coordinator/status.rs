@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::common::ids::{MemberId, SessionId, Zxid};
+use crate::common::metrics::{Counter, Gauge, Histogram};
 use crate::coordinator::replica::Counts;
 use crate::coordinator::tree::op::ConnectionId;
 
@@ -13,6 +14,11 @@ use crate::coordinator::tree::op::ConnectionId;
 pub const VERSION: &str = "3.6.2--803c7f1a12f85978cb049af5e4ef23bd8b688715";
 /// Its build date.
 pub const BUILT_ON: &str = "09/04/2020 12:44 GMT";
+
+/// `last_op` before the first request: the handshake.
+pub const OP_OF_CONNECT: i32 = 0;
+/// `last_op` after a reset: no operation has this code.
+pub const NO_OP: i32 = i32::MIN;
 
 /// What this member is in its ensemble.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +82,20 @@ pub struct Status {
     pub response_bytes: [i64; 3],
     /// Sizes of proposals: last, min, max; −1 before the first.
     pub proposal_bytes: [i64; 3],
+    /// On the leader: the other members that are connected.
+    pub learners: usize,
+    /// Of these, those that keep up.
+    pub synced_followers: usize,
+    /// `sync` requests of this member's clients that wait.
+    pub pending_syncs: i64,
+    /// What happened so far.
+    pub events: Events,
+    /// Latencies of everything else.
+    pub reads: Spread,
+    /// Latencies of writes.
+    pub updates: Spread,
+    /// Syncs of the log.
+    pub syncs: Spread,
     /// Open file descriptors of the process, if known.
     pub open_files: Option<u64>,
     /// How many it may open.
@@ -96,9 +116,81 @@ pub struct Latency {
 }
 
 impl Latency {
-    /// As Java prints the mean: at least one decimal, at most four.
+    /// As Java prints the mean.
     pub fn avg_text(&self) -> String {
-        format!("{:?}", (self.avg_ms * 10_000.0).round() / 10_000.0)
+        mean_text(self.avg_ms)
+    }
+}
+
+/// At least one decimal, at most four.
+fn mean_text(mean: f64) -> String {
+    format!("{:?}", (mean * 10_000.0).round() / 10_000.0)
+}
+
+/// How many times something happened, since the start or the last reset.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Events {
+    /// Connections beyond the limits.
+    pub rejected: u64,
+    /// Connections that said nothing in time.
+    pub speechless: u64,
+    /// Times that no leader was known.
+    pub looking: u64,
+    /// Connections that their clients ended.
+    pub dropped: u64,
+    /// Bytes from clients.
+    pub bytes_received: u64,
+    /// Connections that asked for a session.
+    pub handshakes: u64,
+    /// Sessions that this member ended as the leader.
+    pub expired: u64,
+}
+
+impl Events {
+    fn since(&self, then: &Events) -> Events {
+        Events {
+            rejected: self.rejected.saturating_sub(then.rejected),
+            speechless: self.speechless.saturating_sub(then.speechless),
+            looking: self.looking.saturating_sub(then.looking),
+            dropped: self.dropped.saturating_sub(then.dropped),
+            bytes_received: self.bytes_received.saturating_sub(then.bytes_received),
+            handshakes: self.handshakes.saturating_sub(then.handshakes),
+            expired: self.expired.saturating_sub(then.expired),
+        }
+    }
+}
+
+/// How durations are spread.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Spread {
+    /// How many.
+    pub count: u64,
+    /// Together.
+    pub sum_ms: u64,
+    /// Shortest.
+    pub min_ms: u64,
+    /// Longest.
+    pub max_ms: u64,
+    /// At most so long are 50, 95, 99 and 99.9 % of them.
+    pub quantiles_ms: [u64; 4],
+}
+
+impl Spread {
+    /// Of what a histogram has noted.
+    pub fn of(histogram: &Histogram) -> Spread {
+        let quantile_ms = |quantile| histogram.quantile_us(quantile) / 1000;
+        Spread {
+            count: histogram.count(),
+            sum_ms: histogram.sum_us() / 1000,
+            min_ms: quantile_ms(0.0),
+            max_ms: histogram.max_us() / 1000,
+            quantiles_ms: [0.5, 0.95, 0.99, 0.999].map(quantile_ms),
+        }
+    }
+
+    /// The mean, as Java prints it.
+    pub fn avg_text(&self) -> String {
+        mean_text(self.sum_ms as f64 / self.count.max(1) as f64)
     }
 }
 
@@ -172,12 +264,24 @@ impl Default for SizeMeter {
 }
 
 impl SizeMeter {
+    /// Notes one frame's size, without its length.
+    pub fn note_frame(&self, bytes: usize) {
+        self.note(bytes.saturating_sub(4));
+    }
+
     /// Notes one size.
     pub fn note(&self, bytes: usize) {
         let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
         self.last.store(bytes, Relaxed);
         self.min.fetch_min(bytes, Relaxed);
         self.max.fetch_max(bytes, Relaxed);
+    }
+
+    /// Forgets everything.
+    pub fn reset(&self) {
+        self.last.store(-1, Relaxed);
+        self.min.store(i64::MAX, Relaxed);
+        self.max.store(-1, Relaxed);
     }
 
     /// Last, min, max; −1 before the first.
@@ -206,6 +310,28 @@ pub struct ServerStats {
     pub response_bytes: SizeMeter,
     /// Sizes of writes handed to raft.
     pub proposal_bytes: SizeMeter,
+    /// Latencies of everything else.
+    pub reads: Histogram,
+    /// Latencies of writes.
+    pub updates: Histogram,
+    /// `sync` requests that wait.
+    pub pending_syncs: Gauge,
+    /// Connections beyond the limits.
+    pub rejected: Counter,
+    /// Connections that said nothing in time.
+    pub speechless: Counter,
+    /// Times that no leader was known.
+    pub looking: Counter,
+    /// Connections that their clients ended.
+    pub dropped: Counter,
+    /// Bytes from clients.
+    pub bytes_received: Counter,
+    /// Connections that asked for a session.
+    pub handshakes: Counter,
+    /// Sessions that this member ended as the leader.
+    pub expired: Counter,
+    /// What had happened at the last reset.
+    forgotten: Mutex<Events>,
     connections: Mutex<BTreeMap<ConnectionId, Arc<ConnectionStats>>>,
 }
 
@@ -215,6 +341,53 @@ impl ServerStats {
         self.latency.reset();
         self.received.store(0, Relaxed);
         self.sent.store(0, Relaxed);
+        self.response_bytes.reset();
+        self.proposal_bytes.reset();
+        self.reads.reset();
+        self.updates.reset();
+        let events = self.all_events();
+        *self
+            .forgotten
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = events;
+    }
+
+    /// What happened since the last reset.
+    pub fn events(&self) -> Events {
+        let forgotten = *self
+            .forgotten
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        self.all_events().since(&forgotten)
+    }
+
+    fn all_events(&self) -> Events {
+        Events {
+            rejected: self.rejected.get(),
+            speechless: self.speechless.get(),
+            looking: self.looking.get(),
+            dropped: self.dropped.get(),
+            bytes_received: self.bytes_received.get(),
+            handshakes: self.handshakes.get(),
+            expired: self.expired.get(),
+        }
+    }
+
+    /// Notes an answered handshake. A new session is a write; one that goes on has no latency.
+    pub fn note_handshake(&self, connection: &ConnectionStats, latency_ms: i64, is_new: bool) {
+        for counter in [
+            &self.received,
+            &self.sent,
+            &connection.received,
+            &connection.sent,
+        ] {
+            counter.fetch_add(1, Relaxed);
+        }
+        if is_new {
+            self.latency.note(latency_ms);
+            self.updates.observe_ms(latency_ms);
+            connection.latency.note(latency_ms);
+        }
     }
 
     /// Notes a new connection.
@@ -291,7 +464,7 @@ impl ConnectionStats {
             received: AtomicU64::new(0),
             sent: AtomicU64::new(0),
             outstanding: AtomicI64::new(0),
-            last_op: AtomicI64::new(0),
+            last_op: AtomicI64::new(i64::from(OP_OF_CONNECT)),
             last_xid: AtomicI64::new(0),
             last_zxid: AtomicI64::new(-1),
             last_response_ms: AtomicI64::new(0),
@@ -304,6 +477,10 @@ impl ConnectionStats {
     pub fn reset(&self) {
         self.received.store(0, Relaxed);
         self.sent.store(0, Relaxed);
+        self.last_op.store(i64::from(NO_OP), Relaxed);
+        self.last_xid.store(-1, Relaxed);
+        self.last_zxid.store(-1, Relaxed);
+        self.last_response_ms.store(0, Relaxed);
         self.last_latency_ms.store(0, Relaxed);
         self.latency.reset();
     }

@@ -52,11 +52,12 @@ if command -v npm >/dev/null && cp "$here"/kafkajs/* "$cache/" && { [ -d "$cache
   lines kafkajs env KAFKAJS_NO_PARTITIONER_WARNING=1 node "$cache/check.js" $bs
 else skip kafkajs "no npm, or kafkajs could not be installed: $(tail -1 "$work/npm" 2>/dev/null)"; fi
 
-# ---- our zkCli beside the genuine one of ZooKeeper 3.6.2
+# ---- our zkCli, four-letter words and scripts beside the genuine ones of ZooKeeper 3.6.2
 if have_java && command -v python3 >/dev/null && zkbin=$(peer_bin zookeeper-3.6.2 2>"$work/mvn"); then
   ln -sf "$binary" "$work/zkCli.sh"
   KAFKA_JVM_PERFORMANCE_OPTS="-XX:TieredStopAtLevel=1 -XX:+UseSerialGC" lines zkCli python3 "$here/zkcli_compare.py" "$zkbin/zkCli.sh" "$work/zkCli.sh" localhost:2181
-else skip "zkCli beside the genuine one" "no Java, Maven or Python: $(tail -1 "$work/mvn" 2>/dev/null)"; fi
+  KAFKA_JVM_PERFORMANCE_OPTS="-XX:TieredStopAtLevel=1 -XX:+UseSerialGC" lines "four-letter words" python3 "$here/zkwords_compare.py" "$zkbin" "$binary" "$work/zkwords"
+else skip "zkCli, words and scripts beside the genuine ones" "no Java, Maven or Python: $(tail -1 "$work/mvn" 2>/dev/null)"; fi
 
 # ---- the Java tools of Kafka 4.x
 if have_java && bin=$(peer_bin 4.3.1 2>"$work/mvn"); then
