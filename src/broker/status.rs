@@ -51,6 +51,12 @@ pub struct BrokerStatus {
 }
 
 impl BrokerStatus {
+    /// The partitions that this broker leads.
+    pub fn led(&self) -> impl Iterator<Item = &PartitionStatus> {
+        let partitions = self.partitions.iter();
+        partitions.filter(|partition| partition.leader == Some(self.id))
+    }
+
     /// Is this broker the controller?
     pub fn is_controller(&self) -> bool {
         self.controller == Some(self.id)
@@ -83,6 +89,18 @@ pub struct PartitionStatus {
     pub min_isr: i32,
     /// The replica here, if there is one.
     pub local: Option<LocalReplica>,
+}
+
+impl PartitionStatus {
+    /// Is a replica out of sync?
+    pub fn is_under_replicated(&self) -> bool {
+        self.isr.len() < self.replicas.len()
+    }
+
+    /// Are fewer replicas in sync than `acks=all` needs?
+    pub fn is_under_min_isr(&self) -> bool {
+        i64::try_from(self.isr.len()).unwrap_or(i64::MAX) < i64::from(self.min_isr)
+    }
 }
 
 /// A replica that lives on this broker.
@@ -131,8 +149,7 @@ pub fn of(broker: &Broker) -> BrokerStatus {
     let pending = partitions
         .iter()
         .filter(|status| !offline.contains_key(&status.partition))
-        // Several replicas (a foreign tool's znode) are not supported: nothing will ever run there.
-        .filter(|status| status.replicas == [broker.id] && status.local.is_none())
+        .filter(|status| status.replicas.contains(&broker.id) && status.local.is_none())
         .map(|status| status.partition.clone())
         .collect();
     BrokerStatus {
@@ -267,7 +284,7 @@ mod tests {
         assert_eq!(named(&broker), [""; 0]);
 
         // An image that was not applied yet: a topic that is new here, one of another broker, and one
-        // that a foreign tool gave several replicas.
+        // with a replica here and one there.
         let placed = |name: &str, replicas: &[i32]| {
             let mut topic = topic(name, 1, 0);
             for partition in topic.partitions.values_mut() {
@@ -280,11 +297,11 @@ mod tests {
                 topic("here", 1, 0),
                 placed("new", &[1]),
                 placed("elsewhere", &[2]),
-                placed("foreign", &[1, 2]),
+                placed("shared", &[2, 1]),
             ]
         };
         broker.image.swap(Arc::new(image(topics())));
-        assert_eq!(named(&broker), ["new-0"]);
+        assert_eq!(named(&broker), ["new-0", "shared-0"]);
         apply(&broker, topics());
         assert_eq!(named(&broker), [""; 0]);
     }

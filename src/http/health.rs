@@ -4,7 +4,7 @@
 
 use serde_json::{Value, json};
 
-use crate::broker::status::BrokerStatus;
+use crate::broker::status::{BrokerStatus, PartitionStatus};
 use crate::common::ids::TopicPartition;
 use crate::http::{CoordinatorView, Sources};
 
@@ -29,21 +29,7 @@ pub fn readiness(sources: &Sources) -> Readiness {
     if let Some(broker) = &sources.broker {
         let status = broker();
         broker_waits(&status, &mut readiness.waits_for);
-        // Keeping all other partitions from their clients would not bring these back.
-        if !status.offline.is_empty() {
-            let offline: Vec<_> = status.offline.iter().map(|(id, _)| id.clone()).collect();
-            let (count, names) = (offline.len(), named(&offline));
-            let warning = format!("{count} partitions are offline here: {names}");
-            readiness.warnings.push(warning);
-        }
-        for (id, what) in status.lost.iter().take(NAMED_MAX) {
-            let warning = format!("records of {id} are gone: {what}");
-            readiness.warnings.push(warning);
-        }
-        if let Some(more) = status.lost.len().checked_sub(NAMED_MAX + 1) {
-            let warning = format!("records of {} more partitions are gone", more + 1);
-            readiness.warnings.push(warning);
-        }
+        broker_warnings(&status, &mut readiness.warnings);
     }
     readiness
 }
@@ -84,6 +70,36 @@ fn broker_waits(status: &BrokerStatus, waits: &mut Vec<String>) {
         if let Some(reason) = reason {
             waits.push(format!("the log directory {dir} is offline: {reason}"));
         }
+    }
+}
+
+/// Keeping all other partitions from their clients would not mend any of this.
+fn broker_warnings(status: &BrokerStatus, warnings: &mut Vec<String>) {
+    let mut warn = |what: &str, partitions: Vec<TopicPartition>| {
+        if !partitions.is_empty() {
+            let (count, names) = (partitions.len(), named(&partitions));
+            warnings.push(format!("{count} partitions {what}: {names}"));
+        }
+    };
+    let offline = status.offline.iter().map(|(id, _)| id.clone());
+    warn("are offline here", offline.collect());
+    let led = |is: fn(&PartitionStatus) -> bool| {
+        let those = status.led().filter(|one| is(one));
+        those.map(|one| one.partition.clone()).collect()
+    };
+    let under_replicated = led(PartitionStatus::is_under_replicated);
+    warn("led here are under-replicated", under_replicated);
+    let under_min_isr = led(PartitionStatus::is_under_min_isr);
+    warn(
+        "led here refuse acks=all, below min.insync.replicas",
+        under_min_isr,
+    );
+    for (id, what) in status.lost.iter().take(NAMED_MAX) {
+        warnings.push(format!("records of {id} are gone: {what}"));
+    }
+    let more = status.lost.len().saturating_sub(NAMED_MAX);
+    if more > 0 {
+        warnings.push(format!("records of {more} more partitions are gone"));
     }
 }
 
@@ -163,12 +179,7 @@ mod tests {
             serving: true,
             ..view
         };
-        let mut status = BrokerStatus {
-            connected: true,
-            registered: true,
-            controller: Some(BrokerId(1)),
-            ..status
-        };
+        let mut status = serving();
         let ready = readiness(&sources(Some(view), Some(status.clone())));
         assert_eq!(ready, Readiness::default());
         status.pending = (0..7).map(|p| TopicPartition::new("t", p)).collect();
@@ -179,15 +190,73 @@ mod tests {
         assert_eq!(readiness(&Sources::default()), Readiness::default());
     }
 
-    #[test]
-    fn a_full_directory_is_waited_for_and_an_offline_partition_is_told() {
-        let mut status = BrokerStatus {
+    fn serving() -> BrokerStatus {
+        BrokerStatus {
+            id: BrokerId(1),
             connected: true,
             registered: true,
             controller: Some(BrokerId(1)),
+            ..BrokerStatus::default()
+        }
+    }
+
+    #[test]
+    fn what_replication_lacks_is_a_warning_of_the_leader_and_no_reason_to_be_unready() {
+        let partition = |index, leader, isr: &[i32]| {
+            let ids = |ids: &[i32]| ids.iter().copied().map(BrokerId).collect();
+            PartitionStatus {
+                partition: TopicPartition::new("t", index),
+                leader: Some(BrokerId(leader)),
+                replicas: ids(&[1, 2, 3]),
+                isr: ids(isr),
+                min_isr: 2,
+                local: None,
+            }
+        };
+        let mut status = serving();
+        let told =
+            |status: &BrokerStatus| ready_text(&readiness(&sources(None, Some(status.clone()))));
+        status.partitions = vec![
+            partition(0, 1, &[1, 2, 3]),
+            // Another broker's to tell.
+            partition(1, 2, &[2]),
+        ];
+        assert_eq!(told(&status), "ready\n");
+        status.partitions.push(partition(2, 1, &[3, 1]));
+        assert_eq!(
+            told(&status),
+            "ready\nwarning: 1 partitions led here are under-replicated: t-2\n"
+        );
+        status.partitions.push(partition(3, 1, &[1]));
+        assert_eq!(
+            told(&status),
+            "ready\nwarning: 2 partitions led here are under-replicated: t-2, t-3\n\
+             warning: 1 partitions led here refuse acks=all, below min.insync.replicas: t-3\n"
+        );
+    }
+
+    #[test]
+    fn lost_records_are_told_of_some_partitions_and_counted_of_the_rest() {
+        let lost = |count: i32| {
+            let mut status = serving();
+            let of = |index| (TopicPartition::new("t", index), "7 offsets".to_owned());
+            status.lost = (0..count).map(of).collect();
+            readiness(&sources(None, Some(status)))
+        };
+        assert_eq!(lost(1).warnings, ["records of t-0 are gone: 7 offsets"]);
+        assert_eq!(lost(5).warnings.len(), 5);
+        let warnings = lost(7).warnings;
+        assert_eq!(warnings[4], "records of t-4 are gone: 7 offsets");
+        assert_eq!(warnings[5..], ["records of 2 more partitions are gone"]);
+        assert_eq!(lost(7).waits_for, [""; 0]);
+    }
+
+    #[test]
+    fn a_full_directory_is_waited_for_and_an_offline_partition_is_told() {
+        let mut status = BrokerStatus {
             offline: vec![(TopicPartition::new("t", 3), "damaged".to_owned())],
             log_dirs: vec![("/a".to_owned(), None), ("/b".to_owned(), None)],
-            ..BrokerStatus::default()
+            ..serving()
         };
         let found = readiness(&sources(None, Some(status.clone())));
         assert_eq!(

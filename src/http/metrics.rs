@@ -100,12 +100,6 @@ fn topic_metrics(page: &mut Page, status: &BrokerStatus) {
 
 fn replica_manager(page: &mut Page, status: &BrokerStatus) {
     let here = || status.partitions.iter().filter(|p| p.local.is_some());
-    let led = || {
-        status
-            .partitions
-            .iter()
-            .filter(|p| p.leader == Some(status.id))
-    };
     let mut gauge = |name: &str, help: &str, value: usize| {
         page.sample(
             &format!("kafka_server_replicamanager_{name}"),
@@ -115,17 +109,17 @@ fn replica_manager(page: &mut Page, status: &BrokerStatus) {
             value,
         );
     };
-    gauge("leadercount", "Partitions led here", led().count());
+    gauge("leadercount", "Partitions led here", status.led().count());
     gauge("partitioncount", "Replicas here", here().count());
     gauge(
         "underreplicatedpartitions",
         "Partitions led here with a replica out of sync",
-        led().filter(|p| under_replicated(p)).count(),
+        status.led().filter(|p| p.is_under_replicated()).count(),
     );
     gauge(
         "underminisrpartitioncount",
         "Partitions led here below min.insync.replicas",
-        led().filter(|p| under_min_isr(p)).count(),
+        status.led().filter(|p| p.is_under_min_isr()).count(),
     );
     let counters = [
         (
@@ -209,14 +203,6 @@ fn controller(page: &mut Page, status: &BrokerStatus) {
     );
 }
 
-fn under_replicated(partition: &PartitionStatus) -> bool {
-    partition.isr.len() < partition.replicas.len()
-}
-
-fn under_min_isr(partition: &PartitionStatus) -> bool {
-    i64::try_from(partition.isr.len()).unwrap_or(i64::MAX) < i64::from(partition.min_isr)
-}
-
 /// Calls `each` with every chosen partition and its labels.
 fn each_partition<'a>(
     partitions: impl Iterator<Item = &'a PartitionStatus>,
@@ -237,7 +223,7 @@ fn partitions(page: &mut Page, status: &BrokerStatus) {
         (
             "kafka_cluster_partition_underminisr",
             "Is it below min.insync.replicas?",
-            |p| i64::from(under_min_isr(p)),
+            |p| i64::from(p.is_under_min_isr()),
         ),
         (
             "kafka_cluster_partition_atminisr",
@@ -353,7 +339,7 @@ fn cluster(page: &mut Page, status: &BrokerStatus) {
         (
             "under_replicated_partition",
             "1 if a replica is out of sync",
-            |p| i64::from(under_replicated(p)),
+            |p| i64::from(p.is_under_replicated()),
         ),
     ];
     for (name, help, value) in MEASURES {

@@ -10,7 +10,7 @@ use tripod::client::admin::NewTopic;
 use tripod::client::consumer::Start;
 use tripod::client::zookeeper::ZooKeeper;
 
-use crate::cluster::{Client, Cluster, Node, Plan, numbered, wait_until};
+use crate::cluster::{Client, Cluster, Node, Plan, http_get, numbered, wait_until};
 
 async fn create(client: &Client, partitions: i32) {
     let topic = NewTopic {
@@ -89,10 +89,25 @@ async fn a_follower_that_was_away_comes_back_into_the_in_sync_set() {
     })
     .await;
     assert_eq!(isr.len(), 2);
+    let address = &cluster.nodes[leader as usize].http;
+    let warned = async || {
+        let (status, text) = http_get(address, "/readyz").await.expect("answered");
+        assert_eq!(status, 200, "{text}");
+        text.lines()
+            .any(|line| line.contains("led here are under-replicated: t-"))
+    };
+    wait_until("it says so", || async { warned().await.then_some(()) }).await;
 
     cluster.nodes[away].stop().await;
     cluster.nodes[away].start().await.expect("it starts");
     all_in_sync(&zookeeper).await;
+    let (leader, _) = state(&zookeeper).await;
+    let address = &cluster.nodes[leader as usize].http;
+    wait_until("it says so no more", || async {
+        let (_, text) = http_get(address, "/readyz").await.ok()?;
+        (text == "ready\n").then_some(())
+    })
+    .await;
     client.put("t", 0, &numbered("after", 10)).await;
     alike(&cluster, 0).await;
     let found = client.read(("t", 0), Start::Earliest, 210).await;
