@@ -1,13 +1,19 @@
 //! What brokers make of znodes: their own, a tool's, a stranger's.
 
+use std::sync::Arc;
+
+use kafka_protocol::ResponseError;
 use tripod::broker::StartError;
 use tripod::broker::cluster::NewTopic;
 use tripod::broker::image::znode;
 use tripod::broker::registration::RegistrationError;
 use tripod::client::zookeeper::Mode;
+use tripod::common::clock::Clock;
+use tripod::common::disk::sim::{Faults, SimDisk};
 use tripod::common::ids::BrokerId;
 use tripod::common::rng::Rng;
 
+use crate::cluster::wait_until;
 use brokers::{Cluster, LIMIT, see};
 
 mod brokers;
@@ -216,5 +222,52 @@ async fn malformed_znodes_never_stop_a_broker() {
         [Ok(())]
     );
     broker.shutdown().await;
+    cluster.stop().await;
+}
+
+/// No new image comes: it is the time that passes that makes the broker look again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn logs_that_could_not_be_made_are_made_when_the_trouble_is_over() {
+    let cluster = Cluster::start().await;
+    let disk = SimDisk::new(Rng::from_seed(4), Clock::real());
+    let config = cluster.config(0, 0, &cluster.log_dir(0));
+    let started = cluster.try_broker_on(Arc::new(disk.clone()), config).await;
+    let running = started.expect("the broker starts");
+    let broker = &running.broker;
+    let troubles = [
+        Faults {
+            no_descriptors: true,
+            ..Faults::default()
+        },
+        Faults {
+            capacity: Some(0),
+            ..Faults::default()
+        },
+    ];
+    for (number, faults) in troubles.into_iter().enumerate() {
+        let name = format!("t{number}");
+        disk.set_faults(faults.clone());
+        // The controller needs no disk, so there are leaders in the image.
+        let created = broker
+            .cluster
+            .create_topics(vec![topic(&name, 2)], false, LIMIT);
+        assert!(created.await[0].is_ok());
+        wait_until("its logs cannot be made", || async {
+            (broker.replicas.offline().len() == 2).then_some(())
+        })
+        .await;
+        let refused = broker.replicas.leader(&name, 0).map(|_| ());
+        assert_eq!(refused, Err(ResponseError::KafkaStorageError), "{faults:?}");
+        let image = broker.image.count();
+        disk.set_faults(Faults::default());
+        wait_until("it leads", || async {
+            let leads = |index| broker.replicas.leader(&name, index).is_ok();
+            (broker.replicas.offline().is_empty() && leads(0) && leads(1)).then_some(())
+        })
+        .await;
+        assert_eq!(broker.image.count(), image, "of the same image");
+        assert!(!broker.replicas.is_unfinished());
+    }
+    running.shutdown().await;
     cluster.stop().await;
 }

@@ -10,6 +10,7 @@ use tripod::broker::{Broker, BrokerDeps, Running, StartError};
 use tripod::client::World;
 use tripod::client::zookeeper::{Options, ZooKeeper};
 use tripod::common::clock::Clock;
+use tripod::common::disk::Disk;
 use tripod::common::disk::real::RealDisk;
 use tripod::common::ids::BrokerId;
 use tripod::common::net::HostPort;
@@ -75,9 +76,17 @@ impl Cluster {
     }
 
     pub async fn try_broker(&self, config: Config) -> Result<Running, StartError> {
+        self.try_broker_on(Arc::new(RealDisk), config).await
+    }
+
+    pub async fn try_broker_on(
+        &self,
+        disk: Arc<dyn Disk>,
+        config: Config,
+    ) -> Result<Running, StartError> {
         let deps = BrokerDeps {
             config: Arc::new(config),
-            disk: Arc::new(RealDisk),
+            disk,
             clock: Clock::real(),
             rng: Rng::from_seed(2),
             tasks: self.tasks.child(),
