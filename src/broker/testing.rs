@@ -104,6 +104,9 @@ pub fn broker_without_image(id: i32, dir: &Path, clock: Clock) -> Arc<Broker> {
 fn bare(id: i32, dirs: Vec<PathBuf>, clock: Clock) -> Arc<Broker> {
     let mut config = Config::defaults();
     config.log_dirs = dirs;
+    // Only consumers that name their rack notice.
+    let selector = "org.apache.kafka.common.replica.RackAwareReplicaSelector";
+    config.broker.replica_selector_class = Some(selector.to_owned());
     config.broker_id = BrokerId(id);
     config.listeners.inter_broker = "PLAINTEXT".to_owned();
     let config = Arc::new(config);

@@ -20,7 +20,9 @@ use crate::common::clock::Clock;
 use crate::common::ids::{LeaderEpoch, Offset, Zxid};
 use crate::common::net::HostPort;
 
-const DEADLINE: Duration = Duration::from_secs(20);
+mod consumers;
+
+const DEADLINE: Duration = Duration::from_secs(60);
 
 async fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let all = async {
@@ -93,7 +95,7 @@ impl Three {
                 epoch: Zxid(1),
                 endpoints: [("PLAINTEXT".to_owned(), address.clone())].into(),
                 security: [("PLAINTEXT".to_owned(), "PLAINTEXT".to_owned())].into(),
-                rack: None,
+                rack: Some(format!("rack-{}", id.0)),
                 blank_since: None,
             };
             image.brokers.insert(id, live);
@@ -111,7 +113,7 @@ impl Three {
         for placed in topic.partitions.values_mut() {
             placed.replicas = ids(&[1, 2, 3]);
             let state = placed.state.as_mut().expect("it has one");
-            state.leader = Some(BrokerId(self.state.leader));
+            state.leader = Some(BrokerId(self.state.leader)).filter(|id| id.0 >= 0);
             state.isr = ids(&self.state.isr);
             state.version = self.state.version;
         }
@@ -141,6 +143,11 @@ impl Three {
     fn at(&self, id: i32, partition: i32) -> Arc<Partition> {
         let broker = &self.brokers[id as usize - 1];
         broker.replicas.get("t", partition).expect("a replica")
+    }
+
+    async fn client(&self, id: i32) -> Client {
+        let address = self.addresses[id as usize - 1].to_string();
+        Client::connect(address.parse().expect("an address")).await
     }
 
     fn append(&self, id: i32, partition: i32, values: &[&[u8]]) -> Offset {
@@ -322,9 +329,7 @@ async fn a_new_leader_tells_no_latest_offset_that_goes_back() {
     three.tell(&[2]);
     assert!(three.at(2, 0).high_watermark() < last + 1);
 
-    let address = &three.addresses[1];
-    let address = format!("{}:{}", address.host, address.port);
-    let mut client = Client::connect(address.parse().expect("an address")).await;
+    let mut client = three.client(2).await;
     let mut latest = async |version: i16, replica: i32| {
         let asked = ListOffsetsPartition::default().with_timestamp(-1);
         let topic = ListOffsetsTopic::default()
