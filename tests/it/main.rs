@@ -4,6 +4,7 @@
 //! Nothing waits for luck: [`cluster::wait_until`] waits for a condition and says which one never came.
 
 mod bad_start;
+mod client;
 mod cluster;
 mod garbage;
 mod groups;
