@@ -54,6 +54,7 @@ pub mod isr;
 pub mod isr_changes;
 pub mod listener;
 pub mod metrics;
+pub mod moves;
 pub mod partition;
 pub mod peer_watch;
 pub mod reconcile;

@@ -2,7 +2,8 @@
 //!
 //! The one invariant: what a client is shown lies below the high watermark, and the high watermark
 //! never falls while this broker leads. With one replica the high watermark is the log's end; with
-//! more it follows the in-sync set ([`leading`]); a follower learns it from the leader ([`following`]).
+//! more it follows the in-sync set ([`leading`]); a follower learns it from the leader ([`following`]). A
+//! replica may move to another directory meanwhile ([`moving`]).
 //! Knows nothing of requests and sockets.
 //!
 //! Locks, from the outside in: `appending` for one append, one truncation or one change of role; the
@@ -28,8 +29,10 @@ pub use crate::log::{Region, TimestampOffset};
 
 mod following;
 mod leading;
+mod moving;
 
 pub use self::following::{FollowError, Sent, Truncation};
+pub use self::moving::MoveError;
 
 /// The topics that brokers write for themselves.
 pub fn is_internal_topic(topic: &str) -> bool {
@@ -170,7 +173,7 @@ pub struct WatchEpoch {
 pub struct Partition {
     id: TopicPartition,
     topic_id: uuid::Uuid,
-    log: Arc<Log>,
+    log: RwLock<Arc<Log>>,
     role: RwLock<Arc<Role>>,
     appending: Mutex<()>,
     /// There while this broker leads.
@@ -206,7 +209,7 @@ impl Partition {
         Partition {
             id: log.id().clone(),
             topic_id,
-            log,
+            log: RwLock::new(log),
             role: RwLock::default(),
             appending: Mutex::default(),
             leader_state: Mutex::default(),
@@ -230,9 +233,10 @@ impl Partition {
         self.topic_id
     }
 
-    /// Its log, for what is about files: sizes, retention, settings.
-    pub fn log(&self) -> &Arc<Log> {
-        &self.log
+    /// Its log. It is another one once the replica has moved to another directory.
+    pub fn log(&self) -> Arc<Log> {
+        let log = self.log.read().unwrap_or_else(PoisonError::into_inner);
+        log.clone()
     }
 
     /// What its topic's clients write to this broker and read from it.
@@ -264,8 +268,8 @@ impl Partition {
             return Err(ResponseError::NotLeaderOrFollower);
         }
         let high_watermark = self.high_watermark();
-        let log_start_offset = self.log.log_start_offset();
-        let log_end_offset = self.log.log_end_offset();
+        let log_start_offset = self.log().log_start_offset();
+        let log_end_offset = self.log().log_end_offset();
         if offset < log_start_offset || offset > log_end_offset {
             return Err(ResponseError::OffsetOutOfRange);
         }
@@ -276,7 +280,7 @@ impl Partition {
         };
         let region = if offset < upper && (bytes_max > 0 || min_one) {
             let bytes_max = usize::try_from(bytes_max).unwrap_or(usize::MAX);
-            self.log
+            self.log()
                 .read(offset, bytes_max, upper, min_one)
                 .map_err(|error| self.read_failure(&error))?
         } else {
@@ -340,12 +344,12 @@ impl Partition {
 
     /// The first offset that the log still has.
     pub fn log_start_offset(&self) -> Offset {
-        self.log.log_start_offset()
+        self.log().log_start_offset()
     }
 
     /// The offset that the next record gets.
     pub fn log_end_offset(&self) -> Offset {
-        self.log.log_end_offset()
+        self.log().log_end_offset()
     }
 
     /// One past the last record that no open transaction can take back.
@@ -385,13 +389,13 @@ impl Partition {
         &self,
         timestamp_ms: i64,
     ) -> Result<Option<TimestampOffset>, ResponseError> {
-        let found = self.log.offset_for_timestamp(timestamp_ms);
+        let found = self.log().offset_for_timestamp(timestamp_ms);
         self.visible(found)
     }
 
     /// The first record with the largest timestamp.
     pub fn max_timestamp(&self) -> Result<Option<TimestampOffset>, ResponseError> {
-        let found = self.log.max_timestamp();
+        let found = self.log().max_timestamp();
         self.visible(found)
     }
 
@@ -407,12 +411,12 @@ impl Partition {
 
     /// The largest epoch that is not above `epoch`, and where it ends; (-1, -1) where none is known.
     pub fn end_offset_for_epoch(&self, epoch: LeaderEpoch) -> (LeaderEpoch, Offset) {
-        self.log.end_offset_for_epoch(epoch)
+        self.log().end_offset_for_epoch(epoch)
     }
 
     /// Tells a disk's failure, but not every time.
     pub fn tell_failure(&self, error: &(dyn std::error::Error + 'static), what: &'static str) {
-        let now = self.log.monotonic_ms();
+        let now = self.log().monotonic_ms();
         let tell = |until: i64| (until <= now).then(|| now.saturating_add(FAILURE_PERIOD_MS));
         let order = Ordering::Relaxed;
         if self.quiet_until_ms.fetch_update(order, order, tell).is_ok() {

@@ -18,6 +18,7 @@ use tracing::{error, info, warn};
 use crate::broker::fetch_session::FetchSessions;
 use crate::broker::image::{Image, ImageCell, TopicImage};
 use crate::broker::isr_changes::IsrChanges;
+use crate::broker::moves::{self, Moves};
 use crate::broker::partition::{Partition, Role};
 use crate::broker::throttle::{Meter, Throttled, Throttles};
 use crate::common::clock::Clock;
@@ -50,6 +51,7 @@ pub struct Replicas {
     fetch_sessions: Mutex<FetchSessions>,
     isr_changes: Arc<IsrChanges>,
     throttles: Arc<Throttles>,
+    moves: Moves,
 }
 
 #[derive(Debug, Default)]
@@ -61,7 +63,7 @@ struct Partitions {
 
 /// Was an image applied since the start? What the first one names was there before.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Applied(bool);
+pub(super) struct Applied(bool);
 
 /// A replica that an image gives to this broker and that is not here yet.
 struct New {
@@ -117,7 +119,8 @@ impl Replicas {
             unfinished: AtomicBool::new(false),
             fetch_sessions: Mutex::new(FetchSessions::new(slots.unwrap_or(0))),
             isr_changes: Arc::new(IsrChanges::new(config.broker.replica_lag_time_max_ms)),
-            throttles: Arc::new(Throttles::new(&meter(&config.broker))),
+            throttles: Arc::new(throttles(&config.broker)),
+            moves: Moves::default(),
             config,
         })
     }
@@ -196,6 +199,25 @@ impl Replicas {
         &self.throttles
     }
 
+    /// The replicas that move between directories.
+    pub(super) fn moves(&self) -> &Moves {
+        &self.moves
+    }
+
+    pub(super) fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// Bytes of one partition that are moved at once.
+    pub(super) fn replica_fetch_max_bytes(&self) -> i32 {
+        self.config.broker.replica_fetch_max_bytes
+    }
+
+    /// No partition comes or goes, or changes its log, while this is held.
+    pub(super) fn hold(&self) -> MutexGuard<'_, Applied> {
+        self.applying.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The fetch sessions of this broker's clients. Lock nothing else meanwhile.
     pub fn fetch_sessions(&self) -> MutexGuard<'_, FetchSessions> {
         self.fetch_sessions
@@ -208,7 +230,7 @@ impl Replicas {
     ///
     /// Blocks on the disk: call it with [`crate::common::tasks::blocking`], one call at a time.
     pub fn apply(&self, image: &Image) -> Changes {
-        let mut applied = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut applied = self.hold();
         let mut changes = Changes::default();
         if image.brokers.is_empty() {
             // Not even this broker is in it: no image to give up data for.
@@ -223,6 +245,8 @@ impl Replicas {
         throttles
             .follower
             .set(broker.follower_replication_throttled_rate);
+        let between_dirs = broker.replica_alter_log_dirs_io_max_bytes_per_second;
+        throttles.alter_log_dirs.set(between_dirs);
         self.drop_gone(image, &mut changes);
         if !self.swept.swap(true, Ordering::Relaxed) {
             self.sweep(image);
@@ -247,7 +271,7 @@ impl Replicas {
     /// Stops leading everything: this broker may not be the leader any more, as far as it knows. The
     /// next apply takes up what is still (or again) its own.
     pub fn resign_all(&self) -> Changes {
-        let _applying = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
+        let _applying = self.hold();
         let mut changes = Changes::default();
         for partition in self.all() {
             let role = partition.role();
@@ -422,6 +446,9 @@ impl Replicas {
             if let Some(found) = self.get(&topic.name, *index) {
                 if *found.log().options() != *options {
                     found.log().set_options(options.clone());
+                    if let Some(future) = self.dirs.future(found.id()) {
+                        future.set_options(options.clone());
+                    }
                 }
                 self.take_role(&found, role, changes);
                 continue;
@@ -508,6 +535,9 @@ impl Replicas {
                 );
                 let partition = Arc::new(partition);
                 topic.insert(id.partition, partition.clone());
+                if self.dirs.future(id).is_some() {
+                    self.moves.begin(id);
+                }
                 Some(partition)
             }
             Err(error) => {
@@ -555,6 +585,8 @@ impl Replicas {
 
     /// Starts the task that looks after the logs: due syncs, retention, checkpoints.
     pub fn start(self: &Arc<Self>, tasks: &Tasks) {
+        let moving = moves::run(self.clone(), tasks.shutdown().clone());
+        tasks.spawn("replica mover", Kind::Essential, moving);
         let replicas = self.clone();
         let shutdown = tasks.shutdown().clone();
         tasks.spawn("log maintenance", Kind::Essential, async move {
@@ -627,10 +659,21 @@ impl Due {
     }
 }
 
-fn meter(broker: &BrokerConfig) -> Meter {
-    let samples = usize::try_from(broker.replication_quota_window_num).unwrap_or(1);
-    let sample_ms = i64::from(broker.replication_quota_window_size_seconds) * 1_000;
-    Meter::new(samples, sample_ms)
+fn throttles(broker: &BrokerConfig) -> Throttles {
+    let meter = |samples: i32, seconds: i32| {
+        let samples = usize::try_from(samples).unwrap_or(1);
+        Meter::new(samples, i64::from(seconds) * 1_000)
+    };
+    Throttles::new(
+        &meter(
+            broker.replication_quota_window_num,
+            broker.replication_quota_window_size_seconds,
+        ),
+        meter(
+            broker.alter_log_dirs_replication_quota_window_num,
+            broker.alter_log_dirs_replication_quota_window_size_seconds,
+        ),
+    )
 }
 
 /// What the log engine is told of a topic's settings.

@@ -115,14 +115,17 @@ pub struct Throttles {
     pub leader: Throttle,
     /// On what is fetched from leaders: `follower.replication.throttled.rate`.
     pub follower: Throttle,
+    /// On what moves between directories: `replica.alter.log.dirs.io.max.bytes.per.second`.
+    pub alter_log_dirs: Throttle,
 }
 
 impl Throttles {
-    /// No bounds yet; both are measured alike.
-    pub fn new(replication: &Meter) -> Throttles {
+    /// No bounds yet; traffic between brokers is measured alike on both sides.
+    pub fn new(replication: &Meter, alter_log_dirs: Meter) -> Throttles {
         Throttles {
             leader: Throttle::new(replication.clone()),
             follower: Throttle::new(replication.clone()),
+            alter_log_dirs: Throttle::new(alter_log_dirs),
         }
     }
 }

@@ -26,9 +26,7 @@ pub static WITHOUT_EFFECT: &[(&str, &str)] = &[
         "the rate of new connections is not limited yet",
     ),
     // Replication.
-    ("replica.alter.log.dirs.*", MOVES),
-    ("num.replica.alter.log.dirs.threads", MOVES),
-    ("alter.log.dirs.*", MOVES),
+    ("num.replica.alter.log.dirs.threads", THREADS),
     ("replica.socket.receive.buffer.bytes", BUFFERS),
     (
         "request.timeout.ms",
@@ -159,7 +157,6 @@ const THREADS: &str = "threads are few and shared: node.worker.threads";
 const PURGATORY: &str = "waiting requests are woken one by one, there is no list to purge";
 const LIMITS: &str = "connections between nodes have limits of their own";
 const BUFFERS: &str = "the system sizes its buffers itself";
-const MOVES: &str = "replicas are not moved between directories yet";
 const CLEANER: &str = "compacted topics keep every record until the cleaner is supported";
 /// What `cleanup.policy=compact` comes to.
 pub const NOT_COMPACTED: &str =

@@ -471,6 +471,12 @@ settings! {
         "The fully qualified class name that implements ReplicaSelector";
     replica_socket_timeout_ms: i32 = "replica.socket.timeout.ms", Some("30000"), Any, High, ReadOnly,
         "The socket timeout for network requests";
+    replica_alter_log_dirs_io_max_bytes_per_second: i64 = "replica.alter.log.dirs.io.max.bytes.per.second", Some("9223372036854775807"), AtLeast(0), Medium, PerBroker,
+        "Upper bound in bytes/s for moving replicas between log directories of one broker";
+    alter_log_dirs_replication_quota_window_num: i32 = "alter.log.dirs.replication.quota.window.num", Some("11"), AtLeast(1), Low, ReadOnly,
+        "The number of samples to retain in memory for alter log dirs replication quotas";
+    alter_log_dirs_replication_quota_window_size_seconds: i32 = "alter.log.dirs.replication.quota.window.size.seconds", Some("1"), AtLeast(1), Low, ReadOnly,
+        "The time span of each sample for alter log dirs replication quotas";
     replication_quota_window_num: i32 = "replication.quota.window.num", Some("11"), AtLeast(1), Low, ReadOnly,
         "The number of samples to retain in memory for replication quotas";
     replication_quota_window_size_seconds: i32 = "replication.quota.window.size.seconds", Some("1"), AtLeast(1), Low, ReadOnly,
@@ -525,10 +531,6 @@ rows! {
 rows! {
     /// Settings that are checked and shown, but have no effect here.
     REPORTED;
-    "alter.log.dirs.replication.quota.window.num", Int, Some("11"), AtLeast(1), Low, ReadOnly, Honour::Reported,
-        "The number of samples to retain in memory for alter log dirs replication quotas";
-    "alter.log.dirs.replication.quota.window.size.seconds", Int, Some("1"), AtLeast(1), Low, ReadOnly, Honour::Reported,
-        "The time span of each sample for alter log dirs replication quotas";
     "background.threads", Int, Some("10"), AtLeast(1), High, ClusterWide, Honour::Reported,
         "The number of threads to use for various background processing tasks";
     "broker.heartbeat.interval.ms", Int, Some("2000"), Any, Medium, ReadOnly, Honour::Reported,
@@ -795,8 +797,6 @@ rows! {
         "Truststore type when using TLS connectivity to ZooKeeper";
     "zookeeper.sync.time.ms", Int, Some("2000"), Any, Low, ReadOnly, Honour::Reported,
         "How far a ZK follower can be behind a ZK leader";
-    "replica.alter.log.dirs.io.max.bytes.per.second", Long, Some("9223372036854775807"), AtLeast(0), Medium, PerBroker, Honour::Reported,
-        "Upper bound in bytes/s for moving replicas between log directories of one broker";
 }
 
 topic_settings! {

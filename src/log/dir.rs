@@ -155,6 +155,12 @@ struct State {
     high_watermarks: Offsets,
     /// Directories that wait for their removal, and when it is due (monotonic).
     deleted: Vec<(i64, PathBuf)>,
+    /// Logs that are to take the place of those of the same name in `logs`.
+    futures: BTreeMap<TopicPartition, Entry>,
+    /// The directories of such logs as they were found, until all directories are known.
+    found_futures: Vec<Found>,
+    /// Where logs shall be made.
+    preferred: BTreeMap<TopicPartition, Arc<Path>>,
 }
 
 #[derive(Clone, Debug)]
@@ -208,6 +214,7 @@ impl Dirs {
                     let mut state = locked(&opened.state);
                     state.logs.retain(|_, entry| *entry.dir != **path);
                     state.damaged.retain(|_, damaged| *damaged.dir != **path);
+                    state.found_futures.retain(|found| !found.is_in(path));
                     drop(state);
                     opened.fail(path, Failure::of(&error));
                 }
@@ -216,6 +223,8 @@ impl Dirs {
         if opened.dirs.is_empty() {
             return Err(opened.none_left());
         }
+        opened.unmark_all();
+        opened.open_futures(options);
         Ok(opened)
     }
 
@@ -253,6 +262,8 @@ impl Dirs {
             }
             if let Some(id) = partition_of(name) {
                 entries.push((id, entry));
+            } else if let Some(id) = future_of(name) {
+                self.note_future(&dir, id, entry, &checkpoints);
             }
         }
         for (id, entry) in entries {
@@ -272,14 +283,14 @@ impl Dirs {
         checkpoints: &Checkpoints,
         options: &dyn Fn(&str) -> Options,
     ) -> Result<(), DirError> {
-        let offset = |offsets: &Offsets| offsets.get(&id).copied().unwrap_or_default();
-        let start = Start {
-            recovery_point: offset(&checkpoints.recovery_points),
-            log_start_offset: offset(&checkpoints.log_start_offsets),
-            clean: checkpoints.clean,
-        };
+        let start = checkpoints.start_of(&id);
         let topic_id = self.read_topic_id(&path);
-        if let Some(other) = self.dir_of(&id) {
+        if !self.is_to_be_opened(&id, &path, &dir.path)?
+            && let Some(other) = self.dir_of(&id)
+        {
+            if self.is_put_away(&path) {
+                return Ok(());
+            }
             return Err(DirError::Malformed {
                 path,
                 reason: format!("{id} is also in {}", other.display()),
@@ -372,6 +383,13 @@ impl Dirs {
         state.logs.values().map(|entry| entry.log.clone()).collect()
     }
 
+    /// All logs that are written to, the future ones included.
+    fn entries(&self) -> Vec<Entry> {
+        let state = locked(&self.state);
+        let futures = state.futures.values();
+        state.logs.values().chain(futures).cloned().collect()
+    }
+
     /// The high watermark that was checkpointed before the start.
     pub fn high_watermark(&self, id: &TopicPartition) -> Option<Offset> {
         locked(&self.state).high_watermarks.get(id).copied()
@@ -441,6 +459,7 @@ impl Dirs {
                 topic_id: wanted.topic_id,
             };
             state.high_watermarks.remove(&wanted.id);
+            state.preferred.remove(&wanted.id);
             state.logs.insert(wanted.id, entry);
             Ok(log)
         };
@@ -471,7 +490,12 @@ impl Dirs {
             if let Some(damaged) = state.damaged.get(&wanted.id) {
                 return Err(damaged.refusal(&wanted.id));
             }
-            let least = counts.iter_mut().min_by_key(|(count, _)| *count);
+            let preferred = state.preferred.get(&wanted.id);
+            let preferred = preferred.filter(|dir| counts.iter().any(|(_, one)| one == *dir));
+            let least = counts
+                .iter_mut()
+                .filter(|(_, dir)| preferred.is_none_or(|preferred| preferred == dir))
+                .min_by_key(|(count, _)| *count);
             let (count, dir) = least.ok_or_else(|| self.none_left())?;
             if !state.creating.insert(wanted.id.clone()) {
                 return Err(DirError::Exists(wanted.id));
@@ -519,21 +543,13 @@ impl Dirs {
             (None, Some(damaged)) => (damaged.path.clone(), damaged.dir.clone(), 0),
             (None, None) => return Err(DirError::Missing(id.clone())),
         };
-        let mut random = [0u8; 16];
-        self.rng.fill(&mut random);
-        let hex = format!("{:032x}", u128::from_be_bytes(random));
-        // A name of more than 255 bytes would not be made; Kafka cuts the topic's name, too.
-        let mut name = id.to_string();
-        name.truncate(255 - hex.len() - DELETE_SUFFIX.len() - 1);
-        let to = dir.join(format!("{name}.{hex}{DELETE_SUFFIX}"));
-        self.disk.rename(&from, &to).at(&from, "renaming")?;
-        self.disk.sync_dir(&dir).at(&dir, "syncing")?;
-        let due = self.clock.monotonic_ms().saturating_add(delay);
-        state.deleted.push((due, to));
+        self.put_away(&mut state, id, (&from, &dir), delay)?;
         state.logs.remove(id);
         state.damaged.remove(id);
         state.high_watermarks.remove(id);
-        Ok(())
+        state.preferred.remove(id);
+        drop(state);
+        self.drop_future(id)
     }
 
     // ---- background and end ----------------------------------------------------------------------
@@ -542,8 +558,7 @@ impl Dirs {
     /// up, expiry of producers. Call it every second or so on a blocking thread. A log that fails is
     /// reported once and takes no more writes.
     pub fn maintain(&self) {
-        let entries: Vec<Entry> = locked(&self.state).logs.values().cloned().collect();
-        for Entry { log, dir, .. } in entries {
+        for Entry { log, dir, .. } in self.entries() {
             match log.maintain() {
                 Ok(()) | Err(LogError::Closed { .. }) => {}
                 Err(error) => self.fail(&dir, Failure::of(&error)),
@@ -577,7 +592,7 @@ impl Dirs {
         &self,
         high_watermark: &dyn Fn(&TopicPartition) -> Option<Offset>,
     ) -> Result<(), DirError> {
-        let entries: Vec<Entry> = locked(&self.state).logs.values().cloned().collect();
+        let entries = self.entries();
         let mut unclean: BTreeMap<Arc<Path>, LogError> = BTreeMap::new();
         for entry in &entries {
             if let Err(error) = entry.log.close() {
@@ -620,10 +635,14 @@ fn partition_of(name: &str) -> Option<TopicPartition> {
 
 mod checkpoints;
 mod examine;
+mod future;
 mod health;
+
+pub use self::future::{Place, future_name_fits};
 
 use self::checkpoints::Checkpoints;
 use self::examine::{not_locked, read_identity};
+use self::future::{Found, future_of};
 use self::health::{Damaged, Failed};
 
 #[cfg(test)]

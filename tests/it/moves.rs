@@ -5,12 +5,19 @@ use std::time::Duration;
 use kafka_protocol::messages::alter_partition_reassignments_request::{
     ReassignablePartition, ReassignableTopic,
 };
-use kafka_protocol::messages::{AlterPartitionReassignmentsRequest, TopicName};
+use kafka_protocol::messages::alter_replica_log_dirs_request::{
+    AlterReplicaLogDir, AlterReplicaLogDirTopic,
+};
+use kafka_protocol::messages::{
+    AlterPartitionReassignmentsRequest, AlterReplicaLogDirsRequest, DescribeLogDirsRequest,
+    TopicName,
+};
 use kafka_protocol::protocol::StrBytes;
 use tokio::time::Instant;
 use tripod::client::admin::{NewTopic, Resource};
+use tripod::client::consumer::Start;
 
-use crate::cluster::{Client, Plan, wait_until};
+use crate::cluster::{Client, Cluster, Plan, numbered, wait_until};
 
 const MEGABYTE: usize = 1 << 20;
 
@@ -87,5 +94,141 @@ async fn a_move_between_brokers_takes_the_time_that_its_bound_asks_for() {
         set(&client, &of, &rate, None).await;
         set(&client, &topic, &replicas, None).await;
     }
+    cluster.stop().await;
+}
+
+/// Asks for a replica to be in `dir`; the error.
+async fn move_to(client: &Client, topic: &str, partition: i32, dir: &str) -> i16 {
+    let topic = AlterReplicaLogDirTopic::default()
+        .with_name(TopicName(StrBytes::from_string(topic.to_owned())))
+        .with_partitions(vec![partition]);
+    let dir = AlterReplicaLogDir::default()
+        .with_path(StrBytes::from_string(dir.to_owned()))
+        .with_topics(vec![topic]);
+    let request = AlterReplicaLogDirsRequest::default().with_dirs(vec![dir]);
+    let connection = client.cluster.any().await.expect("connected");
+    let answer = connection.send(&request).await.expect("an answer");
+    answer.results[0].partitions[0].error_code
+}
+
+/// Where t-0 is: the directory, whether it is a future replica, its lag.
+async fn places(client: &Client) -> Vec<(String, bool, i64)> {
+    let connection = client.cluster.any().await.expect("connected");
+    let request = DescribeLogDirsRequest::default().with_topics(None);
+    let answer = connection.send(&request).await.expect("an answer");
+    let mut places = Vec::new();
+    for dir in answer.results {
+        for topic in dir.topics.iter().filter(|topic| &*topic.name.0 == "t") {
+            for found in &topic.partitions {
+                places.push((
+                    dir.log_dir.to_string(),
+                    found.is_future_key,
+                    found.offset_lag,
+                ));
+            }
+        }
+    }
+    places
+}
+
+async fn two_dirs(dir: &std::path::Path) -> (Cluster, [String; 2]) {
+    let dirs = ["a", "b"].map(|name| dir.join(name).display().to_string());
+    let plan = Plan::nodes(1).set("broker.log.dirs", &dirs.join(","));
+    (plan.start().await, dirs)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_moves_to_another_directory_while_it_is_written_and_read() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (mut cluster, dirs) = two_dirs(dir.path()).await;
+    let client = cluster.client();
+    client.create("t", 1).await;
+    client.put("t", 0, &numbered("before", 20_000)).await;
+    let from = places(&client).await[0].0.clone();
+    let to = dirs.iter().find(|dir| **dir != from).expect("the other");
+    let table = [
+        ("t", 0, "/nowhere", 57),
+        ("t", 7, to.as_str(), 3),
+        ("none", 0, to.as_str(), 3),
+        ("t", 0, from.as_str(), 0),
+    ];
+    for (topic, partition, to, error) in table {
+        let found = move_to(&client, topic, partition, to).await;
+        assert_eq!(found, error, "{topic}-{partition} to {to}");
+    }
+    assert_eq!(places(&client).await, [(from.clone(), false, 0)]);
+    let (writing, reading) = (client.clone(), client.clone());
+    let writer = async move {
+        for round in 0..20 {
+            writing
+                .put("t", 0, &numbered(&format!("during {round}"), 500))
+                .await;
+        }
+    };
+    let reader = async move { reading.read(("t", 0), Start::Earliest, 30_000).await };
+    let mover = async {
+        assert_eq!(move_to(&client, "t", 0, to).await, 0);
+        wait_until("the replica is there", || async {
+            (places(&client).await == [(to.clone(), false, 0)]).then_some(())
+        })
+        .await;
+    };
+    let ((), found, ()) = tokio::join!(writer, reader, mover);
+    assert_eq!(found.len(), 30_000);
+    assert!(
+        found
+            .iter()
+            .enumerate()
+            .all(|(at, (offset, _))| at as i64 == *offset)
+    );
+    cluster.restart().await;
+    let client = cluster.client();
+    assert_eq!(places(&client).await, [(to.clone(), false, 0)]);
+    let again = client.read(("t", 0), Start::Earliest, 30_000).await;
+    assert_eq!(again, found, "the same records in the other directory");
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_move_between_directories_goes_on_after_a_restart_and_may_be_called_off() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (mut cluster, dirs) = two_dirs(dir.path()).await;
+    let client = cluster.client();
+    client.create("t", 1).await;
+    let values = vec!["x".repeat(MEGABYTE / 16); 16 * 4];
+    client.put("t", 0, &values).await;
+    let from = places(&client).await[0].0.clone();
+    let to = dirs.iter().find(|dir| **dir != from).expect("the other");
+    let own = Resource::Broker(Some(1));
+    let rate = "replica.alter.log.dirs.io.max.bytes.per.second";
+    set(&client, &own, rate, Some("100000")).await;
+    wait_until("the bound counts", || async {
+        assert_eq!(move_to(&client, "t", 0, to).await, 0);
+        (places(&client).await.len() == 2).then_some(())
+    })
+    .await;
+    assert_eq!(move_to(&client, "t", 0, &from).await, 0);
+    assert_eq!(
+        places(&client).await,
+        [(from.clone(), false, 0)],
+        "called off"
+    );
+    assert_eq!(move_to(&client, "t", 0, to).await, 0);
+    cluster.restart().await;
+    let client = cluster.client();
+    let mut found = places(&client).await;
+    found.sort_by_key(|(_, is_future, _)| *is_future);
+    assert_eq!(
+        (found.len(), found[0].0 == from, found[1].1),
+        (2, true, true),
+        "{found:?}"
+    );
+    assert!(found[1].2 > 0, "it lacks records: {found:?}");
+    set(&client, &own, rate, None).await;
+    wait_until("the replica is there", || async {
+        (places(&client).await == [(to.clone(), false, 0)]).then_some(())
+    })
+    .await;
+    assert_eq!(client.read(("t", 0), Start::Earliest, 64).await.len(), 64);
     cluster.stop().await;
 }

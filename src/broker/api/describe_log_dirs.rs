@@ -1,7 +1,8 @@
 //! DescribeLogDirs (35): where the logs lie and how big they are.
 //!
-//! Versions 1-4. v4 adds the volume's free bytes; its total is not known here (-1). There are no future
-//! replicas. A directory that failed is named with KAFKA_STORAGE_ERROR.
+//! Versions 1-4. v4 adds the volume's free bytes; its total is not known here (-1). A replica that moves
+//! is named twice, where it is and, as a future one, where it goes. A directory that failed is named with
+//! KAFKA_STORAGE_ERROR.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -17,6 +18,7 @@ use kafka_protocol::protocol::StrBytes;
 use super::{Context, Route};
 use crate::broker::Broker;
 use crate::broker::partition::Partition;
+use crate::broker::replicas::Replicas;
 
 /// The route.
 pub const ROUTE: Route = crate::route!(DescribeLogDirs, DescribeLogDirsRequest, 1..=4, handle);
@@ -50,7 +52,7 @@ async fn handle(
                 named(&path).with_error_code(ResponseError::KafkaStorageError.code())
             } else {
                 let free = replicas.free_bytes(&path);
-                describe(&path, &partitions, &wanted, version, free)
+                describe(&path, (&replicas, &partitions), &wanted, version, free)
             });
         }
         results
@@ -66,7 +68,7 @@ fn named(path: &Path) -> DescribeLogDirsResult {
 
 fn describe(
     path: &Path,
-    partitions: &[Arc<Partition>],
+    (replicas, partitions): (&Replicas, &[Arc<Partition>]),
     wanted: &Wanted,
     version: i16,
     free: Option<u64>,
@@ -77,17 +79,25 @@ fn describe(
         let asked = wanted
             .as_ref()
             .is_none_or(|wanted| wanted.contains(&(id.topic.to_string(), id.partition)));
-        if !asked || partition.log().dir().parent() != Some(path) {
+        if !asked {
             continue;
         }
-        let size = partition.log().status().size_bytes;
+        let log = partition.log();
+        let future = replicas.dirs().future(id);
         let lag = partition.high_watermark() - partition.log_end_offset();
-        topics.entry(id.topic.clone()).or_default().push(
-            DescribeLogDirsPartition::default()
-                .with_partition_index(id.partition)
-                .with_partition_size(i64::try_from(size).unwrap_or(i64::MAX))
-                .with_offset_lag(lag.max(0)),
-        );
+        let future = future.map(|log| (partition.future_lag(&log), true, log));
+        let found = [Some((lag.max(0), false, log)), future];
+        let here = found.into_iter().flatten();
+        for (lag, is_future, log) in here.filter(|(.., log)| log.dir().parent() == Some(path)) {
+            let size = log.status().size_bytes;
+            topics.entry(id.topic.clone()).or_default().push(
+                DescribeLogDirsPartition::default()
+                    .with_partition_index(id.partition)
+                    .with_partition_size(i64::try_from(size).unwrap_or(i64::MAX))
+                    .with_offset_lag(lag)
+                    .with_is_future_key(is_future),
+            );
+        }
     }
     let topics = topics.into_iter().map(|(name, partitions)| {
         DescribeLogDirsTopic::default()

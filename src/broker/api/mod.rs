@@ -20,6 +20,7 @@ use crate::kafka::header::{self, HeaderError};
 
 mod alter_configs;
 mod alter_partition_reassignments;
+mod alter_replica_log_dirs;
 mod api_versions;
 mod create_partitions;
 mod create_topics;
@@ -208,6 +209,7 @@ pub const ROUTES: &[Route] = &[
     offset_for_leader_epoch::ROUTE,       // 23
     describe_configs::ROUTE,              // 32
     alter_configs::ROUTE,                 // 33
+    alter_replica_log_dirs::ROUTE,        // 34
     describe_log_dirs::ROUTE,             // 35
     create_partitions::ROUTE,             // 37
     delete_groups::ROUTE,                 // 42

@@ -12,7 +12,7 @@ use tracing::{info, warn};
 use super::{Partition, Role};
 use crate::common::ids::{LeaderEpoch, Offset};
 use crate::kafka::batch::BatchHeader;
-use crate::log::{AppendError, LogError};
+use crate::log::{AppendError, Log, LogError};
 
 /// Why a follower could not take what it was sent.
 #[derive(Debug, thiserror::Error)]
@@ -67,7 +67,7 @@ pub struct Sent {
 
 /// The cut for a diverging log (KIP-101, KIP-595), from the leader's epoch and its end there, and ours
 /// for the same epoch: the largest that we know not above it. An end of -1 is an unknown one.
-fn diverging_cut(
+pub(super) fn diverging_cut(
     theirs: (LeaderEpoch, Offset),
     ours: (LeaderEpoch, Offset),
     log_end: Offset,
@@ -86,6 +86,21 @@ fn diverging_cut(
     cut.min(log_end)
 }
 
+/// Appends whole batches as they come from another copy of the log.
+pub(super) fn append_batches(log: &Log, records: Bytes) -> Result<(), FollowError> {
+    let (start, end) = (log.log_start_offset(), log.log_end_offset());
+    if start == end
+        && let Ok(first) = BatchHeader::parse(&records)
+        && first.base_offset < end
+        && first.last_offset() >= end
+    {
+        // The leader's log begins inside of a batch (DeleteRecords), and batches come whole.
+        log.truncate_fully_and_start_at(first.base_offset)?;
+    }
+    log.append_as_follower(records)?;
+    Ok(())
+}
+
 impl Partition {
     /// The epoch that this broker follows under; none where it does not follow.
     pub fn following(&self) -> Option<LeaderEpoch> {
@@ -95,11 +110,11 @@ impl Partition {
 
     /// The epoch of the last record, for the leader to compare (KIP-595).
     pub fn last_epoch(&self) -> Option<LeaderEpoch> {
-        let end = self.log.log_end_offset();
-        if end <= self.log.log_start_offset() {
+        let end = self.log().log_end_offset();
+        if end <= self.log().log_start_offset() {
             return None;
         }
-        self.log.epoch_for_offset(end + -1)
+        self.log().epoch_for_offset(end + -1)
     }
 
     /// Takes what the leader of `epoch` sent for `offset`. Answers the bytes of records that came.
@@ -113,17 +128,17 @@ impl Partition {
     ) -> Result<usize, FollowError> {
         let _appending = self.appending();
         self.check_follows(epoch)?;
-        if self.log.log_end_offset() != offset {
+        if self.log().log_end_offset() != offset {
             return Err(FollowError::Outdated);
         }
         let bytes = sent.records.len();
         let appended = if bytes > 0 {
-            self.append_sent(sent.records)
+            append_batches(&self.log(), sent.records)
         } else {
             Ok(())
         };
         // What came before a bad batch is in the log, and counts.
-        let end = self.log.log_end_offset();
+        let end = self.log().log_end_offset();
         let visible = sent.high_watermark.min(end);
         let before = self.high_watermark.fetch_max(visible.0, Ordering::AcqRel);
         if visible.0 > before {
@@ -131,36 +146,22 @@ impl Partition {
         }
         appended?;
         let start = sent.log_start_offset.min(self.high_watermark());
-        if start > self.log.log_start_offset() {
-            self.log
+        if start > self.log().log_start_offset() {
+            self.log()
                 .delete_records_before(start, self.high_watermark())?;
         }
         Ok(bytes)
-    }
-
-    fn append_sent(&self, records: Bytes) -> Result<(), FollowError> {
-        let (start, end) = (self.log.log_start_offset(), self.log.log_end_offset());
-        if start == end
-            && let Ok(first) = BatchHeader::parse(&records)
-            && first.base_offset < end
-            && first.last_offset() >= end
-        {
-            // The leader's log begins inside of a batch (DeleteRecords), and batches come whole.
-            self.log.truncate_fully_and_start_at(first.base_offset)?;
-        }
-        self.log.append_as_follower(records)?;
-        Ok(())
     }
 
     /// Cuts the log, as a follower of `epoch`. Answers whether anything changed. Blocks for syncs.
     pub fn truncate(&self, epoch: LeaderEpoch, why: Truncation) -> Result<bool, FollowError> {
         let _appending = self.appending();
         self.check_follows(epoch)?;
-        let (end, last) = (self.log.log_end_offset(), self.last_epoch());
+        let (end, last) = (self.log().log_end_offset(), self.last_epoch());
         let high_watermark = self.high_watermark();
         let cut = match why {
             Truncation::Diverging(their_epoch, their_end) => {
-                let ours = self.log.end_offset_for_epoch(their_epoch);
+                let ours = self.log().end_offset_for_epoch(their_epoch);
                 diverging_cut((their_epoch, their_end), ours, end, high_watermark)
             }
             Truncation::Behind(offset) => offset.min(end),
@@ -175,13 +176,13 @@ impl Partition {
         }
         if let Truncation::Restart(offset) = why {
             warn!(partition = %self.id, from = %end, to = %offset, "starting over where the leader's log begins");
-            self.log.truncate_fully_and_start_at(offset)?;
+            self.log().truncate_fully_and_start_at(offset)?;
         } else {
             info!(partition = %self.id, from = %end, to = %cut, ?why, "truncating");
-            if cut < self.log.log_start_offset() {
-                self.log.truncate_fully_and_start_at(cut)?;
+            if cut < self.log().log_start_offset() {
+                self.log().truncate_fully_and_start_at(cut)?;
             } else {
-                self.log.truncate_to(cut)?;
+                self.log().truncate_to(cut)?;
             }
         }
         // Under the leader's state lock, as every other move of it.
@@ -193,7 +194,7 @@ impl Partition {
         self.high_watermark.store(visible.0, Ordering::Release);
         drop(state);
         self.interrupt();
-        Ok((self.log.log_end_offset(), self.last_epoch()) != (end, last))
+        Ok((self.log().log_end_offset(), self.last_epoch()) != (end, last))
     }
 
     fn check_follows(&self, epoch: LeaderEpoch) -> Result<(), FollowError> {

@@ -69,7 +69,7 @@ impl Partition {
             return Ok(());
         }
         if role.leading && (!before.leading || before.leader_epoch != role.leader_epoch) {
-            self.log.begin_epoch(role.leader_epoch)?;
+            self.log().begin_epoch(role.leader_epoch)?;
         }
         self.take_role(&before, role);
         Ok(())
@@ -105,7 +105,7 @@ impl Partition {
     }
 
     fn lead(&self, state: &mut Option<LeaderState>, local: BrokerId, role: &Role) {
-        let (end, now_ms) = (self.log.log_end_offset(), self.log.monotonic_ms());
+        let (end, now_ms) = (self.log().log_end_offset(), self.log().monotonic_ms());
         let epoch_start = self.epoch_start(role.leader_epoch);
         match state {
             Some(state) => state.adopt(role.given(), epoch_start, end, now_ms),
@@ -122,15 +122,15 @@ impl Partition {
     /// Where this epoch began; it may have begun a while ago, where this broker leads it again.
     fn epoch_start(&self, epoch: LeaderEpoch) -> Offset {
         if epoch.0 == 0 {
-            return self.log.log_start_offset();
+            return self.log().log_start_offset();
         }
         let (_, end) = self
-            .log
+            .log()
             .end_offset_for_epoch(LeaderEpoch(epoch.0.saturating_sub(1)));
         if end.0 >= 0 {
             end
         } else {
-            self.log.log_end_offset()
+            self.log().log_end_offset()
         }
     }
 
@@ -155,7 +155,7 @@ impl Partition {
             Origin::Coordinator => log::Origin::Internal,
         };
         let appended = self
-            .log
+            .log()
             .append_as_leader(batch, role.leader_epoch, origin)
             .map_err(|error| self.refusal(error))?;
         if !appended.duplicate {
@@ -172,7 +172,7 @@ impl Partition {
 
     /// The log has `bytes` more. Called with `appending` held.
     fn appended(&self, role: &Role, bytes: u64) {
-        let end = self.log.log_end_offset();
+        let end = self.log().log_end_offset();
         if role.alone() {
             let before = self.high_watermark.fetch_max(end.0, Ordering::AcqRel);
             if end.0 > before {
@@ -189,8 +189,8 @@ impl Partition {
     /// Moves the high watermark to where all in-sync replicas are. The lock on the leader's state is what
     /// keeps a leader that was from moving it.
     fn advance_high_watermark(&self, state: &LeaderState) {
-        let end = self.log.log_end_offset();
-        let Some(everywhere) = state.high_watermark(end, self.log.monotonic_ms()) else {
+        let end = self.log().log_end_offset();
+        let Some(everywhere) = state.high_watermark(end, self.log().monotonic_ms()) else {
             return;
         };
         let before = self
@@ -278,7 +278,7 @@ impl Partition {
             offset,
             log_start,
             leader_end,
-            now_ms: self.log.monotonic_ms(),
+            now_ms: self.log().monotonic_ms(),
         };
         let Some(told) = state.fetched(follower, fetched) else {
             // The follower may know of a newer assignment than this leader does.
@@ -316,7 +316,7 @@ impl Partition {
     /// The change of the in-sync set that is due, if this broker leads and one is.
     pub fn propose_isr(&self, registered: impl Fn(BrokerId) -> bool) -> Option<Proposal> {
         let mut state = self.leader_state();
-        let (end, now_ms) = (self.log.log_end_offset(), self.log.monotonic_ms());
+        let (end, now_ms) = (self.log().log_end_offset(), self.log().monotonic_ms());
         let high_watermark = self.high_watermark();
         state
             .as_mut()?

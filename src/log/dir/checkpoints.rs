@@ -16,6 +16,7 @@ use crate::log::checkpoint::{
     encode_offsets,
 };
 use crate::log::error::{Failure, IoContext, LogError};
+use crate::log::log::Start;
 
 /// A checkpoint of a million partitions with long names stays below this.
 const CHECKPOINT_BYTES_MAX: u64 = 512 << 20;
@@ -28,6 +29,18 @@ pub(super) struct Checkpoints {
     pub high_watermarks: Offsets,
     /// The last stop was clean.
     pub clean: bool,
+}
+
+impl Checkpoints {
+    /// What they say of one log.
+    pub(super) fn start_of(&self, id: &TopicPartition) -> Start {
+        let offset = |offsets: &Offsets| offsets.get(id).copied().unwrap_or_default();
+        Start {
+            recovery_point: offset(&self.recovery_points),
+            log_start_offset: offset(&self.log_start_offsets),
+            clean: self.clean,
+        }
+    }
 }
 
 impl Dirs {
@@ -90,7 +103,9 @@ impl Dirs {
     ) -> Checkpoints {
         let (entries, aside): (Vec<Entry>, Vec<(TopicPartition, Damaged)>) = {
             let state = locked(&self.state);
-            let logs = state.logs.values().filter(|entry| entry.dir == dir.path);
+            // A partition has its current log in one directory and its future one in another.
+            let logs = state.logs.values().chain(state.futures.values());
+            let logs = logs.filter(|entry| entry.dir == dir.path);
             let aside = state.damaged.iter().filter(|(_, one)| one.dir == dir.path);
             let aside = aside.map(|(id, one)| (id.clone(), one.clone()));
             (logs.cloned().collect(), aside.collect())
@@ -104,7 +119,8 @@ impl Dirs {
             // Also 0, so that a first segment that somebody removes is missed.
             points.log_start_offsets.insert(id.clone(), start);
             let known = high_watermark(id).or_else(|| self.high_watermark(id));
-            if let Some(offset) = known {
+            let current = self.dir_of(id).is_some_and(|current| current == dir.path);
+            if let Some(offset) = known.filter(|_| current) {
                 points.high_watermarks.insert(id.clone(), offset);
             }
         }

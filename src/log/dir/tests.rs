@@ -7,8 +7,8 @@ use crate::log::Origin;
 
 const NOW: i64 = 1_700_000_000_000;
 
-struct World {
-    disk: SimDisk,
+pub(super) struct World {
+    pub(super) disk: SimDisk,
     clock: Clock,
 }
 
@@ -20,7 +20,7 @@ fn identity(broker_id: i32) -> Identity {
 }
 
 impl World {
-    fn new() -> World {
+    pub(super) fn new() -> World {
         let clock = Clock::manual(NOW);
         let disk = SimDisk::new(Rng::from_seed(1), clock.clone());
         disk.create_dir_all(Path::new("/")).expect("made");
@@ -34,7 +34,7 @@ impl World {
         Dirs::open(disk, &dirs, identity, &options, self.clock.clone())
     }
 
-    fn open(&self, dirs: &[&str]) -> Dirs {
+    pub(super) fn open(&self, dirs: &[&str]) -> Dirs {
         self.open_as(dirs, identity(2)).expect("opens")
     }
 
@@ -44,14 +44,14 @@ impl World {
     }
 }
 
-fn options() -> Options {
+pub(super) fn options() -> Options {
     Options {
         segment_index_bytes: 4_096,
         ..Options::default()
     }
 }
 
-fn put(log: &Log) {
+pub(super) fn put(log: &Log) {
     let mut builder = BatchBuilder::new(Compression::None);
     builder.append(NOW, None, Some(b"value"), &[]);
     let bytes = builder.build().expect("small").bytes().clone();
@@ -59,7 +59,7 @@ fn put(log: &Log) {
         .expect("appends");
 }
 
-fn id(topic: &str, partition: i32) -> TopicPartition {
+pub(super) fn id(topic: &str, partition: i32) -> TopicPartition {
     TopicPartition::new(topic, partition)
 }
 
