@@ -1,7 +1,8 @@
 //! Signals and the limit of a stop, watched by a thread of their own: whatever the node's workers are
 //! stuck in, a signal is heard and the process ends in time. The one place of `process::exit`.
 //!
-//! The first signal asks for a clean stop, the second one for an end.
+//! The first signal asks for a clean stop, a later one for an end. Signals that come together are one:
+//! timeout(1) sends its signal to the process and then to its group, a terminal to whoever is in front.
 
 use std::time::Duration;
 
@@ -17,6 +18,9 @@ use crate::common::tasks::{self, Tasks};
 pub const OVERRUN: u8 = 124;
 /// How long an end at once may take before the process is ended from here.
 const AT_ONCE_LIMIT: Duration = Duration::from_secs(1);
+
+/// Signals that come within this after the first are the same wish.
+const TOGETHER: Duration = Duration::from_secs(1);
 
 /// What the watching thread and the node tell each other. The thread ends when this is dropped.
 #[derive(Debug)]
@@ -92,8 +96,17 @@ impl Watching {
             () = self.begun.stopped() => {}
             () = self.over.stopped() => return,
         }
+        let asked_at = tokio::time::Instant::now();
+        let later = async {
+            loop {
+                signals.next().await;
+                if asked_at.elapsed() >= TOGETHER {
+                    return;
+                }
+            }
+        };
         tokio::select! {
-            () = signals.next() => {}
+            () = later => {}
             () = tokio::time::sleep(self.limit) => {
                 end(&overrun(&self.tasks, self.limit), OVERRUN);
             }
@@ -107,8 +120,8 @@ impl Watching {
     }
 }
 
-/// What a second signal leads to.
-pub const STOPPED_AT_ONCE: &str = "stopped at once, as asked by a second signal";
+/// What a later signal leads to.
+pub const STOPPED_AT_ONCE: &str = "stopped at once, as asked by another signal";
 
 /// What to say of a stop that took longer than `limit`, while its phases still run.
 pub fn overrun(tasks: &Tasks, limit: Duration) -> String {

@@ -101,7 +101,10 @@ impl Node {
     async fn terminate(mut self) -> ExitStatus {
         let pid = i32::try_from(self.process.0.id()).expect("a pid");
         let pid = rustix::process::Pid::from_raw(pid).expect("a pid");
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("our child");
+        // Two at once are one wish: timeout(1) sends to the process and to its group.
+        for signal in [rustix::process::Signal::TERM, rustix::process::Signal::INT] {
+            rustix::process::kill_process(pid, signal).expect("our child");
+        }
         wait_until("it stops", || {
             let ended = self.process.0.try_wait().expect("our child");
             async move { ended }
