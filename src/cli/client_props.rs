@@ -85,6 +85,13 @@ impl For {
         }
     }
 
+    /// Does the property do something here?
+    fn obeys(self, key: &str) -> bool {
+        [COMMON, self.own(), self.overwritten()]
+            .iter()
+            .any(|names| names.contains(&key))
+    }
+
     /// Properties that the originals' tools set themselves, whatever was given.
     fn overwritten(self) -> &'static [&'static str] {
         match self {
@@ -161,6 +168,22 @@ const IDLE: &[&str] = &[
     "socket.connection.setup.timeout.max.ms",
 ];
 
+/// Numbers of Java's type `long`; all others are `int`.
+const LONGS: &[&str] = &[
+    "buffer.memory",
+    "connections.max.idle.ms",
+    "linger.ms",
+    "max.block.ms",
+    "metadata.max.age.ms",
+    "metadata.max.idle.ms",
+    "metrics.sample.window.ms",
+    "reconnect.backoff.max.ms",
+    "reconnect.backoff.ms",
+    "retry.backoff.ms",
+    "socket.connection.setup.timeout.max.ms",
+    "socket.connection.setup.timeout.ms",
+];
+
 /// Would change what happens, and is not there yet.
 const REFUSED: &[&str] = &[
     "sasl.",
@@ -174,6 +197,10 @@ const REFUSED: &[&str] = &[
     "group.remote.assignor",
     "security.providers",
 ];
+
+fn is_refused(key: &str) -> bool {
+    REFUSED.iter().any(|refused| key.starts_with(refused))
+}
 
 impl Properties {
     /// Reads a properties file.
@@ -241,7 +268,8 @@ impl Properties {
             return Ok(default);
         };
         let number: i64 = text.trim().parse().map_err(|_| {
-            format!("Invalid value {text} for configuration {key}: Not a number of type LONG")
+            let kind = if LONGS.contains(&key) { "LONG" } else { "INT" };
+            format!("Invalid value {text} for configuration {key}: Not a number of type {kind}")
         })?;
         if number < least {
             return Err(format!(
@@ -280,8 +308,7 @@ impl Properties {
             .collect()
     }
 
-    /// Refuses what would be ignored to the user's harm; warns of what changes nothing and of what
-    /// nobody knows.
+    /// Refuses what would be ignored to the user's harm.
     pub fn check(&self, client: For) -> Result<(), Refused> {
         for (key, value) in &self.0 {
             if key == "security.protocol" && !value.eq_ignore_ascii_case("PLAINTEXT") {
@@ -289,15 +316,20 @@ impl Properties {
                     "security.protocol={value} is not supported by this tool yet: only PLAINTEXT is"
                 )));
             }
-            let key = key.as_str();
-            let obeyed = [COMMON, client.own(), client.overwritten()];
-            if obeyed.iter().any(|names| names.contains(&key)) {
-                continue;
-            }
-            if REFUSED.iter().any(|refused| key.starts_with(refused)) {
+            if !client.obeys(key) && is_refused(key) {
                 return Err(Refused::Unsupported(format!(
                     "the property {key} is not supported by this tool yet"
                 )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Warns of what changes nothing and of what nobody knows, as clients do when they are made.
+    fn tell_unused(&self, client: For) {
+        for key in self.0.keys().map(String::as_str) {
+            if client.obeys(key) || is_refused(key) {
+                continue;
             }
             let what = if IDLE.contains(&key) || client.idle().contains(&key) {
                 "has no effect in this tool."
@@ -309,7 +341,6 @@ impl Properties {
                 client.config_class(),
             );
         }
-        Ok(())
     }
 
     /// The cluster that `bootstrap.servers` names, and how to talk to it.
@@ -346,6 +377,7 @@ impl Properties {
         };
         settings.buffers.send = buffer("send.buffer.bytes")?;
         settings.buffers.receive = buffer("receive.buffer.bytes")?;
+        self.tell_unused(client);
         Ok(Cluster::new(world, bootstrap, settings))
     }
 

@@ -48,13 +48,14 @@ const SPECS: &[Spec] = &[
     option(
         "property",
         "String: prop",
-        "The properties to initialize the message formatter. Properties: print.timestamp=true|false print.key=true|false print.offset=true|false print.partition=true|false print.headers=true|false print.value=true|false key.separator=<key.separator> line.separator=<line.separator> headers.separator=<line.separator> null.literal=<null.literal> key.deserializer=<key.deserializer> value.deserializer=<value.deserializer> header.deserializer=<header.deserializer>",
+        "The properties to initialize the message formatter. Default properties include: \n print.timestamp=true|false\n print.key=true|false\n print.offset=true|false\n print.partition=true|false\n print.headers=true|false\n print.value=true|false\n key.separator=<key.separator>\n line.separator=<line.separator>\n headers.separator=<line.separator>\n null.literal=<null.literal>\n key.deserializer=<key.deserializer>\n value.deserializer=<value.deserializer>\n header.deserializer=<header.deserializer>\nUsers can also pass in customized properties for their formatter; more specifically, users can pass in properties keyed with 'key.deserializer.', 'value.deserializer.' and 'headers.deserializer.' prefixes to configure their deserializers.",
     ),
     option(
         "formatter-property",
         "String: prop",
         "The same as --property.",
-    ),
+    )
+    .beyond(),
     flag(
         "from-beginning",
         "If the consumer does not already have an established offset to consume from, start with the earliest message present in the log rather than the latest message.",
@@ -91,7 +92,8 @@ const SPECS: &[Spec] = &[
         "formatter-config",
         "String: config file",
         "Config properties file to initialize the message formatter. Note that [formatter-property] takes precedence over this config.",
-    ),
+    )
+    .beyond(),
 ];
 
 const USAGE: Usage = Usage {
@@ -481,6 +483,8 @@ enum Shown {
 #[derive(Clone, Debug)]
 struct Formatter {
     silent: bool,
+    /// `ChecksumMessageFormatter`, whose sums have long been 0.
+    checksum: bool,
     timestamp: bool,
     key: bool,
     value: bool,
@@ -503,6 +507,7 @@ fn formatter(options: &Options) -> Result<Formatter, u8> {
     };
     let mut formatter = Formatter {
         silent: false,
+        checksum: false,
         timestamp: false,
         key: false,
         value: true,
@@ -520,13 +525,16 @@ fn formatter(options: &Options) -> Result<Formatter, u8> {
     match options.values("formatter").last().map(String::as_str) {
         None
         | Some(
+            // The second logs below what the tools' log shows, and prints the same.
             "kafka.tools.DefaultMessageFormatter"
+            | "kafka.tools.LoggingMessageFormatter"
             | "org.apache.kafka.tools.consumer.DefaultMessageFormatter",
         ) => {}
         Some(
             "kafka.tools.NoOpMessageFormatter"
             | "org.apache.kafka.tools.consumer.NoOpMessageFormatter",
         ) => formatter.silent = true,
+        Some("kafka.tools.ChecksumMessageFormatter") => formatter.checksum = true,
         Some(other) => {
             let known = ["kafka.", "org.apache.kafka."];
             if !known.iter().any(|package| other.starts_with(package)) {
@@ -648,6 +656,9 @@ impl Formatter {
     ) -> std::io::Result<()> {
         if self.silent {
             return Ok(());
+        }
+        if self.checksum {
+            return output.write_all(b"checksum:0\n");
         }
         let separator = |more: bool| {
             let text = if more {

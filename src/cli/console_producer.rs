@@ -32,14 +32,14 @@ const SPECS: &[Spec] = &[
     option("max-memory-bytes", "Long: total memory in bytes", "The total memory used by the producer to buffer records waiting to be sent to the server. (default: 33554432)"),
     option("max-partition-memory-bytes", "Long: memory in bytes per partition", "The buffer size allocated for a partition. When records are received which are smaller than this size the producer will attempt to optimistically group them together until this size is reached. (default: 16384)"),
     option("socket-buffer-size", "Integer: size", "The size of the tcp RECV size. (default: 102400)"),
-    option("property", "String: prop", "A mechanism to pass user-defined properties in the form key=value to the message reader. Properties: parse.key=true|false key.separator=<key.separator> ignore.error=true|false"),
-    option("reader-property", "String: prop", "The same as --property."),
+    option("property", "String: prop", "A mechanism to pass user-defined properties in the form key=value to the message reader. This allows custom configuration for a user-defined message reader. Default properties include:\n\tparse.key=true|false\n\tkey.separator=<key.separator>\n\tignore.error=true|false"),
+    option("reader-property", "String: prop", "The same as --property.").beyond(),
     option("producer-property", "String: producer_prop", "A mechanism to pass user-defined properties in the form key=value to the producer."),
-    option("command-property", "String: producer_prop", "The same as --producer-property."),
+    option("command-property", "String: producer_prop", "The same as --producer-property.").beyond(),
     option("producer.config", "String: config file", "Producer config properties file. Note that [producer-property] takes precedence over this config."),
-    option("command-config", "String: config file", "The same as --producer.config."),
+    option("command-config", "String: config file", "The same as --producer.config.").beyond(),
     option("line-reader", "String: reader_class", "The class name of the class to use for reading lines from standard in. By default each line is read as a separate message. (default: kafka.tools.ConsoleProducer$LineMessageReader)"),
-    option("reader-config", "String: config file", "Config properties file for the message reader. Note that [reader-property] takes precedence over this config."),
+    option("reader-config", "String: config file", "Config properties file for the message reader. Note that [reader-property] takes precedence over this config.").beyond(),
 ];
 
 const USAGE: Usage = Usage {
@@ -119,7 +119,11 @@ fn prepare(arguments: &[String]) -> Result<(Plan, Properties), u8> {
     if let Some(class) = options.value("line-reader").map_err(wrong)?
         && !LINE_READERS.contains(&class)
     {
-        err!("the line reader {class} is not supported by this tool yet");
+        if class.starts_with("kafka.") || class.starts_with("org.apache.kafka.") {
+            err!("the line reader {class} is not supported by this tool yet");
+        } else {
+            err!("java.lang.ClassNotFoundException: {class}");
+        }
         return Err(1);
     }
     let given = Properties::from_options(

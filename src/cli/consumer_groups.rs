@@ -1,11 +1,13 @@
-//! `kafka-consumer-groups`: lists groups; describes their offsets, members and state.
+//! `kafka-consumer-groups`: lists groups; describes their offsets, members and state. What changes groups
+//! is in [`super::consumer_groups_change`].
 
 use std::collections::BTreeMap;
 
 use super::client_props::Properties;
 use super::java_args::{ArgError, Options, Spec, Usage, flag, option};
+use super::java_text::{immutable_order, partition_hash, scala_order};
 use super::print::{Refused, Throwable, err, out, throwable};
-use super::run_tool;
+use super::{consumer_groups_change, run_tool};
 use crate::client::admin::{Admin, DescribedGroup, OffsetSpec};
 use crate::client::{ClientError, World};
 use crate::common::ids::TopicPartition;
@@ -13,37 +15,37 @@ use crate::common::ids::TopicPartition;
 const SPECS: &[Spec] = &[
     option("bootstrap-server", "String: server to connect to", "REQUIRED: The server(s) to connect to."),
     option("group", "String: consumer group", "The consumer group we wish to act on."),
-    option("topic", "String: topic", "The topic whose consumer group information should be deleted or topic whose should be included in the reset offset process.").unsupported(),
-    flag("all-topics", "Consider all topics assigned to a group in the `reset-offsets` process.").unsupported(),
+    option("topic", "String: topic", "The topic whose consumer group information should be deleted or topic whose should be included in the reset offset process. In `reset-offsets` case, partitions can be specified using this format: `topic1:0,1,2`, where 0,1,2 are the partition to be included in the process. Reset-offsets also supports multiple topic inputs."),
+    flag("all-topics", "Consider all topics assigned to a group in the `reset-offsets` process."),
     flag("list", "List all consumer groups."),
     flag("describe", "Describe consumer group and list offset lag (number of messages not yet processed) related to given group."),
     flag("all-groups", "Apply to all consumer groups."),
-    flag("delete", "Pass in groups to delete topic partition offsets and ownership information over the entire consumer group.").unsupported(),
+    flag("delete", "Pass in groups to delete topic partition offsets and ownership information over the entire consumer group. For instance --group g1 --group g2"),
     option("timeout", "Long: timeout (ms)", "The timeout that can be set for some use cases. For example, it can be used when describing the group to specify the maximum amount of time in milliseconds to wait before the group stabilizes (when the group is just created, or is going through some changes). (default: 5000)"),
     option("command-config", "String: command config property file", "Property file containing configs to be passed to Admin Client and Consumer."),
-    flag("reset-offsets", "Reset offsets of consumer group.").unsupported(),
-    flag("delete-offsets", "Delete offsets of consumer group.").unsupported(),
-    flag("dry-run", "Only show results without executing changes on Consumer Groups.").unsupported(),
-    flag("execute", "Execute operation.").unsupported(),
-    flag("export", "Export operation execution to a CSV file.").unsupported(),
-    option("to-offset", "Long: offset", "Reset offsets to a specific offset.").unsupported(),
-    option("from-file", "String: path to CSV file", "Reset offsets to values defined in CSV file.").unsupported(),
-    option("to-datetime", "String: datetime", "Reset offsets to offset from datetime.").unsupported(),
-    option("by-duration", "String: duration", "Reset offsets to offset by duration from current timestamp.").unsupported(),
-    flag("to-earliest", "Reset offsets to earliest offset.").unsupported(),
-    flag("to-latest", "Reset offsets to latest offset.").unsupported(),
-    flag("to-current", "Reset offsets to current offset.").unsupported(),
-    option("shift-by", "Long: number-of-offsets", "Reset offsets shifting current offset by 'n'.").unsupported(),
-    flag("members", "Describe members of the group. This option may be used with '--describe' and '--bootstrap-server' options only."),
-    flag("verbose", "Provide additional information, if any, when describing the group."),
-    flag("offsets", "Describe the group and list all topic partitions in the group along with their offset lag. This is the default sub-action of and may be used with '--describe' and '--bootstrap-server' options only."),
-    option("state", "String", "When specified with '--describe', includes the state of the group. When specified with '--list', it displays the state of all groups. It can also be used to list groups with specific states.").optional(),
-    flag("json", "print one JSON object per line"),
-    option("type", "String", "list groups of these types").unsupported(),
-    flag("validate-regex", "validate a regular expression").unsupported(),
+    flag("reset-offsets", "Reset offsets of consumer group. Supports one consumer group at the time, and instances should be inactive\nHas 2 execution options: --dry-run (the default) to plan which offsets to reset, and --execute to update the offsets. Additionally, the --export option is used to export the results to a CSV format.\nYou must choose one of the following reset specifications: --to-datetime, --by-period, --to-earliest, --to-latest, --shift-by, --from-file, --to-current.\nTo define the scope use --all-topics or --topic. One scope must be specified unless you use '--from-file'."),
+    flag("delete-offsets", "Delete offsets of consumer group. Supports one consumer group at the time, and multiple topics."),
+    flag("dry-run", "Only show results without executing changes on Consumer Groups. Supported operations: reset-offsets."),
+    flag("execute", "Execute operation. Supported operations: reset-offsets."),
+    flag("export", "Export operation execution to a CSV file. Supported operations: reset-offsets."),
+    option("to-offset", "Long: offset", "Reset offsets to a specific offset."),
+    option("from-file", "String: path to CSV file", "Reset offsets to values defined in CSV file."),
+    option("to-datetime", "String: datetime", "Reset offsets to offset from datetime. Format: 'YYYY-MM-DDTHH:mm:SS.sss'"),
+    option("by-duration", "String: duration", "Reset offsets to offset by duration from current timestamp. Format: 'PnDTnHnMnS'"),
+    flag("to-earliest", "Reset offsets to earliest offset."),
+    flag("to-latest", "Reset offsets to latest offset."),
+    flag("to-current", "Reset offsets to current offset."),
+    option("shift-by", "Long: number-of-offsets", "Reset offsets shifting current offset by 'n', where 'n' can be positive or negative."),
+    flag("members", "Describe members of the group. This option may be used with '--describe' and '--bootstrap-server' options only.\nExample: --bootstrap-server localhost:9092 --describe --group group1 --members"),
+    flag("verbose", "Provide additional information, if any, when describing the group. This option may be used with '--offsets'/'--members'/'--state' and '--bootstrap-server' options only.\nExample: --bootstrap-server localhost:9092 --describe --group group1 --members --verbose"),
+    flag("offsets", "Describe the group and list all topic partitions in the group along with their offset lag. This is the default sub-action of and may be used with '--describe' and '--bootstrap-server' options only.\nExample: --bootstrap-server localhost:9092 --describe --group group1 --offsets"),
+    option("state", "String", "When specified with '--describe', includes the state of the group.\nExample: --bootstrap-server localhost:9092 --describe --group group1 --state\nWhen specified with '--list', it displays the state of all groups. It can also be used to list groups with specific states.\nExample: --bootstrap-server localhost:9092 --list --state stable,empty\nThis option may be used with '--describe', '--list' and '--bootstrap-server' options only.").optional(),
+    flag("json", "print one JSON object per line (list and describe)").beyond(),
+    option("type", "String", "list groups of these types").beyond().unsupported(),
+    flag("validate-regex", "validate a regular expression").beyond().unsupported(),
 ];
 
-const USAGE: Usage = Usage {
+pub(super) const USAGE: Usage = Usage {
     specs: SPECS,
     about: "This tool helps to list all consumer groups, describe a consumer group, delete consumer group info, or reset consumer group offsets.",
     tried: false,
@@ -60,12 +62,11 @@ const STATES: [&str; 5] = [
 
 /// Runs the tool.
 pub fn run(_program: &str, arguments: Vec<String>) -> u8 {
-    // The original looks for this one first.
-    if arguments.is_empty() {
-        return USAGE.die("Missing required argument \"[bootstrap-server]\"");
-    }
-    let options = match USAGE.parse(&arguments).and_then(|options| {
+    let options = match USAGE.read(&arguments).and_then(|options| {
         check(&options)?;
+        // Only now: what is missing or too much is told even above the help.
+        USAGE.answer(&options)?;
+        one_action(&options)?;
         Ok(options)
     }) {
         Ok(options) => options,
@@ -76,32 +77,48 @@ pub fn run(_program: &str, arguments: Vec<String>) -> u8 {
             Ok(()) => 0,
             Err(Failure::Usage(text)) => USAGE.die(&text),
             Err(Failure::Refused(refused)) => refused.die(),
-            Err(Failure::Client(error)) => failed(&throwable(&error)),
+            Err(Failure::Client(error)) => {
+                let why = throwable(&error);
+                failed(&why.text.clone(), &Throwable::of_future(why))
+            }
+            Err(Failure::Thrown(message, why)) => failed(&message, &why),
             // The original asks all brokers, and has a sentence of its own when it finds none.
-            Err(Failure::NoBrokers) => failed(&Throwable::new(
-                "org.apache.kafka.common.KafkaException",
-                "Failed to find brokers to send ListGroups",
-            )),
+            Err(Failure::NoBrokers(error)) => {
+                let why = "Failed to find brokers to send ListGroups";
+                let why = Throwable::new("org.apache.kafka.common.KafkaException", why);
+                let why = why.caused_by(throwable(&error));
+                failed(&why.text.clone(), &Throwable::of_future(why))
+            }
         }
     })
 }
 
 /// The original says so and leaves with 0.
-fn failed(why: &Throwable) -> u8 {
-    out!(
-        "\nError: Executing consumer group command failed due to {}",
-        why.text
-    );
-    err!("{}", Throwable::of_future(why.clone()));
+fn failed(message: &str, why: &Throwable) -> u8 {
+    print_error(&format!(
+        "Executing consumer group command failed due to {message}"
+    ));
+    err!("{why}");
     0
 }
 
+pub(super) fn print_error(message: &str) {
+    out!("\nError: {message}");
+}
+
+/// Why the command ended early.
 #[derive(Debug)]
-enum Failure {
+pub(super) enum Failure {
+    /// `IllegalArgumentException`: told above the help.
     Usage(String),
+    /// There is no beginning.
     Refused(Refused),
-    NoBrokers,
+    /// There is nobody to ask.
+    NoBrokers(ClientError),
+    /// The cluster's answer.
     Client(ClientError),
+    /// Another exception: its message, and how it is printed.
+    Thrown(String, Throwable),
 }
 
 impl From<ClientError> for Failure {
@@ -110,13 +127,55 @@ impl From<ClientError> for Failure {
     }
 }
 
+impl From<ArgError> for Failure {
+    fn from(error: ArgError) -> Failure {
+        match error.throwable() {
+            Ok(why) => Failure::Thrown(error.to_string(), why),
+            Err(sentence) => Failure::Usage(sentence),
+        }
+    }
+}
+
+/// What all scenarios of `--reset-offsets` are called, in the order they are looked at.
+pub(super) const SCENARIOS: [&str; 8] = [
+    "to-offset",
+    "to-datetime",
+    "by-duration",
+    "to-earliest",
+    "to-latest",
+    "to-current",
+    "shift-by",
+    "from-file",
+];
+
+const WOULD_PROMPT: &str = "WARN: No action will be performed as the --execute option is missing.In a future major release, the default behavior of this command will be to prompt the user before executing the reset rather than doing a dry run. You should add the --dry-run option explicitly if you are scripting this command and want to keep the current default behavior without prompting.";
+
 fn check(options: &Options) -> Result<(), u8> {
+    let describe = options.has("describe");
+    let alone = ["members", "verbose", "offsets"];
+    let state = (options.has("state") && !options.has("list")).then_some("state");
+    let alone = alone
+        .into_iter()
+        .filter(|name| options.has(name))
+        .chain(state);
+    let alone: Vec<&str> = alone.filter(|_| !describe).collect();
+    if !alone.is_empty() {
+        err!(
+            "Exception in thread \"main\" joptsimple.UnavailableOptionException: Option(s) [{}] are unavailable given other options on the command line",
+            alone.join(", ")
+        );
+        return Err(1);
+    }
     USAGE.require(options, &["bootstrap-server"])?;
-    if options.has("describe") {
-        if !options.has("group") && !options.has("all-groups") {
-            return Err(
-                USAGE.die("Option [describe] takes one of these options: [group], [all-groups]")
-            );
+    let scoped = options.has("group") || options.has("all-groups");
+    let scope = |action: &str| {
+        USAGE.die(&format!(
+            "Option [{action}] takes one of these options: [group], [all-groups]"
+        ))
+    };
+    if describe {
+        if !scoped {
+            return Err(scope("describe"));
         }
         let subjects = ["members", "offsets", "state"];
         if subjects.iter().filter(|name| options.has(name)).count() > 1 {
@@ -128,16 +187,56 @@ fn check(options: &Options) -> Result<(), u8> {
             return Err(USAGE.die("Option [describe] does not take a value for [state]"));
         }
     }
-    for name in ["members", "verbose", "offsets"] {
-        if options.has(name) && !options.has("describe") {
-            err!(
-                "Exception in thread \"main\" joptsimple.UnavailableOptionException: Option(s) [{name}] are unavailable given other options on the command line"
-            );
-            return Err(1);
+    if options.has("delete") {
+        if !scoped {
+            return Err(scope("delete"));
+        }
+        if options.has("topic") {
+            return Err(USAGE.die("The consumer does not support topic-specific offset deletion from a consumer group."));
         }
     }
+    if options.has("delete-offsets") && !(options.has("group") && options.has("topic")) {
+        return Err(
+            USAGE.die("Option [delete-offsets] takes the following options: [group], [topic]")
+        );
+    }
+    if options.has("reset-offsets") {
+        check_reset(options, scoped)?;
+    }
     USAGE.exclude(options, "group", &["all-groups", "list"])?;
-    let actions = ["list", "describe"];
+    USAGE.exclude(options, "topic", &["list", "describe"])
+}
+
+fn check_reset(options: &Options, scoped: bool) -> Result<(), u8> {
+    match (options.has("dry-run"), options.has("execute")) {
+        (true, true) => {
+            return Err(
+                USAGE.die("Option [reset-offsets] only accepts one of [execute] and [dry-run]")
+            );
+        }
+        (false, false) => err!("{WOULD_PROMPT}"),
+        _ => {}
+    }
+    if !scoped {
+        return Err(
+            USAGE.die("Option [reset-offsets] takes one of these options: [group], [all-groups]")
+        );
+    }
+    for scenario in SCENARIOS {
+        let others = SCENARIOS.into_iter().filter(|other| *other != scenario);
+        USAGE.exclude(options, scenario, &others.collect::<Vec<_>>())?;
+    }
+    Ok(())
+}
+
+fn one_action(options: &Options) -> Result<(), u8> {
+    let actions = [
+        "list",
+        "describe",
+        "delete",
+        "reset-offsets",
+        "delete-offsets",
+    ];
     if actions.iter().filter(|name| options.has(name)).count() != 1 {
         return Err(USAGE.die(
             "Command must include exactly one action: --list, --describe, --delete, --reset-offsets, --delete-offsets",
@@ -150,10 +249,7 @@ async fn execute(world: &World, options: &Options) -> Result<(), Failure> {
     let argument = |error: ArgError| Failure::Usage(error.to_string());
     let servers = options.value("bootstrap-server").map_err(argument)?;
     let file = options.value("command-config").map_err(argument)?;
-    let timeout: i64 = options
-        .parsed("timeout")
-        .map_err(argument)?
-        .unwrap_or(5_000);
+    let timeout: i64 = options.parsed("timeout")?.unwrap_or(5_000);
     let timeout = timeout.to_string();
     let timeouts = [
         ("default.api.timeout.ms", timeout.as_str()),
@@ -165,16 +261,23 @@ async fn execute(world: &World, options: &Options) -> Result<(), Failure> {
         return list(&admin, options).await;
     }
     let mut ids: Vec<String> = if options.has("all-groups") {
-        consumer_groups(&admin, &[])
-            .await?
-            .into_iter()
-            .map(|(id, _)| id)
-            .collect()
+        let groups = consumer_groups(&admin, &[]).await?;
+        groups.into_iter().map(|(id, _)| id).collect()
     } else {
         options.values("group").to_vec()
     };
+    if options.has("delete-offsets") {
+        return consumer_groups_change::delete_offsets(&admin, options).await;
+    }
     ids.sort();
     ids.dedup();
+    if options.has("delete") {
+        consumer_groups_change::delete(&admin, ids).await;
+        return Ok(());
+    }
+    if options.has("reset-offsets") {
+        return consumer_groups_change::reset(world, &admin, options, ids).await;
+    }
     let mut groups = Vec::new();
     for id in &ids {
         groups.push(admin.describe_group(id).await?);
@@ -197,7 +300,13 @@ async fn consumer_groups(
     states: &[String],
 ) -> Result<Vec<(String, String)>, Failure> {
     let groups = match admin.list_groups(states).await {
-        Err(ClientError::NoBroker { .. }) => return Err(Failure::NoBrokers),
+        Err(ClientError::NoBroker { at_ms, source, .. }) => {
+            return Err(Failure::NoBrokers(ClientError::NoBroker {
+                call: "findAllBrokers",
+                at_ms,
+                source,
+            }));
+        }
         groups => groups?,
     };
     // Groups without a protocol type have only ever committed offsets.
@@ -307,7 +416,7 @@ fn offset_rows(
     for member in members {
         let mut partitions = member.assignment.clone();
         partitions.sort_by_key(|partition| partition.partition);
-        for partition in partitions {
+        for partition in immutable_order(partitions, partition_hash) {
             rows.push(OffsetRow {
                 committed: committed.get(&partition).copied(),
                 partition: Some(partition.clone()),
@@ -320,14 +429,13 @@ fn offset_rows(
             assigned.push(partition);
         }
     }
-    for (partition, offset) in committed {
-        if !assigned.contains(partition) {
-            rows.push(OffsetRow {
-                partition: Some(partition.clone()),
-                committed: Some(*offset),
-                consumer: None,
-            });
-        }
+    let left = committed.iter().filter(|(id, _)| !assigned.contains(id));
+    for (partition, offset) in scala_order(left.collect(), |(id, _)| partition_hash(id)) {
+        rows.push(OffsetRow {
+            partition: Some(partition.clone()),
+            committed: Some(*offset),
+            consumer: None,
+        });
     }
     rows
 }

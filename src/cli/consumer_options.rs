@@ -24,19 +24,22 @@ pub const COMMAND_CONFIG: Spec = option(
     "command-config",
     "String: config file",
     "The same as --consumer.config.",
-);
+)
+.beyond();
 /// `--command-property`, 4.x's name of `--consumer-property`.
 pub const COMMAND_PROPERTY: Spec = option(
     "command-property",
     "String: prop1=val1",
     "Consumer properties in the form key=value.",
-);
+)
+.beyond();
 /// `--include`.
 pub const INCLUDE: Spec = option(
     "include",
     "String: Java regex (String)",
     "Regular expression specifying list of topics to include for consumption.",
-);
+)
+.beyond();
 /// `--enable-systest-events`.
 pub const ENABLE_SYSTEST_EVENTS: Spec = flag(
     "enable-systest-events",

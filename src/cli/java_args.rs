@@ -5,8 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use super::VERSION;
-use super::print::{err, out};
+use super::print::{Throwable, err, out};
+use super::{VERSION, java_help};
 use crate::config::raw::nearest;
 
 /// One option of a tool.
@@ -26,6 +26,8 @@ pub struct Spec {
     pub optional: bool,
     /// Why it changes nothing here; told when it is given.
     pub idle: Option<&'static str>,
+    /// Not an option of 2.8.0.
+    pub beyond: bool,
 }
 
 /// A flag.
@@ -38,6 +40,7 @@ pub const fn flag(name: &'static str, help: &'static str) -> Spec {
         many: false,
         optional: false,
         idle: None,
+        beyond: false,
     }
 }
 
@@ -51,6 +54,7 @@ pub const fn option(name: &'static str, argument: &'static str, help: &'static s
         many: false,
         optional: false,
         idle: None,
+        beyond: false,
     }
 }
 
@@ -70,6 +74,12 @@ impl Spec {
     /// Is taken, and changes nothing for this reason.
     pub const fn idle(mut self, why: &'static str) -> Spec {
         self.idle = Some(why);
+        self
+    }
+
+    /// Came with a later version, or is our own.
+    pub const fn beyond(mut self) -> Spec {
+        self.beyond = true;
         self
     }
 
@@ -110,6 +120,8 @@ pub enum ArgError {
         name: String,
         /// What was given.
         value: String,
+        /// What the type's own parser says of it.
+        cause: Box<Throwable>,
     },
     /// One value was wanted and several were given.
     #[error("Found multiple arguments for option {0}, but you asked for only one")]
@@ -139,11 +151,21 @@ impl ArgError {
         })
     }
 
+    /// The exception with what brought it about; `Err` is a sentence of our own.
+    pub fn throwable(&self) -> Result<Throwable, String> {
+        let class = self.class().ok_or_else(|| self.to_string())?;
+        let throwable = Throwable::new(class, &self.to_string());
+        Ok(match self {
+            ArgError::Unparsable { cause, .. } => throwable.caused_by((**cause).clone()),
+            _ => throwable,
+        })
+    }
+
     /// Prints what an uncaught joptsimple exception prints, and a hint. Gives the exit code.
     pub fn die(&self) -> u8 {
-        match self.class() {
-            Some(class) => err!("Exception in thread \"main\" {class}: {self}"),
-            None => err!("{self}"),
+        match self.throwable() {
+            Ok(throwable) => err!("Exception in thread \"main\" {throwable}"),
+            Err(sentence) => err!("{sentence}"),
         }
         self.hint();
         1
@@ -188,17 +210,43 @@ impl Options {
         }
     }
 
+    /// Its last value, where the habit is argparse4j's.
+    pub fn last(&self, name: &str) -> Option<&str> {
+        self.values(name).last().map(String::as_str)
+    }
+
+    /// Its last value as a number; every value has to be one.
+    pub fn last_parsed<T: std::str::FromStr>(&self, name: &str) -> Result<Option<T>, ArgError> {
+        let mut last = None;
+        for value in self.values(name) {
+            last = Some(parse_value(name, value)?);
+        }
+        Ok(last)
+    }
+
     /// Its only value as a number or another type.
     pub fn parsed<T: std::str::FromStr>(&self, name: &str) -> Result<Option<T>, ArgError> {
         self.value(name)?
-            .map(|value| {
-                value.parse().map_err(|_| ArgError::Unparsable {
-                    name: name.to_owned(),
-                    value: value.to_owned(),
-                })
-            })
+            .map(|value| parse_value(name, value))
             .transpose()
     }
+}
+
+fn parse_value<T: std::str::FromStr>(name: &str, value: &str) -> Result<T, ArgError> {
+    value.parse().map_err(|_| ArgError::Unparsable {
+        name: name.to_owned(),
+        value: value.to_owned(),
+        cause: Box::new(no_number(value)),
+    })
+}
+
+/// What joptsimple's reflection gives for a word that should have been a number.
+fn no_number(value: &str) -> Throwable {
+    let cause = Throwable::new(
+        "java.lang.NumberFormatException",
+        &format!("For input string: \"{value}\""),
+    );
+    Throwable::new("joptsimple.internal.ReflectionException", &cause.text).caused_by(cause)
 }
 
 /// What parsing came to.
@@ -286,8 +334,9 @@ fn lookup<'a>(
             [spec] => return Ok(spec),
             [] => {}
             many => {
-                let candidates: Vec<String> =
+                let mut candidates: Vec<String> =
                     many.iter().map(|spec| format!("--{}", spec.name)).collect();
+                candidates.sort();
                 return Err(ArgError::Ambiguous {
                     typed: word.to_owned(),
                     candidates: candidates.join(", "),
@@ -300,9 +349,9 @@ fn lookup<'a>(
         .map(|spec| spec.name);
     // joptsimple reads an unknown "-abc" as the flags a, b and c, and complains of the first.
     let typed = match word.strip_prefix("--") {
+        _ if habit == Habit::Argparse => word.to_owned(),
         Some(_) => name.to_owned(),
-        None if habit == Habit::Joptsimple => name.chars().take(1).collect(),
-        None => name.to_owned(),
+        None => name.chars().take(1).collect(),
     };
     Err(ArgError::Unrecognized { name: typed, meant })
 }
@@ -321,24 +370,38 @@ pub struct Usage {
 impl Usage {
     /// Parses, and answers `--help`, `--version` and no arguments at all. `Err` is the exit code.
     pub fn parse(&self, arguments: &[String]) -> Result<Options, u8> {
-        let options = match parse(self.specs, arguments, Habit::Joptsimple) {
-            Ok(options) => options,
+        let options = self.read(arguments)?;
+        if arguments.is_empty() {
+            return Err(self.die(self.about));
+        }
+        self.answer(&options)?;
+        Ok(options)
+    }
+
+    /// Parses. `Err` is the exit code.
+    pub fn read(&self, arguments: &[String]) -> Result<Options, u8> {
+        match parse(self.specs, arguments, Habit::Joptsimple) {
+            Ok(options) => Ok(options),
             Err(error) if self.tried && error.class().is_some() => {
                 let code = self.die(&error.to_string());
                 error.hint();
-                return Err(code);
+                Err(code)
             }
-            Err(error) => return Err(error.die()),
-        };
-        if arguments.is_empty() || options.has("help") {
+            Err(error) => Err(error.die()),
+        }
+    }
+
+    /// Answers `--help` and `--version`; `Err` is the exit code. Tells what has no effect.
+    pub fn answer(&self, options: &Options) -> Result<(), u8> {
+        if options.has("help") {
             return Err(self.die(self.about));
         }
         if options.has("version") {
             out!("{VERSION}");
             return Err(0);
         }
-        tell_idle(self.specs, &options);
-        Ok(options)
+        tell_idle(self.specs, options);
+        Ok(())
     }
 
     /// `printUsageAndDie`: the message and the help on standard error, exit code 1.
@@ -369,58 +432,53 @@ impl Usage {
         }
     }
 
-    /// The table as joptsimple lays it out: two columns, no wider than they must be, words wrapped.
+    /// The genuine table, and below it what is not as there.
     pub fn help(&self) -> String {
-        let mut specs: Vec<&Spec> = self.specs.iter().chain(BUILT_IN.iter()).collect();
-        specs.sort_by_key(|spec| spec.name);
-        let mut rows = vec![
-            ("Option".to_owned(), "Description".to_owned()),
-            ("------".to_owned(), "-----------".to_owned()),
-        ];
-        rows.extend(specs.into_iter().map(|spec| {
-            let left = match spec.argument {
-                Some(argument) if spec.optional => format!("--{} [{argument}]", spec.name),
-                Some(argument) => format!("--{} <{argument}>", spec.name),
-                None => format!("--{}", spec.name),
-            };
-            (left, described(spec))
-        }));
-        let left_max = widest(rows.iter().map(|row| &row.0)).min(COLUMN);
-        let right_max = widest(rows.iter().map(|row| &row.1)).min(WIDTH - left_max - GAP);
-        let mut fitted = Vec::new();
-        for (left, right) in &rows {
-            let left = wrap(left, left_max);
-            let right = wrap(right, right_max);
-            for line in 0..left.len().max(right.len()) {
-                let piece = |pieces: &[String]| pieces.get(line).cloned().unwrap_or_default();
-                fitted.push((piece(&left), piece(&right)));
+        let (ours, genuine): (Vec<Spec>, Vec<Spec>) = self
+            .specs
+            .iter()
+            .chain(BUILT_IN.iter())
+            .partition(|spec| spec.beyond);
+        let mut text = table(&genuine);
+        let notes = not_as_there(self.specs);
+        if !ours.is_empty() || !notes.is_empty() {
+            text.push_str(NOT_AS_THERE);
+            text.push_str(&notes);
+            if !ours.is_empty() {
+                text.push_str(&table(&ours));
             }
         }
-        let left_width = widest(fitted.iter().map(|row| &row.0));
-        let right_width = widest(fitted.iter().map(|row| &row.1));
-        let lines = fitted
-            .iter()
-            .map(|(left, right)| format!("{left:<left_width$}  {right:<right_width$}"));
-        lines.collect::<Vec<_>>().join("\n")
+        text.trim_end_matches('\n').to_owned()
     }
 }
 
-/// joptsimple's `BuiltinHelpFormatter`: the whole width, the gap, and what either column may have.
-const WIDTH: usize = 80;
-const GAP: usize = 2;
-const COLUMN: usize = (WIDTH - GAP) / 2;
+/// What stands above what no genuine tool has or does.
+pub const NOT_AS_THERE: &str = "\n\nNot as in 2.8.0:\n";
 
-fn widest<'a>(texts: impl Iterator<Item = &'a String>) -> usize {
-    texts.map(|text| text.chars().count()).max().unwrap_or(0)
+/// Options of 2.8.0 that are refused here or change nothing, a line each.
+pub fn not_as_there(specs: &[Spec]) -> String {
+    let lines = specs
+        .iter()
+        .filter_map(|spec| match (spec.unsupported, spec.idle) {
+            (true, _) => Some(format!("--{} is refused: not supported yet\n", spec.name)),
+            (false, Some(why)) => Some(format!("--{} has no effect: {why}\n", spec.name)),
+            (false, None) => None,
+        });
+    lines.collect()
 }
 
-/// An option's description, and what becomes of it here.
-pub fn described(spec: &Spec) -> String {
-    match (spec.unsupported, spec.idle) {
-        (true, _) => format!("{} (Not supported yet: refused.)", spec.help),
-        (false, Some(why)) => format!("{} (Without effect: {why}.)", spec.help),
-        (false, None) => spec.help.to_owned(),
-    }
+fn table(specs: &[Spec]) -> String {
+    let mut specs = specs.to_vec();
+    specs.sort_by_key(|spec| spec.name);
+    let rows = specs.iter().map(|spec| {
+        let left = match spec.argument {
+            Some(argument) if spec.optional => format!("--{} [{argument}]", spec.name),
+            Some(argument) => format!("--{} <{argument}>", spec.name),
+            None => format!("--{}", spec.name),
+        };
+        (left, spec.help.to_owned())
+    });
+    java_help::table(rows.collect())
 }
 
 /// Says which of the given options change nothing.
@@ -432,45 +490,6 @@ pub fn tell_idle(specs: &[Spec], options: &Options) {
             err!("WARNING: option --{} has no effect: {why}", spec.name);
         }
     }
-}
-
-/// Breaks a text into lines of at most `width`, all but the first indented. Lines end where Java's
-/// `BreakIterator` lets them: at blanks, behind hyphens and full stops before a letter, before `(`.
-fn wrap(text: &str, width: usize) -> Vec<String> {
-    let mut lines = Vec::new();
-    let mut line = String::new();
-    for word in words(text.trim()) {
-        if line.chars().count() + word.chars().count() > width {
-            lines.push(line.trim_end().to_owned());
-            line = "  ".to_owned();
-        }
-        line.push_str(word);
-    }
-    if !line.is_empty() {
-        lines.push(line);
-    }
-    lines
-}
-
-/// Pieces between which a line may end; blanks belong to the piece before them.
-fn words(text: &str) -> Vec<&str> {
-    let mut pieces = Vec::new();
-    let mut start = 0;
-    let mut before = ' ';
-    for (at, letter) in text.char_indices() {
-        let after_blank = before == ' ' && letter != ' ';
-        let after_mark = matches!(before, '-' | '.') && letter.is_alphabetic();
-        let bracket = letter == '(' && before != ' ';
-        if at > start && (after_blank || after_mark || bracket) {
-            pieces.push(&text[start..at]);
-            start = at;
-        }
-        before = letter;
-    }
-    if start < text.len() {
-        pieces.push(&text[start..]);
-    }
-    pieces
 }
 
 /// `key=value` arguments; a key alone has an empty value.
@@ -544,45 +563,31 @@ mod tests {
         );
     }
 
-    /// Lines of genuine 2.8.0 help texts.
     #[test]
-    fn help_is_laid_out_as_joptsimple_does_it() {
+    fn help_says_what_is_not_as_in_2_8() {
         const SPECS: &[Spec] = &[
-            option(
-                "bootstrap-server",
-                "String: server to connect to",
-                "REQUIRED unless --broker-list(deprecated) is specified. The server(s) to connect to.",
-            ),
-            option(
-                "formatter",
-                "String: class",
-                "The name of a class to use for formatting kafka messages for display. (default: kafka.tools.DefaultMessageFormatter)",
-            ),
+            option("topic", "String: topic", "The topic."),
+            flag("json", "As JSON.").beyond(),
+            flag("force", "Force it.").unsupported(),
         ];
         let usage = Usage {
             specs: SPECS,
             about: "",
             tried: true,
         };
-        let expected = [
-            "Option                                   Description                            ",
-            "------                                   -----------                            ",
-            "--bootstrap-server <String: server to    REQUIRED unless --broker-list          ",
-            "  connect to>                              (deprecated) is specified. The server",
-            "                                           (s) to connect to.                   ",
-            "--formatter <String: class>              The name of a class to use for         ",
-            "                                           formatting kafka messages for        ",
-            "                                           display. (default: kafka.tools.      ",
-            "                                           DefaultMessageFormatter)             ",
-            "--help                                   Print usage information.               ",
-            "--version                                Display Kafka version.                 ",
-        ];
-        // The widest left piece decides the column's width; here it is one narrower.
-        let narrow: Vec<String> = expected
-            .iter()
-            .map(|line| format!("{}{}", &line[..37], &line[39..]))
-            .collect();
-        assert_eq!(usage.help().lines().collect::<Vec<_>>(), narrow);
+        let help = usage.help();
+        let (genuine, ours) = help.split_once(NOT_AS_THERE).expect("both");
+        assert!(
+            genuine.contains("--force                  Force it."),
+            "{genuine}"
+        );
+        assert!(genuine.contains("--topic <String: topic>"), "{genuine}");
+        assert!(!genuine.contains("--json"), "{genuine}");
+        assert!(
+            ours.starts_with("--force is refused: not supported yet\nOption"),
+            "{ours}"
+        );
+        assert!(ours.contains("--json  As JSON."), "{ours}");
     }
 
     #[test]

@@ -1,5 +1,9 @@
 //! Texts that depend on how Java does things: dates by pattern, and the order of hash maps.
 
+use std::collections::BTreeMap;
+
+use crate::common::ids::TopicPartition;
+
 /// Formats `ms` since 1970 in UTC by a pattern of `SimpleDateFormat`.
 /// Letters: `y M d H m s S`; text in single quotes stands for itself. Another letter is an error.
 pub fn date(ms: i64, pattern: &str) -> Result<String, String> {
@@ -65,11 +69,29 @@ fn civil(days: i64) -> (i64, i64, i64) {
     (year, month, day)
 }
 
+/// The day counted from 1970-01-01 (the same algorithm turned round).
+pub fn days(year: i64, month: i64, day: i64) -> i64 {
+    let year = if month <= 2 { year - 1 } else { year };
+    let era = year.div_euclid(400);
+    let year_of_era = year.rem_euclid(400);
+    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    era * 146_097 + day_of_era - 719_468
+}
+
 /// `String.hashCode`.
 pub fn string_hash(text: &str) -> i32 {
     text.encode_utf16().fold(0i32, |hash, unit| {
         hash.wrapping_mul(31).wrapping_add(i32::from(unit))
     })
+}
+
+/// `TopicPartition.hashCode`.
+pub fn partition_hash(partition: &TopicPartition) -> i32 {
+    let result = 31i32.wrapping_add(partition.partition);
+    result
+        .wrapping_mul(31)
+        .wrapping_add(string_hash(&partition.topic))
 }
 
 /// Puts items in the order in which a `java.util.HashMap` made with `capacity` gives them back.
@@ -79,13 +101,63 @@ pub fn hash_order<T>(items: Vec<T>, capacity: usize, key: impl Fn(&T) -> &str) -
     while items.len() * 4 > table * 3 {
         table *= 2;
     }
-    let bucket = |item: &T| {
-        let hash = string_hash(key(item)) as u32;
+    in_table(items, table, |item| string_hash(key(item)))
+}
+
+/// The same of Scala's `mutable.HashMap`, which grows one item earlier.
+pub fn scala_order<T>(items: Vec<T>, hash: impl Fn(&T) -> i32) -> Vec<T> {
+    let mut table = 16;
+    while items.len() * 4 >= table * 3 {
+        table *= 2;
+    }
+    in_table(items, table, hash)
+}
+
+fn in_table<T>(mut items: Vec<T>, table: usize, hash: impl Fn(&T) -> i32) -> Vec<T> {
+    items.sort_by_key(|item| {
+        let hash = hash(item) as u32;
         (hash ^ (hash >> 16)) as usize & (table - 1)
-    };
-    let mut items = items;
-    items.sort_by_key(bucket);
+    });
     items
+}
+
+/// The same of Scala's `immutable.Map`: up to four items stay as they came, more go into a tree of
+/// nodes with 32 places, whose own items come before those of the nodes below.
+pub fn immutable_order<T>(items: Vec<T>, hash: impl Fn(&T) -> i32) -> Vec<T> {
+    if items.len() <= 4 {
+        return items;
+    }
+    let hashed = items.into_iter().map(|item| (improved(hash(&item)), item));
+    let mut ordered = Vec::new();
+    walk(hashed.collect(), 0, &mut ordered);
+    ordered
+}
+
+/// `scala.collection.Hashing.improve`.
+fn improved(hash: i32) -> u32 {
+    let hash = hash as u32;
+    let mut hash = hash.wrapping_add(!(hash << 9));
+    hash ^= hash >> 14;
+    hash = hash.wrapping_add(hash << 4);
+    hash ^ (hash >> 10)
+}
+
+fn walk<T>(items: Vec<(u32, T)>, shift: u32, ordered: &mut Vec<T>) {
+    if shift >= u32::BITS {
+        ordered.extend(items.into_iter().map(|(_, item)| item));
+        return;
+    }
+    let mut places: BTreeMap<u32, Vec<(u32, T)>> = BTreeMap::new();
+    for (hash, item) in items {
+        let place = (hash >> shift) & 31;
+        places.entry(place).or_default().push((hash, item));
+    }
+    let (single, below): (Vec<_>, Vec<_>) =
+        places.into_values().partition(|items| items.len() == 1);
+    ordered.extend(single.into_iter().flatten().map(|(_, item)| item));
+    for items in below {
+        walk(items, shift + 5, ordered);
+    }
 }
 
 #[cfg(test)]
@@ -105,6 +177,10 @@ mod tests {
             Ok("2000-02-29")
         );
         assert!(date(0, "EEE").is_err());
+        for day in (-1_000_000..1_000_000).step_by(997) {
+            let (year, month, date) = civil(day);
+            assert_eq!(days(year, month, date), day);
+        }
     }
 
     /// What a genuine 2.8.0 tool printed for a compacted internal topic.

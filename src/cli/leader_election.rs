@@ -6,6 +6,7 @@ use kafka_protocol::ResponseError;
 
 use super::client_props::Properties;
 use super::java_args::{Options, Spec, Usage, flag, option};
+use super::java_text::{partition_hash, scala_order};
 use super::print::{Throwable, err, exception, out, throwable};
 use super::{java_args, run_tool};
 use crate::client::ClientError;
@@ -27,11 +28,12 @@ const SPECS: &[Spec] = &[
         "command-config",
         "String: config file",
         "The same as --admin.config.",
-    ),
+    )
+    .beyond(),
     option(
         "path-to-json-file",
         "String: Path to JSON file",
-        "The JSON file with the list of partition for which leader elections should be performed. This is an example format. {\"partitions\": [{\"topic\": \"foo\", \"partition\": 1}, {\"topic\": \"foobar\", \"partition\": 2}] } Not allowed if --all-topic-partitions or --topic flags are specified.",
+        "The JSON file with the list  of partition for which leader elections should be performed. This is an example format. \n{\"partitions\":\n\t[{\"topic\": \"foo\", \"partition\": 1},\n\t {\"topic\": \"foobar\", \"partition\": 2}]\n}\nNot allowed if --all-topic-partitions or --topic flags are specified.",
     ),
     option(
         "topic",
@@ -106,11 +108,9 @@ fn failed(message: String) -> String {
 }
 
 fn plan(options: &Options) -> Result<Plan, String> {
-    let argument = |error: java_args::ArgError| {
-        format!(
-            "{}: {error}",
-            error.class().unwrap_or("joptsimple.OptionException")
-        )
+    let argument = |error: java_args::ArgError| match error.throwable() {
+        Ok(why) => why.to_string(),
+        Err(sentence) => sentence,
     };
     let missing: Vec<&str> = ["election-type", "bootstrap-server"]
         .into_iter()
@@ -143,7 +143,7 @@ fn plan(options: &Options) -> Result<Plan, String> {
         Some(text) if text.eq_ignore_ascii_case("unclean") => ElectionType::Unclean,
         other => {
             return Err(format!(
-                "joptsimple.OptionArgumentConversionException: Cannot parse argument '{}' of option election-type",
+                "joptsimple.OptionArgumentConversionException: Cannot parse argument '{0}' of option election-type\nCaused by: joptsimple.ValueConversionException: Value [{0}] is not one of [[PREFERRED,UNCLEAN]]",
                 other.unwrap_or_default()
             ));
         }
@@ -156,7 +156,7 @@ fn plan(options: &Options) -> Result<Plan, String> {
         (Some(topic), Some(partition), _) => Some(vec![TopicPartition::new(topic, partition)]),
         (_, _, Some(path)) => {
             let text = std::fs::read_to_string(path)
-                .map_err(|_| format!("java.io.IOException: Unable to read file {path}"))?;
+                .map_err(|_| format!("java.io.IOException: Unable to read file {path}\nCaused by: java.nio.file.NoSuchFileException: {path}"))?;
             Some(parse_partitions(&text)?)
         }
         _ => None,
@@ -177,7 +177,7 @@ fn plan(options: &Options) -> Result<Plan, String> {
 }
 
 fn parse_partitions(text: &str) -> Result<Vec<TopicPartition>, String> {
-    let wrong = |message: &str| format!("kafka.common.AdminOperationException: {message}");
+    let wrong = |message: &str| format!("kafka.admin.AdminOperationException: {message}");
     let json: serde_json::Value =
         serde_json::from_str(text).map_err(|_| wrong("Replica election data is empty"))?;
     let list = json
@@ -244,26 +244,25 @@ fn report(
     let mut refused = Vec::new();
     for (partition, result) in outcome {
         match result {
-            Ok(()) => elected.push(partition.to_string()),
+            Ok(()) => elected.push(partition),
             Err(error) if error.code() == Some(ResponseError::ElectionNotNeeded) => {
-                unchanged.push(partition.to_string());
+                unchanged.push(partition);
             }
             Err(error) => refused.push((partition, error)),
         }
     }
-    if !elected.is_empty() {
-        out!(
-            "Successfully completed leader election ({kind}) for partitions {}",
-            elected.join(", ")
-        );
+    let elected_now = !elected.is_empty();
+    let elected = scala_order(elected, partition_hash);
+    let elected: Vec<String> = elected.iter().map(ToString::to_string).collect();
+    let elected = elected.join(", ");
+    if elected_now {
+        out!("Successfully completed leader election ({kind}) for partitions {elected}");
     }
     if !unchanged.is_empty() {
-        // 2.8.0 names the wrong list here, an empty one; this is 4.x's line.
-        out!(
-            "Valid replica already elected for partitions {}",
-            unchanged.join(", ")
-        );
+        // 2.8.0 names the partitions that have just got a leader here, too: mostly none.
+        out!("Valid replica already elected for partitions {elected}");
     }
+    let refused = scala_order(refused, |(partition, _)| partition_hash(partition));
     for (partition, error) in &refused {
         out!(
             "Error completing leader election ({kind}) for partition: {partition}: {}",

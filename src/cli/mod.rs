@@ -7,6 +7,7 @@ pub mod client_props;
 pub mod console_consumer;
 pub mod console_producer;
 pub mod consumer_groups;
+mod consumer_groups_change;
 pub mod consumer_options;
 pub mod consumer_perf;
 pub mod daemon;
@@ -14,6 +15,7 @@ pub mod dev;
 pub mod halves;
 pub mod health;
 pub mod java_args;
+pub mod java_help;
 pub mod java_text;
 pub mod leader_election;
 pub mod logging;
@@ -156,7 +158,7 @@ pub const COMMANDS: &[Command] = &[
     Command {
         name: "consumer-groups",
         aliases: &["kafka-consumer-groups"],
-        about: "List and describe consumer groups",
+        about: "List, describe, reset and delete consumer groups",
         run: consumer_groups::run,
     },
     Command {

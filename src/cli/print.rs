@@ -291,6 +291,9 @@ pub fn default_message(error: ResponseError) -> &'static str {
         }
         E::NonEmptyGroup => "The group is not empty.",
         E::GroupIdNotFound => "The group id does not exist.",
+        E::GroupSubscribedToTopic => {
+            "Deleting offsets of a topic is forbidden while the consumer group is actively subscribed to it."
+        }
         E::TopicDeletionDisabled => "Topic deletion is disabled.",
         E::PreferredLeaderNotAvailable => "The preferred leader was not available.",
         E::GroupMaxSizeReached => "The consumer group has reached its max size.",

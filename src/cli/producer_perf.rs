@@ -4,9 +4,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::client_props::{For, Properties};
-use super::java_args::{ArgError, Habit, Options, Spec, described, flag, option, parse};
+use super::java_args::{
+    ArgError, Habit, NOT_AS_THERE, Options, Spec, flag, not_as_there, option, parse,
+};
+use super::java_help::{argparse_entry, argparse_error};
 use super::print::{Refused, err, exception, metrics_table, out};
-use super::{VERSION, run_tool};
+use super::run_tool;
 use crate::client::World;
 use crate::client::producer::{Delivery, Producer, Record};
 use crate::common::clock::Clock;
@@ -15,22 +18,24 @@ use crate::common::rng::Rng;
 const SPECS: &[Spec] = &[
     option("topic", "TOPIC", "produce messages to this topic"),
     option("num-records", "NUM-RECORDS", "number of messages to produce"),
-    option("record-size", "RECORD-SIZE", "message size in bytes. Note that you must provide exactly one of --record-size or --payload-file."),
-    option("payload-file", "PAYLOAD-FILE", "file to read the message payloads from. This works only for UTF-8 encoded text files. Payloads will be read from this file and a payload will be randomly selected when sending messages. Note that you must provide exactly one of --record-size or --payload-file."),
-    option("payload-delimiter", "PAYLOAD-DELIMITER", "provides delimiter to be used when --payload-file is provided. Defaults to new line. Note that this parameter will be ignored if --payload-file is not provided."),
+    option("payload-delimiter", "PAYLOAD-DELIMITER", "provides delimiter to be used when --payload-file is provided. Defaults to new line. Note that this parameter will be ignored if --payload-file is not provided. (default: \\n)"),
     option("throughput", "THROUGHPUT", "throttle maximum message throughput to *approximately* THROUGHPUT messages/sec. Set this to -1 to disable throttling."),
     option("producer-props", "PROP-NAME=PROP-VALUE", "kafka producer related configuration properties like bootstrap.servers,client.id etc. These configs take precedence over those passed via --producer.config.").many(),
     option("producer.config", "CONFIG-FILE", "producer config properties file."),
-    option("bootstrap-server", "BOOTSTRAP-SERVERS", "the server(s) to connect to; takes precedence over bootstrap.servers."),
-    option("reporting-interval", "INTERVAL-MS", "interval in milliseconds at which to print progress info."),
-    option("command-config", "CONFIG-FILE", "producer config properties file."),
-    option("command-property", "PROP-NAME=PROP-VALUE", "kafka producer related configuration properties.").many(),
-    flag("payload-monotonic", "payload is a monotonically increasing integer."),
-    option("warmup-records", "N", "records sent before measuring begins.").unsupported(),
     flag("print-metrics", "print out metrics at the end of the test. (default: false)"),
-    option("transactional-id", "TRANSACTIONAL-ID", "the transactional id to use.").unsupported(),
-    option("transaction-duration-ms", "TRANSACTION-DURATION", "the max age of each transaction.").unsupported(),
+    option("transactional-id", "TRANSACTIONAL-ID", "The transactionalId to use if transaction-duration-ms is > 0. Useful when testing the performance of concurrent transactions. (default: performance-producer-default-transactional-id)").unsupported(),
+    option("transaction-duration-ms", "TRANSACTION-DURATION", "The max age of each transaction. The commitTransaction will be called after this time has elapsed. Transactions are only enabled if this value is positive. (default: 0)").unsupported(),
+    option("record-size", "RECORD-SIZE", "message size in bytes. Note that you must provide exactly one of --record-size or --payload-file."),
+    option("payload-file", "PAYLOAD-FILE", "file to read the message payloads from. This works only for UTF-8 encoded text files. Payloads will be read from this file and a payload will be randomly selected when sending messages. Note that you must provide exactly one of --record-size or --payload-file."),
+    option("bootstrap-server", "BOOTSTRAP-SERVERS", "the server(s) to connect to; takes precedence over bootstrap.servers.").beyond(),
+    option("reporting-interval", "INTERVAL-MS", "interval in milliseconds at which to print progress info.").beyond(),
+    option("command-config", "CONFIG-FILE", "producer config properties file.").beyond(),
+    option("command-property", "PROP-NAME=PROP-VALUE", "kafka producer related configuration properties.").many().beyond(),
+    flag("payload-monotonic", "payload is a monotonically increasing integer, instead of one of --record-size and --payload-file.").beyond(),
+    option("warmup-records", "N", "records sent before measuring begins.").unsupported().beyond(),
 ];
+
+const PROGRAM: &str = "producer-performance";
 
 const USAGE: &str = "\
 usage: producer-performance [-h] --topic TOPIC --num-records NUM-RECORDS
@@ -41,88 +46,85 @@ usage: producer-performance [-h] --topic TOPIC --num-records NUM-RECORDS
                             [--print-metrics]
                             [--transactional-id TRANSACTIONAL-ID]
                             [--transaction-duration-ms TRANSACTION-DURATION]
-                            [--bootstrap-server BOOTSTRAP-SERVERS]
-                            [--command-config CONFIG-FILE]
-                            [--command-property PROP-NAME=PROP-VALUE [PROP-NAME=PROP-VALUE ...]]
-                            [--reporting-interval INTERVAL-MS]
-                            [--warmup-records N]
                             (--record-size RECORD-SIZE |
-                            --payload-file PAYLOAD-FILE |
-                            --payload-monotonic)";
+                            --payload-file PAYLOAD-FILE)";
 
-/// argparse4j's help: the usage, and a column of descriptions from the 26th character on.
+const ONE_OF: [&str; 3] = ["record-size", "payload-file", "payload-monotonic"];
+
+/// argparse4j's help, and below it what is not as there.
 fn help() -> String {
     let mut text = format!(
-        "{USAGE}\n\nThis tool is used to verify the producer performance.\n\noptional arguments:\n  -h, --help             show this help message and exit\n"
+        "{USAGE}\n\nThis tool is used to verify the producer performance.\n\noptional arguments:\n{}",
+        argparse_entry("-h, --help", "show this help message and exit")
     );
-    let one_of = ["record-size", "payload-file", "payload-monotonic"];
-    let (chosen, others): (Vec<&Spec>, Vec<&Spec>) =
-        SPECS.iter().partition(|spec| one_of.contains(&spec.name));
-    for spec in others {
-        text.push_str(&help_entry(spec));
-    }
+    let entry = |spec: &Spec| {
+        let title = match spec.argument {
+            Some(argument) if spec.many => {
+                format!("--{} {argument} [{argument} ...]", spec.name)
+            }
+            Some(argument) => format!("--{} {argument}", spec.name),
+            None => format!("--{}", spec.name),
+        };
+        argparse_entry(&title, spec.help)
+    };
+    let (beyond, genuine): (Vec<&Spec>, Vec<&Spec>) = SPECS.iter().partition(|spec| spec.beyond);
+    let (chosen, others): (Vec<&Spec>, Vec<&Spec>) = genuine
+        .into_iter()
+        .partition(|spec| ONE_OF.contains(&spec.name));
+    text.extend(others.into_iter().map(entry));
     text.push_str("\n  either --record-size or --payload-file must be specified but not both.\n\n");
-    for spec in chosen {
-        text.push_str(&help_entry(spec));
-    }
+    text.extend(chosen.into_iter().map(entry));
+    text.pop();
+    text.push_str(NOT_AS_THERE);
+    text.push_str(&not_as_there(SPECS));
+    text.extend(beyond.into_iter().map(entry));
     text.pop();
     text
 }
 
-fn help_entry(spec: &Spec) -> String {
-    let left = match spec.argument {
-        Some(argument) if spec.many => {
-            format!("  --{} {argument} [{argument} ...]", spec.name)
+/// A mistake in the words of argparse4j.
+fn worded(error: ArgError) -> String {
+    match error {
+        ArgError::Unrecognized { name, .. } => format!("unrecognized arguments: '{name}'"),
+        ArgError::MissingArgument(name) => format!("argument --{name}: expected one argument"),
+        ArgError::Unparsable { name, value, .. } => {
+            let kind = if name == "num-records" {
+                "Long"
+            } else {
+                "Integer"
+            };
+            format!(
+                "argument --{name}: could not convert '{value}' to {kind} (For input string: \"{value}\")"
+            )
         }
-        Some(argument) => format!("  --{} {argument}", spec.name),
-        None => format!("  --{}", spec.name),
-    };
-    let mut text = left.clone();
-    let mut column = left.len();
-    if column > 23 {
-        text.push('\n');
-        column = 0;
+        other => other.to_string(),
     }
-    for word in described(spec).split_whitespace() {
-        if column > 25 && column + 1 + word.len() > 75 {
-            text.push('\n');
-            column = 0;
-        }
-        if column < 25 {
-            text.push_str(&" ".repeat(25 - column));
-            column = 25;
-        } else {
-            text.push(' ');
-            column += 1;
-        }
-        text.push_str(word);
-        column += word.len();
-    }
-    text.push('\n');
-    text
 }
 
 /// Runs the tool.
 pub fn run(_program: &str, arguments: Vec<String>) -> u8 {
     let wrong = |message: String| {
-        err!("{USAGE}\nproducer-performance: error: {message}");
+        err!("{USAGE}\n{}", argparse_error(PROGRAM, &message));
         1
     };
     let options = match parse(SPECS, &arguments, Habit::Argparse) {
         Ok(options) => options,
-        Err(ArgError::Unrecognized { name, .. }) => {
-            return wrong(format!("unrecognized arguments: '--{name}'"));
+        Err(error) => {
+            let meant = match &error {
+                ArgError::Unrecognized { meant, .. } => *meant,
+                _ => None,
+            };
+            wrong(worded(error));
+            if let Some(meant) = meant {
+                err!("\nDid you mean:\n\t--{meant}");
+            }
+            return 1;
         }
-        Err(error) => return wrong(error.to_string()),
     };
     if arguments.is_empty() || options.has("help") {
         out!("{}", help());
         // The original leaves with 0 only if it was asked for nothing.
         return u8::from(!arguments.is_empty());
-    }
-    if options.has("version") {
-        out!("{VERSION}");
-        return 0;
     }
     let plan = match plan(&options) {
         Ok(plan) => plan,
@@ -159,47 +161,52 @@ struct Plan {
 }
 
 fn plan(options: &Options) -> Result<Plan, Refusal> {
-    let usage = |error: super::java_args::ArgError| Refusal::Usage(error.to_string());
-    let required = |name: &str| {
-        let value = options.value(name).map_err(usage)?;
-        value.ok_or_else(|| Refusal::Usage(format!("argument --{name} is required")))
-    };
-    let topic = required("topic")?.to_owned();
-    required("num-records")?;
-    required("throughput")?;
-    let sources = ["record-size", "payload-file", "payload-monotonic"];
-    match sources.iter().filter(|name| options.has(name)).count() {
-        1 => {}
-        0 => {
-            return Err(Refusal::Usage(
-                "one of the arguments --record-size --payload-file is required".to_owned(),
-            ));
-        }
-        _ => {
-            return Err(Refusal::Usage(
-                "argument --payload-file: not allowed with argument --record-size".to_owned(),
-            ));
+    let usage = |error: ArgError| Refusal::Usage(worded(error));
+    // Values are read where they stand, and only then is anything missed.
+    if let Some(word) = options.rest.first() {
+        return Err(Refusal::Usage(format!("unrecognized arguments: '{word}'")));
+    }
+    let records = options.last_parsed("num-records").map_err(usage)?;
+    let throughput = options.last_parsed("throughput").map_err(usage)?;
+    let size = options.last_parsed::<i32>("record-size").map_err(usage)?;
+    let given: Vec<&str> = ONE_OF
+        .into_iter()
+        .filter(|name| options.has(name))
+        .collect();
+    if let [first, second, ..] = given[..] {
+        return Err(Refusal::Usage(format!(
+            "argument --{second}: not allowed with argument --{first}"
+        )));
+    }
+    for name in ["throughput", "num-records", "topic"] {
+        if !options.has(name) {
+            return Err(Refusal::Usage(format!("argument --{name} is required")));
         }
     }
+    if given.is_empty() {
+        return Err(Refusal::Usage(
+            "one of the arguments --record-size --payload-file is required".to_owned(),
+        ));
+    }
     let properties = properties(options)?;
-    let payload = if let Some(size) = options.parsed::<usize>("record-size").map_err(usage)? {
+    let payload = if let Some(size) = size {
         // The seed makes every run send the same bytes, as the original does.
         let rng = Rng::from_seed(0);
+        let size = size.max(0);
         Payload::Fixed((0..size).map(|_| b'A' + rng.below(26) as u8).collect())
-    } else if let Some(path) = options.value("payload-file").map_err(usage)? {
-        let delimiter = options.value("payload-delimiter").map_err(usage)?;
+    } else if let Some(path) = options.last("payload-file") {
+        let delimiter = options.last("payload-delimiter");
         Payload::Chosen(payloads(path, delimiter)?)
     } else {
         Payload::Monotonic
     };
-    let interval_ms = options.parsed("reporting-interval").map_err(usage)?;
+    let interval_ms = options.last_parsed("reporting-interval").map_err(usage)?;
+    let records: i64 = records.unwrap_or_default();
+    let throughput: i32 = throughput.unwrap_or(-1);
     Ok(Plan {
-        topic,
-        records: options
-            .parsed("num-records")
-            .map_err(usage)?
-            .unwrap_or_default(),
-        throughput: options.parsed("throughput").map_err(usage)?.unwrap_or(-1),
+        topic: options.last("topic").unwrap_or_default().to_owned(),
+        records: u64::try_from(records).unwrap_or_default(),
+        throughput: i64::from(throughput),
         interval_ms: interval_ms.unwrap_or(5_000),
         payload,
         print_metrics: options.has("print-metrics"),

@@ -47,7 +47,7 @@ const SPECS: &[Spec] = &[
     option(
         "config",
         "String: name=value",
-        "A topic configuration override for the topic being created or altered. See the Kafka documentation for full details on the topic configs. It is supported only in combination with --create if --bootstrap-server option is used (the kafka-configs CLI supports altering topic configs with a --bootstrap-server option).",
+        "A topic configuration override for the topic being created or altered. The following is a list of valid configurations: \n\tcleanup.policy\n\tcompression.type\n\tdelete.retention.ms\n\tfile.delete.delay.ms\n\tflush.messages\n\tflush.ms\n\tfollower.replication.throttled.replicas\n\tindex.interval.bytes\n\tleader.replication.throttled.replicas\n\tmax.compaction.lag.ms\n\tmax.message.bytes\n\tmessage.downconversion.enable\n\tmessage.format.version\n\tmessage.timestamp.difference.max.ms\n\tmessage.timestamp.type\n\tmin.cleanable.dirty.ratio\n\tmin.compaction.lag.ms\n\tmin.insync.replicas\n\tpreallocate\n\tretention.bytes\n\tretention.ms\n\tsegment.bytes\n\tsegment.index.bytes\n\tsegment.jitter.ms\n\tsegment.ms\n\tunclean.leader.election.enable\nSee the Kafka documentation for full details on the topic configs. It is supported only in combination with --create if --bootstrap-server option is used (the kafka-configs CLI supports altering topic configs with a --bootstrap-server option).",
     ),
     option(
         "delete-config",
@@ -101,18 +101,20 @@ const SPECS: &[Spec] = &[
         "disable-rack-aware",
         "Disable rack aware replica assignment",
     ),
-    flag("force", "Suppress console prompts").idle("this tool never asks"),
+    // Neither the genuine tool nor this one asks anything.
+    flag("force", "Suppress console prompts"),
     flag(
         "exclude-internal",
         "exclude internal topics when running list or describe command. The internal topics will be listed by default",
     ),
-    flag("json", "print one JSON object per line (list and describe)"),
-    option("topic-id", "String: topic-id", "The topic-id to describe."),
+    flag("json", "print one JSON object per line (list and describe)").beyond(),
+    option("topic-id", "String: topic-id", "The topic-id to describe.").beyond(),
     option(
         "partition-size-limit-per-response",
         "Integer",
         "the maximum partition size to be included in one response.",
     )
+    .beyond()
     .idle("all partitions come in one response"),
 ];
 
@@ -136,6 +138,8 @@ const LOGGER: &str = "kafka.admin.TopicCommand$";
 pub(super) enum Failure {
     /// A sentence of the tool's own, and the Java class it is thrown as.
     Own(&'static str, String),
+    /// A misused option.
+    Argument(java_args::ArgError),
     /// The cluster's answer.
     Client(ClientError),
     /// There is no beginning.
@@ -150,10 +154,7 @@ impl From<ClientError> for Failure {
 
 /// A misused option, under its own class.
 pub(super) fn argument(error: java_args::ArgError) -> Failure {
-    let class = error
-        .class()
-        .unwrap_or("java.lang.IllegalArgumentException");
-    Failure::Own(class, error.to_string())
+    Failure::Argument(error)
 }
 
 pub(super) fn illegal(message: impl Into<String>) -> Failure {
@@ -177,6 +178,10 @@ pub fn run(_program: &str, arguments: Vec<String>) -> u8 {
             Ok(()) => return 0,
             Err(Failure::Refused(refused)) => return refused.die(),
             Err(Failure::Own(class, text)) => (text.clone(), format!("{class}: {text}")),
+            Err(Failure::Argument(error)) => match error.throwable() {
+                Ok(throwable) => (error.to_string(), throwable.to_string()),
+                Err(sentence) => (sentence.clone(), sentence),
+            },
             Err(Failure::Client(error)) => (message(&error), throwable(&error).to_string()),
         };
         out!("Error while executing topic command : {text}");
@@ -460,10 +465,10 @@ pub(super) fn topic_filter(text: &str) -> Result<regex_lite::Regex, Failure> {
     let quotes = ['"', '\''];
     let text = text.trim().replace(',', "|").replace(' ', "");
     let text = text.trim_start_matches(quotes).trim_end_matches(quotes);
-    regex_lite::Regex::new(&format!("^(?:{text})$")).map_err(|error| {
+    regex_lite::Regex::new(&format!("^(?:{text})$")).map_err(|_| {
         Failure::Own(
             "java.lang.RuntimeException",
-            format!("{text} is an invalid regex. ({error})"),
+            format!("{text} is an invalid regex."),
         )
     })
 }

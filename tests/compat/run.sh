@@ -17,9 +17,9 @@ bs=localhost:9092
 # lines NAME COMMAND...: every "ok"/"FAIL" line of a program counts here.
 lines() {
   local out status line what=$1; shift
-  out=$(timeout 180 "$@" 2>&1); status=$?
+  out=$(timeout "${LIMIT_LINES:-180}" "$@" 2>&1); status=$?
   while IFS= read -r line; do
-    case $line in ok\ *) pass "${line#ok   }" ;; FAIL\ *) fail "${line#FAIL }" ;; esac
+    case $line in ok\ *) pass "${line#ok   }" ;; FAIL\ *) fail "${line#FAIL }" ;; \ \ \ \ \ *) echo "$line" ;; esac
   done <<<"$out"
   if [ $status -ne 0 ] && ! grep -q '^FAIL' <<<"$out"; then fail "$what ended with $status" "$out"; fi
   grep -qE '^(ok|FAIL)' <<<"$out" || fail "$what said nothing" "$out"
@@ -58,6 +58,18 @@ if have_java && command -v python3 >/dev/null && zkbin=$(peer_bin zookeeper-3.6.
   KAFKA_JVM_PERFORMANCE_OPTS="-XX:TieredStopAtLevel=1 -XX:+UseSerialGC" lines zkCli python3 "$here/zkcli_compare.py" "$zkbin/zkCli.sh" "$work/zkCli.sh" localhost:2181
   KAFKA_JVM_PERFORMANCE_OPTS="-XX:TieredStopAtLevel=1 -XX:+UseSerialGC" lines "four-letter words" python3 "$here/zkwords_compare.py" "$zkbin" "$binary" "$work/zkwords"
 else skip "zkCli, words and scripts beside the genuine ones" "no Java, Maven or Python: $(tail -1 "$work/mvn" 2>/dev/null)"; fi
+
+# ---- our Kafka tools beside the genuine ones of 2.8.0
+if have_java && command -v python3 >/dev/null && bin=$(peer_bin 2.8.0 2>"$work/mvn"); then
+  mkdir -p "$work/tools"
+  for tool in topics console-producer console-consumer producer-perf-test consumer-perf-test leader-election consumer-groups; do
+    ln -sf "$binary" "$work/tools/kafka-$tool.sh"
+  done
+  for tool in kafka-server zookeeper-server; do
+    ln -sf "$binary" "$work/tools/$tool-start.sh"; ln -sf "$binary" "$work/tools/$tool-stop.sh"
+  done
+  KAFKA_JVM_PERFORMANCE_OPTS="-XX:TieredStopAtLevel=1 -XX:+UseSerialGC" LIMIT_LINES=900 lines "Kafka's tools" python3 "$here/tools_compare.py" "$bin" "$work/tools" $bs localhost:2181
+else skip "Kafka's tools beside the genuine ones" "no Java, Maven or Python: $(tail -1 "$work/mvn" 2>/dev/null)"; fi
 
 # ---- the Java tools of Kafka 4.x
 if have_java && bin=$(peer_bin 4.3.1 2>"$work/mvn"); then

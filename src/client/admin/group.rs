@@ -3,12 +3,18 @@
 use std::collections::BTreeMap;
 
 use kafka_protocol::ResponseError;
+use kafka_protocol::messages::offset_commit_request::{
+    OffsetCommitRequestPartition, OffsetCommitRequestTopic,
+};
+use kafka_protocol::messages::offset_delete_request::{
+    OffsetDeleteRequestPartition, OffsetDeleteRequestTopic,
+};
 use kafka_protocol::messages::offset_fetch_request::{
     OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics,
 };
 use kafka_protocol::messages::{
-    DescribeGroupsRequest, GroupId, ListGroupsRequest, OffsetFetchRequest, OffsetFetchResponse,
-    TopicName,
+    DeleteGroupsRequest, DescribeGroupsRequest, GroupId, ListGroupsRequest, OffsetCommitRequest,
+    OffsetDeleteRequest, OffsetFetchRequest, OffsetFetchResponse, TopicName,
 };
 use kafka_protocol::protocol::StrBytes;
 
@@ -22,6 +28,11 @@ use crate::kafka::subscription::Assignment;
 
 /// From version 10 on topics are named by id.
 const OFFSET_FETCH_VERSION_MAX: i16 = 9;
+/// The same.
+const OFFSET_COMMIT_VERSION_MAX: i16 = 9;
+
+/// What every call about a group begins with, and where it ends when nobody can be reached.
+const FIND_COORDINATOR: &str = "findCoordinator";
 
 /// A group in a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,7 +130,7 @@ impl Admin {
     pub async fn describe_group(&self, group: &str) -> Result<DescribedGroup, ClientError> {
         let request = DescribeGroupsRequest::default()
             .with_groups(vec![GroupId(StrBytes::from_string(group.to_owned()))]);
-        self.retrying("describeConsumerGroups", || async {
+        self.retrying(FIND_COORDINATOR, || async {
             if self.cluster().known().brokers.is_empty() {
                 self.cluster().metadata(Wanted::Named(&[], false)).await?;
             }
@@ -175,8 +186,89 @@ impl Admin {
         group: &str,
         partitions: Option<&[TopicPartition]>,
     ) -> Result<BTreeMap<TopicPartition, CommittedOffset>, ClientError> {
-        self.retrying("listConsumerGroupOffsets", || {
+        self.retrying(FIND_COORDINATOR, || {
             fetch_offsets(self.cluster(), group, partitions)
+        })
+        .await
+    }
+}
+
+impl Admin {
+    /// Sets what `group`, which must have no members, has committed.
+    pub async fn alter_group_offsets(
+        &self,
+        group: &str,
+        offsets: &BTreeMap<TopicPartition, i64>,
+    ) -> Result<(), ClientError> {
+        let topics = by_topic(offsets.keys());
+        let topics = topics.into_iter().map(|(topic, partitions)| {
+            let partitions = partitions.into_iter().map(|partition| {
+                let id = TopicPartition::new(topic, partition);
+                OffsetCommitRequestPartition::default()
+                    .with_partition_index(partition)
+                    .with_committed_offset(offsets.get(&id).copied().unwrap_or(-1))
+                    .with_committed_metadata(Some(StrBytes::new()))
+            });
+            OffsetCommitRequestTopic::default()
+                .with_name(TopicName(StrBytes::from_string(topic.to_owned())))
+                .with_partitions(partitions.collect())
+        });
+        let request = OffsetCommitRequest::default()
+            .with_group_id(GroupId(StrBytes::from_string(group.to_owned())))
+            .with_generation_id_or_member_epoch(-1)
+            .with_topics(topics.collect());
+        self.retrying(FIND_COORDINATOR, || async {
+            let connection = coordinator(self.cluster(), group).await?;
+            let version = connection.version::<OffsetCommitRequest>(OFFSET_COMMIT_VERSION_MAX)?;
+            let answer = connection.send_as(&request, version).await?;
+            let mut partitions = answer.topics.iter().flat_map(|topic| &topic.partitions);
+            partitions.try_for_each(|found| checked(self.cluster(), group, found.error_code, None))
+        })
+        .await
+    }
+
+    /// Deletes a group that has no members.
+    pub async fn delete_group(&self, group: &str) -> Result<(), ClientError> {
+        let request = DeleteGroupsRequest::default()
+            .with_groups_names(vec![GroupId(StrBytes::from_string(group.to_owned()))]);
+        self.retrying(FIND_COORDINATOR, || async {
+            let connection = coordinator(self.cluster(), group).await?;
+            let answer = connection.send(&request).await?;
+            let mut results = answer.results.iter();
+            results.try_for_each(|found| checked(self.cluster(), group, found.error_code, None))
+        })
+        .await
+    }
+
+    /// Deletes what `group` has committed for `partitions`.
+    pub async fn delete_group_offsets(
+        &self,
+        group: &str,
+        partitions: &[TopicPartition],
+    ) -> Result<BTreeMap<TopicPartition, Result<(), ClientError>>, ClientError> {
+        let topics = by_topic(partitions).into_iter().map(|(topic, partitions)| {
+            let partitions = partitions.into_iter().map(|partition| {
+                OffsetDeleteRequestPartition::default().with_partition_index(partition)
+            });
+            OffsetDeleteRequestTopic::default()
+                .with_name(TopicName(StrBytes::from_string(topic.to_owned())))
+                .with_partitions(partitions.collect())
+        });
+        let request = OffsetDeleteRequest::default()
+            .with_group_id(GroupId(StrBytes::from_string(group.to_owned())))
+            .with_topics(topics.collect());
+        self.retrying(FIND_COORDINATOR, || async {
+            let connection = coordinator(self.cluster(), group).await?;
+            let answer = connection.send(&request).await?;
+            checked(self.cluster(), group, answer.error_code, None)?;
+            let mut outcome = BTreeMap::new();
+            for topic in answer.topics {
+                for partition in topic.partitions {
+                    let id = TopicPartition::new(topic.name.as_str(), partition.partition_index);
+                    outcome.insert(id, ClientError::check(partition.error_code, None));
+                }
+            }
+            Ok(outcome)
         })
         .await
     }
