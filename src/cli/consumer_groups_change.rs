@@ -173,7 +173,8 @@ pub(super) async fn reset(
         options,
     };
     let mut all = Vec::new();
-    for id in hash_order(ids, 16, |id| id) {
+    let count = ids.len();
+    for id in hash_order(ids, count, |id| id) {
         let group = admin.describe_group(&id).await?;
         let mut prepared = Vec::new();
         if matches!(group.state.as_str(), "Empty" | "Dead") {
@@ -267,7 +268,8 @@ impl Reset<'_> {
         for topic in listed {
             partitions.extend(with_partitions(&topic)?);
         }
-        for topic in hash_order(whole, 16, |topic| topic) {
+        let count = whole.len();
+        for topic in hash_order(whole, count, |topic| topic) {
             partitions.extend(all_partitions(self.admin, &topic).await?);
         }
         Ok(partitions)

@@ -194,4 +194,24 @@ mod tests {
             ["compression.type", "cleanup.policy", "segment.bytes"]
         );
     }
+
+    /// What a genuine 2.8.0 `kafka-consumer-groups` printed for a topic of 15 partitions.
+    #[test]
+    fn partitions_come_in_the_orders_of_scalas_maps() {
+        let all = || (0..15).map(|index| TopicPartition::new("many-045c47", index));
+        let indices = |list: Vec<TopicPartition>| {
+            let list: Vec<String> = list.iter().map(|id| id.partition.to_string()).collect();
+            list.join(" ")
+        };
+        assert_eq!(
+            indices(scala_order(all().collect(), partition_hash)),
+            "3 4 1 2 0 13 14 11 12 9 10 7 8 5 6"
+        );
+        assert_eq!(
+            indices(immutable_order(all().collect(), partition_hash)),
+            "2 7 12 10 13 5 3 1 14 6 9 8 0 11 4"
+        );
+        let few = vec![3, 1, 2];
+        assert_eq!(immutable_order(few.clone(), |item| *item), few);
+    }
 }

@@ -65,9 +65,6 @@ if have_java && command -v python3 >/dev/null && bin=$(peer_bin 2.8.0 2>"$work/m
   for tool in topics console-producer console-consumer producer-perf-test consumer-perf-test leader-election consumer-groups; do
     ln -sf "$binary" "$work/tools/kafka-$tool.sh"
   done
-  for tool in kafka-server zookeeper-server; do
-    ln -sf "$binary" "$work/tools/$tool-start.sh"; ln -sf "$binary" "$work/tools/$tool-stop.sh"
-  done
   KAFKA_JVM_PERFORMANCE_OPTS="-XX:TieredStopAtLevel=1 -XX:+UseSerialGC" LIMIT_LINES=900 lines "Kafka's tools" python3 "$here/tools_compare.py" "$bin" "$work/tools" $bs localhost:2181
 else skip "Kafka's tools beside the genuine ones" "no Java, Maven or Python: $(tail -1 "$work/mvn" 2>/dev/null)"; fi
 
