@@ -116,15 +116,8 @@ fn prepare(arguments: &[String]) -> Result<(Plan, Properties), u8> {
         key_separator: "\t".to_owned(),
         ignore_error: false,
     };
-    if let Some(class) = options.value("line-reader").map_err(wrong)?
-        && !LINE_READERS.contains(&class)
-    {
-        if class.starts_with("kafka.") || class.starts_with("org.apache.kafka.") {
-            err!("the line reader {class} is not supported by this tool yet");
-        } else {
-            err!("java.lang.ClassNotFoundException: {class}");
-        }
-        return Err(1);
+    if let Some(class) = options.value("line-reader").map_err(wrong)? {
+        known_reader(class)?;
     }
     let given = Properties::from_options(
         &options,
@@ -158,6 +151,20 @@ fn prepare(arguments: &[String]) -> Result<(Plan, Properties), u8> {
         reader,
     };
     Ok((plan, properties))
+}
+
+/// Refuses a reader that is none of ours; `Err` is the exit code.
+fn known_reader(class: &str) -> Result<(), u8> {
+    if LINE_READERS.contains(&class) {
+        return Ok(());
+    }
+    let kafkas = ["kafka.", "org.apache.kafka."];
+    if kafkas.iter().any(|package| class.starts_with(package)) {
+        err!("the line reader {class} is not supported by this tool yet");
+    } else {
+        err!("java.lang.ClassNotFoundException: {class}");
+    }
+    Err(1)
 }
 
 /// Prints what a failure to begin looks like here. Gives the exit code.
