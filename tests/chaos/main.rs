@@ -4,6 +4,8 @@
 
 #[path = "../check/mod.rs"]
 mod check;
+#[path = "../lib/http_get.rs"]
+mod http_get;
 
 mod faults;
 mod nodes;

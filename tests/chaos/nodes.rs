@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tripod::common::net::HostPort;
+
+use crate::http_get::http_get;
 
 /// How long anything may take before a test gives up.
 pub const DEADLINE: Duration = Duration::from_secs(60);
@@ -128,10 +128,10 @@ impl Nodes {
 
     /// Waits until it says that it is ready.
     pub async fn ready(&mut self, index: usize) {
-        let http = self.nodes[index].ports.http;
+        let http = HostPort::new("127.0.0.1", self.nodes[index].ports.http);
         wait_until(&format!("node {index} is ready"), async || {
             self.nodes[index].must_run(index);
-            matches!(http_status(http, "/readyz").await, Ok(200))
+            matches!(http_get(&http, "/readyz").await, Ok((200, _)))
         })
         .await;
     }
@@ -250,17 +250,4 @@ fn yaml(
         text.push_str(&format!("  {name}: {value}\n"));
     }
     text
-}
-
-async fn http_status(port: u16, path: &str) -> std::io::Result<u16> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
-    let request = format!("GET {path} HTTP/1.1\r\nHost: chaos\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text).await?;
-    let status = text
-        .split(' ')
-        .nth(1)
-        .and_then(|status| status.parse().ok());
-    status.ok_or_else(|| std::io::ErrorKind::InvalidData.into())
 }

@@ -146,15 +146,16 @@ impl Workload {
     pub async fn leader(&self, partition: i32) -> usize {
         let admin = self.admin();
         let names = [TOPIC.to_owned()];
-        loop {
+        let mut leader = None;
+        wait_until(&format!("partition {partition} has a leader"), async || {
             admin.cluster().stale();
-            if let Ok(metadata) = admin.metadata(Wanted::Named(&names, false)).await
-                && let Some((node, _)) = metadata.leader(TOPIC, partition)
-            {
-                return usize::try_from(node.id).expect("an id");
+            if let Ok(metadata) = admin.metadata(Wanted::Named(&names, false)).await {
+                leader = metadata.leader(TOPIC, partition).map(|(node, _)| node.id);
             }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+            leader.is_some()
+        })
+        .await;
+        usize::try_from(leader.expect("waited for")).expect("an id")
     }
 
     /// Waits until every partition has all its replicas in sync.

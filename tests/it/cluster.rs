@@ -12,8 +12,6 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tripod::cli::halves::{Halves, World};
 use tripod::client;
@@ -32,6 +30,8 @@ use tripod::common::shutdown::Shutdown;
 use tripod::common::tasks::Tasks;
 use tripod::config::{Config, Sources, load};
 use tripod::http::server;
+
+pub use crate::http_get::http_get;
 
 /// How long anything may take before a test gives up. Far more than it should, for slow machines.
 pub const DEADLINE: Duration = Duration::from_secs(60);
@@ -570,20 +570,4 @@ pub fn numbered(prefix: &str, count: usize) -> Vec<String> {
     (0..count)
         .map(|index| format!("{prefix} {index}"))
         .collect()
-}
-
-/// Asks over HTTP; status and body.
-pub async fn http_get(address: &HostPort, path: &str) -> std::io::Result<(u16, String)> {
-    let mut stream = TcpStream::connect((address.host.as_str(), address.port)).await?;
-    let request = format!("GET {path} HTTP/1.1\r\nHost: it\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text).await?;
-    let status = text
-        .split(' ')
-        .nth(1)
-        .and_then(|status| status.parse().ok())
-        .ok_or(std::io::ErrorKind::InvalidData)?;
-    let body = text.split_once("\r\n\r\n").map_or("", |(_, body)| body);
-    Ok((status, body.to_owned()))
 }

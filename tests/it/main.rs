@@ -3,6 +3,9 @@
 //! What goes through a client's eyes belongs here; what one file decides alone is tested in that file.
 //! Nothing waits for luck: [`cluster::wait_until`] waits for a condition and says which one never came.
 
+#[path = "../lib/http_get.rs"]
+mod http_get;
+
 mod bad_start;
 mod client;
 mod cluster;
