@@ -18,15 +18,21 @@ fn open_on(disk: &SimDisk, clock: &Clock, start: Start) -> Log {
     .expect("opens")
 }
 
+/// A disk with an empty "/d", and the randomness and the clock of one run.
+fn seeded_disk(seed: u64) -> (Rng, Clock, SimDisk) {
+    let rng = Rng::from_seed(seed);
+    let clock = Clock::manual(NOW);
+    let disk = SimDisk::new(rng.fork("disk"), clock.clone());
+    disk.create_dir_all(std::path::Path::new("/d"))
+        .expect("made");
+    (rng, clock, disk)
+}
+
 /// What was synced is there after a power cut, and what is there is a prefix of what was written.
 #[test]
 fn a_power_cut_leaves_a_prefix_that_holds_what_was_synced() {
     for seed in 0..150 {
-        let rng = Rng::from_seed(seed);
-        let clock = Clock::manual(NOW);
-        let disk = SimDisk::new(rng.fork("disk"), clock.clone());
-        disk.create_dir_all(std::path::Path::new("/d"))
-            .expect("made");
+        let (rng, clock, disk) = seeded_disk(seed);
         let mut written: Vec<String> = Vec::new();
         let mut synced = 0;
         let mut recovery_point = Offset(0);
@@ -79,11 +85,7 @@ fn a_power_cut_leaves_a_prefix_that_holds_what_was_synced() {
 #[test]
 fn a_failed_append_leaves_nothing() {
     for seed in 0..60 {
-        let rng = Rng::from_seed(seed);
-        let clock = Clock::manual(NOW);
-        let disk = SimDisk::new(rng.fork("disk"), clock.clone());
-        disk.create_dir_all(std::path::Path::new("/d"))
-            .expect("made");
+        let (rng, clock, disk) = seeded_disk(seed);
         let log = open_on(&disk, &clock, CLEAN);
         let mut written = Vec::new();
         for at in 0..80 {
@@ -121,10 +123,7 @@ fn a_failed_append_leaves_nothing() {
 /// A sync that failed is not tried again: a second one may succeed without having written anything.
 #[test]
 fn a_failed_sync_ends_writing() {
-    let clock = Clock::manual(NOW);
-    let disk = SimDisk::new(Rng::from_seed(1), clock.clone());
-    disk.create_dir_all(std::path::Path::new("/d"))
-        .expect("made");
+    let (_, clock, disk) = seeded_disk(1);
     let log = open_on(&disk, &clock, CLEAN);
     put(&log, &["a"], NOW);
     disk.set_faults(Faults {
@@ -146,11 +145,7 @@ fn a_failed_sync_ends_writing() {
 #[test]
 fn what_a_failed_sync_left_in_the_page_cache_is_written_again() {
     for seed in 0..40 {
-        let rng = Rng::from_seed(seed);
-        let clock = Clock::manual(NOW);
-        let disk = SimDisk::new(rng.fork("disk"), clock.clone());
-        disk.create_dir_all(std::path::Path::new("/d"))
-            .expect("made");
+        let (rng, clock, disk) = seeded_disk(seed);
         let log = open_on(&disk, &clock, CLEAN);
         put(&log, &["a"], NOW);
         log.flush(Offset(1)).expect("syncs");
@@ -200,10 +195,7 @@ fn what_a_failed_sync_left_in_the_page_cache_is_written_again() {
 
 #[test]
 fn an_error_while_reading_is_an_error_for_that_read() {
-    let clock = Clock::manual(NOW);
-    let disk = SimDisk::new(Rng::from_seed(1), clock.clone());
-    disk.create_dir_all(std::path::Path::new("/d"))
-        .expect("made");
+    let (_, clock, disk) = seeded_disk(1);
     let log = open_on(&disk, &clock, CLEAN);
     // The newest batches need no read.
     for _ in 0..10 {
@@ -226,10 +218,7 @@ fn an_error_while_reading_is_an_error_for_that_read() {
 
 #[test]
 fn readers_at_the_end_are_told_from_memory_where_a_batch_lies() {
-    let clock = Clock::manual(NOW);
-    let disk = SimDisk::new(Rng::from_seed(5), clock.clone());
-    disk.create_dir_all(std::path::Path::new("/d"))
-        .expect("made");
+    let (_, clock, disk) = seeded_disk(5);
     let log = open_on(&disk, &clock, CLEAN);
     for index in 0..12 {
         put(&log, &["one", "two"], NOW + index);
