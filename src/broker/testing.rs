@@ -63,18 +63,52 @@ pub fn topic(name: &str, partitions: i32, epoch: i32) -> TopicImage {
     }
 }
 
+/// A partition under its leader's epoch 7; the leader -1 is nobody.
+pub fn led(replicas: &[i32], leader: i32, isr: &[i32], written: Zxid) -> PartitionImage {
+    PartitionImage {
+        replicas: ids(replicas),
+        state: Some(PartitionState {
+            leader: (leader >= 0).then_some(BrokerId(leader)),
+            leader_epoch: LeaderEpoch(7),
+            isr: ids(isr),
+            controller_epoch: ControllerEpoch(2),
+            version: 4,
+            written,
+        }),
+        ..PartitionImage::default()
+    }
+}
+
+/// Brokers by their numbers.
+pub fn ids(list: &[i32]) -> Vec<BrokerId> {
+    list.iter().copied().map(BrokerId).collect()
+}
+
+/// A broker that is registered and listens nowhere.
+pub fn live(id: BrokerId) -> BrokerImage {
+    BrokerImage {
+        id,
+        epoch: Zxid(1),
+        endpoints: BTreeMap::new(),
+        security: BTreeMap::new(),
+        rack: None,
+        blank_since: None,
+    }
+}
+
+/// A broker that listens at `endpoint`.
+pub fn live_at(id: BrokerId, endpoint: HostPort) -> BrokerImage {
+    BrokerImage {
+        endpoints: [("PLAINTEXT".to_owned(), endpoint)].into(),
+        security: [("PLAINTEXT".to_owned(), "PLAINTEXT".to_owned())].into(),
+        ..live(id)
+    }
+}
+
 /// An image of broker 1 and these topics.
 pub fn image(topics: Vec<TopicImage>) -> Image {
     let mut image = Image::default();
-    let endpoint = HostPort::new("node1", 9092);
-    let broker = BrokerImage {
-        id: BrokerId(1),
-        epoch: Zxid(1),
-        endpoints: [("PLAINTEXT".to_owned(), endpoint)].into(),
-        security: [("PLAINTEXT".to_owned(), "PLAINTEXT".to_owned())].into(),
-        rack: None,
-        blank_since: None,
-    };
+    let broker = live_at(BrokerId(1), HostPort::new("node1", 9092));
     image.brokers.insert(BrokerId(1), broker);
     image.controller = Some(BrokerId(1));
     for topic in topics {
@@ -188,7 +222,7 @@ impl Client {
     /// Connects.
     pub async fn connect(address: SocketAddr) -> Client {
         let address = HostPort::new(address.ip().to_string(), address.port());
-        let stream = net::connect(&address, Duration::from_secs(5)).await;
+        let stream = net::connect(&address, Duration::from_secs(60)).await;
         Client {
             stream: stream.expect("connects"),
             next: 1,
@@ -218,7 +252,7 @@ impl Client {
     /// The next frame; none when the broker has closed.
     pub async fn frame(&mut self) -> Option<Bytes> {
         let read = frame::read_frame(&mut self.stream, 64 << 20);
-        let frame = tokio::time::timeout(Duration::from_secs(20), read).await;
+        let frame = tokio::time::timeout(Duration::from_secs(60), read).await;
         frame.expect("in time").ok().flatten()
     }
 

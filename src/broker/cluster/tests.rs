@@ -1,19 +1,11 @@
 use super::*;
-use crate::broker::image::{BrokerImage, PartitionImage};
-use crate::common::ids::Zxid;
+use crate::broker::image::PartitionImage;
+use crate::broker::testing::live;
 
 fn image(brokers: &[i32]) -> Image {
     let mut image = Image::default();
     for id in brokers.iter().copied().map(BrokerId) {
-        let broker = BrokerImage {
-            id,
-            epoch: Zxid(1),
-            endpoints: BTreeMap::new(),
-            security: BTreeMap::new(),
-            rack: None,
-            blank_since: None,
-        };
-        image.brokers.insert(id, broker);
+        image.brokers.insert(id, live(id));
     }
     let partition = PartitionImage {
         replicas: vec![BrokerId(1)],

@@ -147,10 +147,7 @@ fn spread(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn ids(list: &[i32]) -> Vec<BrokerId> {
-        list.iter().copied().map(BrokerId).collect()
-    }
+    use crate::broker::testing::ids;
 
     fn brokers(list: &[i32]) -> Brokers {
         Brokers::new(ids(list).into_iter().map(|id| (id, None)))

@@ -15,7 +15,7 @@ use crate::broker::Broker;
 use crate::broker::image::{BrokerImage, Image, TopicImage};
 use crate::broker::isr::Outcome;
 use crate::broker::partition::Origin;
-use crate::broker::testing::{Client, batch, broker_without_image, listen, topic};
+use crate::broker::testing::{Client, batch, broker_without_image, ids, listen, live_at, topic};
 use crate::common::clock::Clock;
 use crate::common::ids::{LeaderEpoch, Offset, Zxid};
 use crate::common::net::HostPort;
@@ -91,12 +91,8 @@ impl Three {
         for (index, address) in self.addresses.iter().enumerate() {
             let id = BrokerId(index as i32 + 1);
             let live = BrokerImage {
-                id,
-                epoch: Zxid(1),
-                endpoints: [("PLAINTEXT".to_owned(), address.clone())].into(),
-                security: [("PLAINTEXT".to_owned(), "PLAINTEXT".to_owned())].into(),
                 rack: Some(format!("rack-{}", id.0)),
-                blank_since: None,
+                ..live_at(id, address.clone())
             };
             image.brokers.insert(id, live);
         }
@@ -107,7 +103,6 @@ impl Three {
     }
 
     fn topic(&self) -> TopicImage {
-        let ids = |ids: &[i32]| ids.iter().copied().map(BrokerId).collect::<Vec<_>>();
         let mut topic = topic("t", self.partitions, self.state.epoch);
         topic.config = [("min.insync.replicas".to_owned(), "2".to_owned())].into();
         for placed in topic.partitions.values_mut() {

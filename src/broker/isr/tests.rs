@@ -1,4 +1,5 @@
 use super::*;
+use crate::broker::testing::ids;
 
 const LAG_MS: i64 = 100;
 /// All are registered before the state was written.
@@ -7,10 +8,6 @@ const LIVE: [(BrokerId, Zxid); 3] = [
     (BrokerId(2), Zxid(2)),
     (BrokerId(3), Zxid(3)),
 ];
-
-fn ids(ids: &[i32]) -> Vec<BrokerId> {
-    ids.iter().copied().map(BrokerId).collect()
-}
 
 fn given<'a>(epoch: i32, version: i32, replicas: &'a [BrokerId], isr: &'a [BrokerId]) -> Given<'a> {
     Given {

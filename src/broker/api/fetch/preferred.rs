@@ -31,19 +31,15 @@ pub fn follower_for(
 mod tests {
     use super::*;
     use crate::broker::image::BrokerImage;
-    use crate::common::ids::{Offset, Zxid};
+    use crate::broker::testing::live_at;
+    use crate::common::ids::Offset;
     use crate::common::net::HostPort;
 
     fn image(racks: &[Option<&str>]) -> Image {
         let brokers = racks.iter().zip(0..).map(|(rack, id)| {
-            let endpoints = [("PLAINTEXT".to_owned(), HostPort::new("h", 1))];
             let broker = BrokerImage {
-                id: BrokerId(id),
-                epoch: Zxid(1),
-                endpoints: endpoints.into(),
-                security: [].into(),
                 rack: rack.map(str::to_owned),
-                blank_since: None,
+                ..live_at(BrokerId(id), HostPort::new("h", 1))
             };
             (BrokerId(id), broker)
         });

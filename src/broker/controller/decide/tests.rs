@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::*;
-use crate::broker::image::BrokerImage;
+use crate::broker::testing::{ids, live};
 use crate::common::ids::{LeaderEpoch, Zxid};
 
 const ID: Uuid = Uuid::from_u128(5);
@@ -13,16 +13,8 @@ fn image(alive: &[i32]) -> Image {
         controller_epoch: ControllerEpoch(3),
         ..Image::default()
     };
-    for id in alive {
-        let broker = BrokerImage {
-            id: BrokerId(*id),
-            epoch: Zxid(1),
-            endpoints: BTreeMap::new(),
-            security: BTreeMap::new(),
-            rack: None,
-            blank_since: None,
-        };
-        image.brokers.insert(BrokerId(*id), broker);
+    for id in ids(alive) {
+        image.brokers.insert(id, live(id));
     }
     image
 }

@@ -6,7 +6,8 @@ use super::*;
 use crate::broker::group::classic::{Identity, Join, State, Sync as SyncRequest};
 use crate::broker::group::coordinator::load::Replay;
 use crate::broker::group::record::CommittedOffset;
-use crate::broker::image::{BrokerImage, Image, PartitionImage, PartitionState, TopicImage};
+use crate::broker::image::{Image, PartitionImage, PartitionState, TopicImage};
+use crate::broker::testing::live;
 use crate::common::disk::real::RealDisk;
 use crate::common::ids::{BrokerId, ControllerEpoch, ProducerEpoch, ProducerId, Zxid};
 use crate::common::shutdown::Shutdown;
@@ -51,16 +52,8 @@ fn topic(name: &str, partitions: i32, epoch: i32) -> (Arc<str>, Arc<TopicImage>)
 }
 
 fn image(epoch: i32) -> Image {
-    let me = BrokerImage {
-        id: BrokerId(0),
-        epoch: crate::common::ids::Zxid(1),
-        endpoints: BTreeMap::new(),
-        security: BTreeMap::new(),
-        rack: None,
-        blank_since: None,
-    };
     Image {
-        brokers: BTreeMap::from([(BrokerId(0), me)]),
+        brokers: BTreeMap::from([(BrokerId(0), live(BrokerId(0)))]),
         topics: BTreeMap::from([
             topic(OFFSETS_TOPIC, PARTITIONS, epoch),
             topic("t", 2, epoch),
@@ -117,7 +110,7 @@ impl Fixture {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(20), loaded)
+        tokio::time::timeout(Duration::from_secs(60), loaded)
             .await
             .expect("it loads");
     }
@@ -548,7 +541,7 @@ async fn one_task_serves_the_timers() {
         session_timeout_ms: 20,
         ..join()
     };
-    let limit = Duration::from_secs(20);
+    let limit = Duration::from_secs(60);
     let joined = tokio::time::timeout(limit, fixture.groups.join("g", short)).await;
     assert_eq!(joined.expect("in time").expect("it joins").generation, 1);
     let emptied = async {

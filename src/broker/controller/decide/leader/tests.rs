@@ -2,6 +2,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::*;
 use crate::broker::image::BrokerImage;
+use crate::broker::testing::{ids, led, live};
 
 const WRITTEN: i64 = 40;
 
@@ -9,12 +10,9 @@ const WRITTEN: i64 = 40;
 fn image(brokers: &[(i32, i64, Option<i64>)]) -> Image {
     let brokers = brokers.iter().map(|(id, epoch, blank)| {
         let broker = BrokerImage {
-            id: BrokerId(*id),
             epoch: Zxid(*epoch),
-            endpoints: BTreeMap::new(),
-            security: BTreeMap::new(),
-            rack: None,
             blank_since: blank.map(Zxid),
+            ..live(BrokerId(*id))
         };
         (BrokerId(*id), broker)
     });
@@ -25,23 +23,8 @@ fn image(brokers: &[(i32, i64, Option<i64>)]) -> Image {
     }
 }
 
-fn ids(list: &[i32]) -> Vec<BrokerId> {
-    list.iter().copied().map(BrokerId).collect()
-}
-
 fn partition(leader: i32, isr: &[i32]) -> PartitionImage {
-    PartitionImage {
-        replicas: ids(&[0, 1, 2]),
-        state: Some(PartitionState {
-            leader: (leader >= 0).then_some(BrokerId(leader)),
-            leader_epoch: LeaderEpoch(7),
-            isr: ids(isr),
-            controller_epoch: ControllerEpoch(2),
-            version: 4,
-            written: Zxid(WRITTEN),
-        }),
-        ..PartitionImage::default()
-    }
+    led(&[0, 1, 2], leader, isr, Zxid(WRITTEN))
 }
 
 /// Leader (-1 is none) and in-sync set of what follows; none where the state stays.

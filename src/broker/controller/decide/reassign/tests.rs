@@ -2,25 +2,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::*;
-use crate::broker::image::{BrokerImage, Reassignment, TopicImage};
-use crate::common::ids::{ControllerEpoch, LeaderEpoch, Zxid};
-
-fn ids(list: &[i32]) -> Vec<BrokerId> {
-    list.iter().copied().map(BrokerId).collect()
-}
+use crate::broker::image::{Reassignment, TopicImage};
+use crate::broker::testing::{ids, led, live};
+use crate::common::ids::{ControllerEpoch, Zxid};
 
 fn image(alive: &[i32]) -> Image {
-    let brokers = ids(alive).into_iter().map(|id| {
-        let broker = BrokerImage {
-            id,
-            epoch: Zxid(1),
-            endpoints: BTreeMap::new(),
-            security: BTreeMap::new(),
-            rack: None,
-            blank_since: None,
-        };
-        (id, broker)
-    });
+    let brokers = ids(alive).into_iter().map(|id| (id, live(id)));
     Image {
         brokers: brokers.collect(),
         controller_epoch: ControllerEpoch(3),
@@ -29,18 +16,7 @@ fn image(alive: &[i32]) -> Image {
 }
 
 fn partition(replicas: &[i32], leader: i32, isr: &[i32]) -> PartitionImage {
-    PartitionImage {
-        replicas: ids(replicas),
-        state: Some(PartitionState {
-            leader: (leader >= 0).then_some(BrokerId(leader)),
-            leader_epoch: LeaderEpoch(7),
-            isr: ids(isr),
-            controller_epoch: ControllerEpoch(2),
-            version: 4,
-            written: Zxid(40),
-        }),
-        ..PartitionImage::default()
-    }
+    led(replicas, leader, isr, Zxid(40))
 }
 
 fn moving(partition: PartitionImage, adding: &[i32], removing: &[i32]) -> PartitionImage {
