@@ -236,7 +236,7 @@ async fn a_waiting_fetch_wakes_on_the_append_and_a_lost_leadership() {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(10), all).await
+        tokio::time::timeout(Duration::from_secs(60), all).await
     };
     let mut request = fetch(12, id, 0, 0);
     request.max_wait_ms = 3_600_000;

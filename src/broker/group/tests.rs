@@ -60,7 +60,7 @@ async fn start(dir: &std::path::Path) -> (Arc<Broker>, SocketAddr) {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), loaded)
+    tokio::time::timeout(Duration::from_secs(60), loaded)
         .await
         .expect("it loads");
     let address = testing::listen(&broker).await;

@@ -10,6 +10,9 @@ use crate::zookeeper::message::{
     ConnectRequest, ConnectResponse, DataReply, RequestHeader, put_event, put_reply,
 };
 
+/// How long anything may take before a test gives up.
+const LIMIT: Duration = Duration::from_secs(60);
+
 /// The server's side of one connection, spoken by the test line by line.
 struct Peer(TcpStream);
 
@@ -63,7 +66,7 @@ fn options(server: HostPort, chroot: &str) -> Options {
         servers: vec![server],
         chroot: chroot.to_owned(),
         session_timeout: Duration::from_secs(6),
-        connection_timeout: Some(Duration::from_secs(10)),
+        connection_timeout: Some(LIMIT),
     }
 }
 
@@ -107,7 +110,7 @@ async fn requests_are_pipelined_and_events_come_before_the_answers_behind_them()
     let changed = Event::Node(EventType::NodeDataChanged, "/a".into());
     assert_eq!(events.ready(), Some(changed));
     assert_eq!(events.ready(), None);
-    assert!(world.tasks.stop(Duration::from_secs(5)).await);
+    assert!(world.tasks.stop(LIMIT).await);
 }
 
 #[tokio::test]
@@ -155,7 +158,7 @@ async fn a_lost_connection_is_dialled_again_and_an_expired_session_replaced() {
     tokio::join!(zookeeper.close(), farewell);
     assert_eq!(events.next().await, None);
     assert_eq!(zookeeper.get("/").await, Err(Error::Closed));
-    assert!(world.tasks.stop(Duration::from_secs(5)).await);
+    assert!(world.tasks.stop(LIMIT).await);
 }
 
 #[tokio::test]
@@ -197,5 +200,5 @@ async fn nobody_there_is_said_after_the_time_given() {
         text.contains(&server.to_string()) && text.contains("refused"),
         "{text}"
     );
-    assert!(world.tasks.stop(Duration::from_secs(5)).await);
+    assert!(world.tasks.stop(LIMIT).await);
 }

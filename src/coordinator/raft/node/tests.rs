@@ -20,7 +20,7 @@ use crate::coordinator::identity::IdentityError;
 use crate::coordinator::tree::op::{Change, ConnectionId, Op};
 use crate::zookeeper::acl::{Acl, Id};
 
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(60);
 
 struct Member {
     node: Arc<RaftNode>,
@@ -328,9 +328,15 @@ async fn pipelined_requests_are_applied_once_and_in_order_across_a_change_of_lea
     let leader = all.leader().expect("one leads");
     let from = (leader + 1) % 3;
     let node = all.member(from).node.clone();
+    let (early, some_are_on_their_way) = tokio::sync::oneshot::channel();
     let submitting = async move {
-        let mut answers = Vec::new();
+        let (mut answers, mut early) = (Vec::new(), Some(early));
         for number in 0..600 {
+            if number == 150
+                && let Some(early) = early.take()
+            {
+                early.send(()).expect("it is waited for");
+            }
             answers.push(node.submit(&client.request(create(&format!("/q/{number:05}"))), None));
             if number % 10 == 0 {
                 tokio::time::sleep(Duration::from_millis(10)).await;
@@ -339,7 +345,7 @@ async fn pipelined_requests_are_applied_once_and_in_order_across_a_change_of_lea
         answers
     };
     let stopping = async {
-        tokio::time::sleep(Duration::from_millis(150)).await;
+        some_are_on_their_way.await.expect("told");
         all.stop(leader).await;
     };
     let (answers, ()) = tokio::join!(submitting, stopping);
