@@ -72,7 +72,11 @@ const BANS: &[(&str, &[&str])] = &[
     // Raft opens the store that stands in coordinator/store/sled.rs, by our own name for it.
     (
         "sled::",
-        &["coordinator/store/sled.rs", "coordinator/raft/node.rs"],
+        &[
+            "coordinator/store/sled.rs",
+            "coordinator/raft/node.rs",
+            "coordinator/raft/examine.rs",
+        ],
     ),
     ("openraft::", &["coordinator/raft/"]),
     ("println!", &["cli/", "main.rs"]),

@@ -245,6 +245,7 @@ fn no_zookeeper(config: &Config, source: zookeeper::Error) -> StartError {
 async fn enter_cluster(
     deps: &BrokerDeps,
     marks: &Marks,
+    addresses: &BTreeMap<String, SocketAddr>,
 ) -> Result<(Arc<ZooKeeper>, Events, String), StartError> {
     let config = &deps.config;
     let failed = |source| no_zookeeper(config, source);
@@ -263,6 +264,9 @@ async fn enter_cluster(
     let marked = marks.identity.as_ref();
     let marked = marked.map(|identity| identity.cluster_id.as_str());
     let cluster_id = registration::cluster_id(&zookeeper, wanted, marked, &deps.rng).await?;
+    // Before a log is opened, and with that changed.
+    let listeners = advertised(config, addresses);
+    registration::refuse_taken(&zookeeper, config.broker_id, &listeners).await?;
     Ok((zookeeper, events, cluster_id))
 }
 
@@ -325,7 +329,7 @@ async fn start(prepared: Prepared) -> Result<Running, StartError> {
     let config = deps.config.clone();
     let tasks = deps.tasks.child();
     let addresses = bound.addresses();
-    let (zookeeper, events, cluster_id) = enter_cluster(&deps, &marks).await?;
+    let (zookeeper, events, cluster_id) = enter_cluster(&deps, &marks, &addresses).await?;
 
     let metrics = Arc::<BrokerMetrics>::default();
     let image = Arc::new(ImageCell::default());

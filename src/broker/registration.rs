@@ -155,6 +155,53 @@ pub async fn cluster_id(
     }
 }
 
+/// Refuses an id that another broker has, if that broker answers where it is listed. One that does not
+/// may be dead: the registration itself waits for the end of its session.
+pub async fn refuse_taken(
+    zookeeper: &ZooKeeper,
+    id: BrokerId,
+    listeners: &[(String, String, HostPort)],
+) -> Result<(), RegistrationError> {
+    let (data, stat) = match zookeeper.get(&znode::broker_path(id)).await {
+        Ok(found) => found,
+        Err(error) if error.is(ErrorCode::NoNode) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    let Ok(broker) = znode::decode_broker(id, &data, stat.czxid) else {
+        return Ok(());
+    };
+    if broker.endpoints != by_name(listeners) && answers(&broker.endpoints).await {
+        return Err(duplicate(id, &broker.endpoints));
+    }
+    Ok(())
+}
+
+fn by_name(listeners: &[(String, String, HostPort)]) -> BTreeMap<String, HostPort> {
+    let listeners = listeners.iter();
+    listeners
+        .map(|(name, _, address)| (name.clone(), address.clone()))
+        .collect()
+}
+
+async fn answers(endpoints: &BTreeMap<String, HostPort>) -> bool {
+    for address in endpoints.values() {
+        if net::connect(address, PROBE).await.is_ok() {
+            return true;
+        }
+    }
+    false
+}
+
+fn duplicate(id: BrokerId, endpoints: &BTreeMap<String, HostPort>) -> RegistrationError {
+    let holder = listed_text(endpoints);
+    RegistrationError::Duplicate { id, holder }
+}
+
+fn listed_text(endpoints: &BTreeMap<String, HostPort>) -> String {
+    let texts: Vec<String> = endpoints.values().map(HostPort::to_string).collect();
+    texts.join(",")
+}
+
 /// This broker's entry.
 #[derive(Debug)]
 pub struct Registration {
@@ -274,12 +321,7 @@ impl Registration {
         czxid: Zxid,
         addresses: Option<BTreeMap<String, HostPort>>,
     ) -> Result<(), RegistrationError> {
-        let ours: BTreeMap<String, HostPort> = self
-            .listeners
-            .iter()
-            .map(|(name, _, address)| (name.clone(), address.clone()))
-            .collect();
-        let same = addresses.as_ref() == Some(&ours);
+        let same = addresses.as_ref() == Some(&by_name(&self.listeners));
         if same && self.seasoned {
             info!(broker = %self.id, "taking over the entry that this broker left when it died");
             return match self.zookeeper.delete(path, version).await {
@@ -287,24 +329,16 @@ impl Registration {
                 Err(error) => Err(error.into()),
             };
         }
-        let listed: Vec<HostPort> = addresses.into_iter().flatten().map(|(_, at)| at).collect();
-        let texts: Vec<String> = listed.iter().map(HostPort::to_string).collect();
-        let duplicate = RegistrationError::Duplicate {
-            id: self.id,
-            holder: texts.join(","),
-        };
-        if !same {
-            for address in &listed {
-                if net::connect(address, PROBE).await.is_ok() {
-                    return Err(duplicate);
-                }
-            }
+        let listed = addresses.unwrap_or_default();
+        let taken = duplicate(self.id, &listed);
+        if !same && answers(&listed).await {
+            return Err(taken);
         }
         let session = self.zookeeper.session_timeout_ms().max(18_000);
         let limit = Duration::from_millis(u64::try_from(session).unwrap_or(18_000) * 3 / 2);
         warn!(
             broker = %self.id,
-            holder = texts.join(","),
+            holder = listed_text(&listed),
             "waiting for the session that holds this broker's id to expire"
         );
         let gone = self.cell.wait_for(|image| {
@@ -314,7 +348,7 @@ impl Registration {
         tokio::time::timeout(limit, gone)
             .await
             .map(|_| ())
-            .map_err(|_| duplicate)
+            .map_err(|_| taken)
     }
 
     /// Registers again whenever the entry is lost: with a new session, or when somebody removed it.

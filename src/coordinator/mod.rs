@@ -40,6 +40,7 @@ use crate::common::ids::MemberId;
 use crate::common::net::{self, HostPort, TcpListener};
 use crate::common::rng::Rng;
 use crate::common::tasks::{Kind, Tasks};
+use crate::coordinator::raft::examine::examine;
 use crate::coordinator::raft::{RaftNode, RaftOptions, Role};
 use crate::coordinator::replica::Replica;
 use crate::coordinator::server::{Parts, Server};
@@ -322,6 +323,8 @@ async fn start_raft(
     );
     raft_options.secret = options.secret.clone();
     raft_options.snapshot_entries = options.snapshot_count;
+    let (disk, clock) = (world.disk.clone(), world.clock.clone());
+    examine(raft_options.clone(), disk, clock, world.rng.clone()).await?;
     RaftNode::start(
         raft_options,
         listener,

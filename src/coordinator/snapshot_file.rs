@@ -112,6 +112,30 @@ impl SnapshotDir {
         Ok(None)
     }
 
+    /// The last index of the newest snapshot in `dir` that is whole. Changes nothing.
+    pub fn newest_whole(disk: &dyn Disk, dir: &Path) -> Result<Option<u64>, SnapshotFileError> {
+        let failed = |action, path: &Path| {
+            let path = path.to_owned();
+            move |source| SnapshotFileError {
+                action,
+                path,
+                source,
+            }
+        };
+        if !disk.is_dir(dir) {
+            return Ok(None);
+        }
+        let files = disk.list(dir).map_err(failed("listing", dir))?;
+        for path in files.iter().rev().filter(|path| index_of(path).is_some()) {
+            let bytes = disk.read(path, FILE_BYTES_MAX);
+            let bytes = bytes.map_err(failed("reading", path))?;
+            if let Some(snapshot) = decode(Bytes::from(bytes)) {
+                return Ok(Some(snapshot.index));
+            }
+        }
+        Ok(None)
+    }
+
     /// The last index of the snapshot that is kept in case the newest is damaged. The log after it is
     /// needed; the log before it is not.
     pub fn older(&self) -> Result<Option<u64>, SnapshotFileError> {

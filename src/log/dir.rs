@@ -239,7 +239,7 @@ impl Dirs {
         let lock = disk.lock(&path.join(LOCK_FILE));
         let lock = lock.map_err(|source| not_locked(path, source))?;
         let meta = path.join(META_PROPERTIES);
-        if !disk.exists(&meta) {
+        if read_identity(disk, path)?.is_none() {
             disk.replace(&meta, encode_identity(identity).as_bytes())
                 .at(&meta, "writing")?;
         }

@@ -6,7 +6,7 @@ use std::io::Read;
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
@@ -54,8 +54,11 @@ async fn run(mut command: Command) -> Output {
     output
 }
 
-/// Everything below a directory: paths and contents.
-fn contents(dir: &Path) -> BTreeMap<String, Vec<u8>> {
+/// A file's time of change and content; a directory has neither.
+pub type Content = (Option<SystemTime>, Vec<u8>);
+
+/// Everything below a directory.
+pub fn contents(dir: &Path) -> BTreeMap<String, Content> {
     let mut all = BTreeMap::new();
     let mut dirs = vec![dir.to_owned()];
     while let Some(dir) = dirs.pop() {
@@ -63,10 +66,12 @@ fn contents(dir: &Path) -> BTreeMap<String, Vec<u8>> {
             let path = entry.expect("an entry").path();
             let name = path.display().to_string();
             if path.is_dir() {
-                all.insert(name, Vec::new());
+                all.insert(name, (None, Vec::new()));
                 dirs.push(path);
             } else {
-                all.insert(name, fs::read(&path).expect("a file"));
+                let changed = fs::metadata(&path).and_then(|file| file.modified());
+                let bytes = fs::read(&path).expect("a file");
+                all.insert(name, (Some(changed.expect("a time")), bytes));
             }
         }
     }
@@ -74,13 +79,18 @@ fn contents(dir: &Path) -> BTreeMap<String, Vec<u8>> {
 }
 
 /// Must fail with a message that holds `said`, and leave `dir` as it was.
-async fn refused(dir: &Path, arguments: &[&str], said: &[&str]) {
+pub async fn refused(dir: &Path, arguments: &[&str], said: &[&str]) {
+    refused_command(dir, tripod(arguments), said).await;
+}
+
+pub async fn refused_command(dir: &Path, command: Command, said: &[&str]) {
     let before = contents(dir);
-    let output = run(tripod(arguments)).await;
+    let arguments = format!("{command:?}");
+    let output = run(command).await;
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(
         output.status.code().is_some_and(|code| code != 0),
-        "{arguments:?} ended with {:?}: {stderr}",
+        "{arguments} ended with {:?}: {stderr}",
         output.status
     );
     for text in said {
@@ -98,20 +108,23 @@ async fn refused(dir: &Path, arguments: &[&str], said: &[&str]) {
         .map(|(path, _)| path)
         .chain(before.keys().filter(|path| !after.contains_key(*path)))
         .collect();
-    assert!(changed.is_empty(), "{arguments:?} changed {changed:?}");
+    assert!(
+        changed.is_empty(),
+        "{arguments} changed {changed:?}\n{stderr}"
+    );
 }
 
 /// A node with both halves on ports and a directory of its own.
-struct Setup {
-    broker_id: Option<i32>,
-    kafka: u16,
-    zookeeper: u16,
-    http: u16,
-    data: String,
+pub struct Setup {
+    pub broker_id: Option<i32>,
+    pub kafka: u16,
+    pub zookeeper: u16,
+    pub http: u16,
+    pub data: String,
 }
 
 impl Setup {
-    fn new(dir: &Path) -> Setup {
+    pub fn new(dir: &Path) -> Setup {
         Setup {
             broker_id: Some(1),
             kafka: free_port(),
@@ -122,7 +135,7 @@ impl Setup {
     }
 
     /// The usual flags; those of `more` stand instead of the same ones.
-    fn arguments(&self, more: &[&str]) -> Vec<String> {
+    pub fn arguments(&self, more: &[&str]) -> Vec<String> {
         let usual = [
             ("--roles", "coordinator,broker".to_owned()),
             ("--data-dir", self.data.clone()),
@@ -145,31 +158,51 @@ impl Setup {
         arguments
     }
 
-    async fn refused(&self, dir: &Path, more: &[&str], said: &[&str]) {
+    pub async fn refused(&self, dir: &Path, more: &[&str], said: &[&str]) {
         let arguments = self.arguments(more);
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         refused(dir, &arguments, said).await;
     }
 
-    /// Runs the node until it is ready, and stops it as an operator does.
-    async fn run_once(&self) {
-        let arguments = self.arguments(&[]);
+    /// Starts the node.
+    pub fn spawn(&self, more: &[&str]) -> Running {
+        let arguments = self.arguments(more);
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let mut command = tripod(&arguments);
         command.stdout(Stdio::null()).stderr(Stdio::null());
-        let mut node = Running(command.spawn().expect("the binary is there"));
+        Running(command.spawn().expect("the binary is there"))
+    }
+
+    /// Runs the node until it is ready.
+    pub async fn start(&self, more: &[&str]) -> Running {
+        let node = self.spawn(more);
         let address = HostPort::new("127.0.0.1", self.http);
         wait_until("the node is ready", || async {
             let (status, _) = http_get(&address, "/readyz").await.ok()?;
             (status == 200).then_some(())
         })
         .await;
-        let pid = i32::try_from(node.0.id()).expect("a pid");
+        node
+    }
+
+    /// Runs the node until it is ready, and stops it as an operator does.
+    pub async fn run_once(&self) {
+        self.start(&[]).await.stop().await;
+    }
+}
+
+/// A child that goes with the test.
+pub struct Running(pub Child);
+
+impl Running {
+    /// Stops it as an operator does.
+    pub async fn stop(mut self) {
+        let pid = i32::try_from(self.0.id()).expect("a pid");
         let pid = rustix::process::Pid::from_raw(pid).expect("a pid");
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("our child");
         let deadline = Instant::now() + DEADLINE;
         let status = loop {
-            if let Some(status) = node.0.try_wait().expect("our child") {
+            if let Some(status) = self.0.try_wait().expect("our child") {
                 break status;
             }
             assert!(Instant::now() < deadline, "it does not stop");
@@ -178,9 +211,6 @@ impl Setup {
         assert_eq!(status.code(), Some(0), "a clean stop");
     }
 }
-
-/// A child that goes with the test.
-pub struct Running(pub Child);
 
 impl Drop for Running {
     fn drop(&mut self) {

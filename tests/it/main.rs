@@ -6,6 +6,7 @@
 #[path = "../lib/http_get.rs"]
 mod http_get;
 
+mod bad_disk;
 mod bad_start;
 mod client;
 mod cluster;

@@ -7,6 +7,7 @@
 //! coordinator sees. The only folder that names openraft. Knows nothing of znodes.
 
 pub mod batch;
+pub mod examine;
 pub mod handover;
 pub mod leadership;
 pub mod log_store;

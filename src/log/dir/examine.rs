@@ -21,7 +21,7 @@ impl Dirs {
     ) -> Result<Option<Identity>, DirError> {
         let mut first: Option<Identity> = None;
         for dir in dirs {
-            let Some(found) = read_identity(disk, dir)? else {
+            let Some(found) = told_identity(disk, dir)? else {
                 continue;
             };
             let cluster = first.as_ref().map(|first| first.cluster_id.as_str());
@@ -51,7 +51,7 @@ impl Dirs {
         dirs: &[PathBuf],
     ) -> Result<Option<(PathBuf, Identity)>, DirError> {
         for dir in dirs {
-            let Some(identity) = read_identity(disk, dir)? else {
+            let Some(identity) = told_identity(disk, dir)? else {
                 continue;
             };
             let entries = disk.list(dir).at(dir, "listing")?;
@@ -85,6 +85,7 @@ impl Dirs {
 }
 
 fn may_be_used(disk: &dyn Disk, dir: &Path) -> Result<(), DirError> {
+    read_identity(disk, dir)?;
     let lock_file = dir.join(LOCK_FILE);
     if disk.exists(&lock_file) {
         disk.lock(&lock_file)
@@ -109,6 +110,15 @@ pub(super) fn not_locked(dir: &Path, source: io::Error) -> DirError {
         action: "locking",
         source,
     })
+}
+
+/// What a directory says of itself. As in Kafka, one whose `meta.properties` the disk does not give out
+/// says nothing: it is not used, but the others are. One that holds nonsense is refused.
+fn told_identity(disk: &dyn Disk, dir: &Path) -> Result<Option<Identity>, DirError> {
+    match read_identity(disk, dir) {
+        Err(DirError::Log(_)) => Ok(None),
+        told => told,
+    }
 }
 
 pub(super) fn read_identity(disk: &dyn Disk, dir: &Path) -> Result<Option<Identity>, DirError> {
