@@ -22,7 +22,7 @@ use crate::coordinator::server::Server;
 use crate::coordinator::{self, Coordinator, four_letter};
 use crate::http::{CoordinatorView, ProcessFigures, Sources};
 
-use super::process;
+use super::{logging, process};
 
 /// What all nodes of this process share.
 #[derive(Clone, Debug)]
@@ -343,7 +343,7 @@ pub fn ready_lines(config: &Config) -> Vec<String> {
         .into_iter()
         .map(|text| {
             if json {
-                serde_json::json!({"level": "INFO", "message": text}).to_string()
+                logging::json_line(&text, &[])
             } else {
                 text
             }

@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use tracing::{Level, debug, error, warn};
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::format::FmtSpan;
+use tracing_subscriber::fmt::format::{FmtSpan, Writer};
+use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
 use super::output::Output;
 use super::print::{err, out};
@@ -80,6 +81,18 @@ pub fn say(text: &str) {
         Some((stdout, _)) => stdout.push(format!("{text}\n").as_bytes()),
         None => out!("{text}"),
     }
+}
+
+/// A line as `log.format=json` writes them, with more fields after the message.
+pub fn json_line(message: &str, fields: &[(&str, &str)]) -> String {
+    let mut timestamp = String::new();
+    // Writing into memory does not fail; a line without its time still says something.
+    let _ = SystemTime.format_time(&mut Writer::new(&mut timestamp));
+    let mut line = serde_json::json!({"timestamp": timestamp, "level": "INFO", "message": message});
+    for (name, value) in fields {
+        line[*name] = (*value).into();
+    }
+    line.to_string()
 }
 
 /// The one message of a node that ends, on standard error, after everything that was logged.

@@ -48,11 +48,13 @@ impl Banner {
         let zookeeper = list(Halves::zookeeper_port);
         let http = list(Halves::http_port);
         if self.json {
-            return serde_json::json!({
-                "level": "INFO", "message": "the cluster is up", "kafka": kafka,
-                "zookeeper": zookeeper, "http": http, "data": self.data,
-            })
-            .to_string();
+            let fields: [(&str, &str); 4] = [
+                ("kafka", &kafka),
+                ("zookeeper", &zookeeper),
+                ("http", &http),
+                ("data", &self.data),
+            ];
+            return logging::json_line("the cluster is up", &fields);
         }
         let http = if http.is_empty() {
             "not served".to_owned()

@@ -134,7 +134,7 @@ impl Tasks {
             drop(counted);
         };
         self.tracker
-            .spawn(guarded.instrument(error_span!("task", name)));
+            .spawn(guarded.instrument(error_span!("task", task = name)));
     }
 
     /// Says that the essential task `name` cannot go on, without a panic: the task has logged why.
