@@ -102,14 +102,18 @@ fn settled(image: &Image, partition: &Partition) -> bool {
 /// Writes what is due of these partitions; gives those whose write has an unknown outcome.
 async fn write(broker: &Broker, partitions: &[Arc<Partition>]) -> Vec<Arc<Partition>> {
     let image = broker.image.load();
-    let registered = |id: BrokerId| image.brokers.contains_key(&id);
     let (ready, mut unknown): (Vec<_>, Vec<_>) = partitions
         .iter()
         .partition(|partition| !partition.is_leader() || settled(&image, partition));
     let mut unknown: Vec<Arc<Partition>> = unknown.drain(..).cloned().collect();
     let due: Vec<(&Arc<Partition>, Proposal)> = ready
         .into_iter()
-        .filter_map(|partition| Some((partition, partition.propose_isr(registered)?)))
+        .filter_map(|partition| {
+            let id = partition.id();
+            let placed = image.partition(&id.topic, id.partition);
+            let live = |id| placed.is_some_and(|placed| placed.is_live(&image, id));
+            Some((partition, partition.propose_isr(live)?))
+        })
         .collect();
     if due.is_empty() {
         return unknown;

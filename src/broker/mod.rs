@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tracing::{error, info, warn};
 
 use crate::broker::cluster::Cluster;
@@ -24,7 +24,7 @@ use crate::broker::image::feed::Feed;
 use crate::broker::image::znode::Blank;
 use crate::broker::listener::{BindError, Bound};
 use crate::broker::metrics::BrokerMetrics;
-use crate::broker::registration::{Registration, RegistrationError};
+use crate::broker::registration::{OfflineReplicas, Registration, RegistrationError};
 use crate::broker::replicas::Replicas;
 use crate::client::World;
 use crate::client::zookeeper::{self, Events, ZooKeeper};
@@ -95,6 +95,8 @@ pub struct Broker {
     pub metrics: Arc<BrokerMetrics>,
     /// What other leaders said for the lag of the groups here.
     pub ends: Ends,
+    /// The replicas here that cannot be used, for the registration.
+    pub offline: watch::Sender<OfflineReplicas>,
 }
 
 /// What a broker is started with.
@@ -321,6 +323,7 @@ fn own_registration(
         rack: broker.config.broker.broker_rack.clone(),
         seasoned,
         blank,
+        offline: broker.offline.subscribe(),
     }
 }
 
@@ -375,6 +378,7 @@ async fn start(prepared: Prepared) -> Result<Running, StartError> {
         cluster,
         metrics,
         ends: Ends::default(),
+        offline: watch::Sender::default(),
         config,
     });
     let leaving = broker.tasks.shutdown().child();

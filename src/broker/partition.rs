@@ -463,6 +463,7 @@ impl Partition {
         match error {
             ReadError::OutOfRange { .. } => ResponseError::OffsetOutOfRange,
             ReadError::Storage(_) => {
+                self.log().note_failed_read(error);
                 self.tell_failure(error, "read failed");
                 ResponseError::KafkaStorageError
             }

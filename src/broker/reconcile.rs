@@ -6,10 +6,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::broker::Broker;
-use crate::broker::replicas::Changes;
+use crate::broker::registration::OfflineReplicas;
+use crate::broker::replicas::{Changes, Replicas};
 use crate::client::zookeeper::State;
 use crate::common::ids::TopicPartition;
 use crate::common::shutdown::Shutdown;
@@ -30,6 +31,22 @@ pub async fn once(broker: &Arc<Broker>) {
     tell(broker, &changes);
     broker.fetchers.follow(&broker.replicas);
     broker.image.apply(count);
+    broker.offline.send_if_modified(|told| {
+        let now = offline(&broker.replicas);
+        let changed = *told != now;
+        *told = now;
+        changed
+    });
+}
+
+/// Which replicas here cannot be used before a restart, by topic.
+fn offline(replicas: &Replicas) -> OfflineReplicas {
+    let mut offline = OfflineReplicas::new();
+    for id in replicas.lasting_offline() {
+        let partitions = offline.entry(id.topic.to_string()).or_default();
+        partitions.insert(id.partition);
+    }
+    offline
 }
 
 fn tell(broker: &Broker, changes: &Changes) {
@@ -92,6 +109,12 @@ pub async fn run(broker: Arc<Broker>, shutdown: Shutdown) {
             () = tokio::time::sleep(until_doubt), if !in_doubt => {}
             // A full disk, or too many open files: that passes.
             () = tokio::time::sleep(RETRY_PERIOD), if broker.replicas.is_unfinished() => {}
+            () = broker.replicas.dir_is_lost() => {
+                if !broker.replicas.dirs().may_take_logs() {
+                    error!("every log directory has failed: this node stops");
+                    broker.tasks.fail("log directories");
+                }
+            }
             () = shutdown.stopped() => return,
         }
     }

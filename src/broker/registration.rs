@@ -4,12 +4,13 @@
 //! session's, it is either our own from before a crash (then it is removed, so that a restart need not
 //! wait for the old session to expire) or another broker with our id (then we do not start).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracing::{error, info, warn};
+use tokio::sync::watch;
+use tracing::{debug, error, info, warn};
 
 use crate::broker::blank;
 use crate::broker::image::ImageCell;
@@ -222,7 +223,12 @@ pub struct Registration {
     pub seasoned: bool,
     /// Since when our directories hold anything.
     pub blank: Blank,
+    /// Our replicas that cannot be used.
+    pub offline: watch::Receiver<OfflineReplicas>,
 }
+
+/// Replicas whose logs cannot be used: partitions by topic.
+pub type OfflineReplicas = BTreeMap<String, BTreeSet<i32>>;
 
 /// Who stands in our place.
 enum Holder {
@@ -253,12 +259,7 @@ impl Registration {
                 },
                 Op::Set {
                     path: path.clone(),
-                    data: znode::encode_broker(
-                        &self.listeners,
-                        self.rack.as_deref(),
-                        self.blank,
-                        self.clock.wall_ms(),
-                    ),
+                    data: self.encoded(&self.offline.borrow()),
                     version: 0,
                 },
             ];
@@ -281,6 +282,43 @@ impl Registration {
                 } => self.displace(&path, version, czxid, addresses).await?,
             }
         }
+    }
+
+    fn encoded(&self, offline: &OfflineReplicas) -> Vec<u8> {
+        let (listeners, rack) = (&self.listeners, self.rack.as_deref());
+        znode::encode_broker(listeners, rack, self.blank, offline, self.clock.wall_ms())
+    }
+
+    /// Says in our entry which replicas cannot be used, where that differs from what stands there, and tells
+    /// of it as Kafka does.
+    async fn tell_offline(&self) -> Result<(), Error> {
+        let wanted = self.offline.borrow().clone();
+        let image = self.cell.load();
+        let told = image.brokers.get(&self.id);
+        if told.is_none_or(|told| told.offline == wanted) {
+            return Ok(());
+        }
+        let path = znode::broker_path(self.id);
+        let (_, stat) = self.zookeeper.get(&path).await?;
+        if Some(stat.ephemeral_owner) != self.zookeeper.session() {
+            return Ok(());
+        }
+        let steps = vec![
+            Op::Set {
+                path,
+                data: self.encoded(&wanted),
+                version: stat.version,
+            },
+            Op::Create {
+                path: format!("{}/log_dir_event_", znode::LOG_DIR_EVENTS),
+                data: Some(znode::encode_log_dir_event(self.id)),
+                mode: Mode::Sequential,
+            },
+        ];
+        let written = self.zookeeper.multi(steps).await;
+        let count: usize = wanted.values().map(BTreeSet::len).sum();
+        info!(broker = %self.id, partitions = count, written = written.is_ok(), "telling which replicas are offline");
+        written.map(|_| ()).map_err(|refused| refused.error)
     }
 
     /// Waits until nobody stands in our place.
@@ -352,7 +390,7 @@ impl Registration {
     }
 
     /// Registers again whenever the entry is lost: with a new session, or when somebody removed it.
-    pub async fn run(self, shutdown: Shutdown) {
+    pub async fn run(mut self, shutdown: Shutdown) {
         let mut changes = self.cell.changes();
         let mut state = self.zookeeper.state();
         loop {
@@ -370,9 +408,16 @@ impl Registration {
                     problem => error!(%problem, "this broker cannot register again"),
                 }
             }
+            if connected
+                && known
+                && let Err(problem) = self.tell_offline().await
+            {
+                debug!(%problem, "what is offline here is told later");
+            }
             tokio::select! {
                 _ = changes.changed() => {}
                 changed = state.changed() => if changed.is_err() { return },
+                changed = self.offline.changed() => if changed.is_err() { return },
                 () = shutdown.stopped() => return,
             }
         }

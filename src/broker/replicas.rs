@@ -6,13 +6,14 @@
 //!
 //! Locks: `applying` for the length of an apply, and inside it, briefly, the map's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use kafka_protocol::error::ResponseError;
+use tokio::sync::Notify;
 use tracing::{error, info, warn};
 
 use crate::broker::fetch_session::FetchSessions;
@@ -52,6 +53,8 @@ pub struct Replicas {
     isr_changes: Arc<IsrChanges>,
     throttles: Arc<Throttles>,
     moves: Moves,
+    /// A log directory failed for good.
+    lost_dir: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -59,6 +62,8 @@ struct Partitions {
     topics: BTreeMap<Arc<str>, BTreeMap<i32, Arc<Partition>>>,
     /// Given to this broker, and their logs cannot be used: why.
     offline: BTreeMap<TopicPartition, String>,
+    /// Those of them that nothing but a restart may mend.
+    lasting: BTreeSet<TopicPartition>,
 }
 
 /// Was an image applied since the start? What the first one names was there before.
@@ -121,6 +126,7 @@ impl Replicas {
             isr_changes: Arc::new(IsrChanges::new(config.broker.replica_lag_time_max_ms)),
             throttles: Arc::new(throttles(&config.broker)),
             moves: Moves::default(),
+            lost_dir: Notify::new(),
             config,
         })
     }
@@ -177,6 +183,11 @@ impl Replicas {
     /// Partitions that were given to this broker and whose logs cannot be used, and why.
     pub fn offline(&self) -> BTreeMap<TopicPartition, String> {
         self.partitions().offline.clone()
+    }
+
+    /// Those of [`Replicas::offline`] that stay so until a restart: others had better lead them.
+    pub fn lasting_offline(&self) -> BTreeSet<TopicPartition> {
+        self.partitions().lasting.clone()
     }
 
     /// The directories below the logs.
@@ -237,6 +248,7 @@ impl Replicas {
             return changes;
         }
         self.unfinished.store(false, Ordering::Relaxed);
+        self.drop_lost(&mut changes);
         let broker = self.effective(image);
         let throttles = &self.throttles;
         throttles
@@ -266,6 +278,11 @@ impl Replicas {
     /// Is there something that failed in the last apply, and may work in another one of the same image?
     pub fn is_unfinished(&self) -> bool {
         self.unfinished.load(Ordering::Relaxed)
+    }
+
+    /// Resolves when a log directory failed for good: another apply of the same image is needed.
+    pub async fn dir_is_lost(&self) {
+        self.lost_dir.notified().await;
     }
 
     /// Stops leading everything: this broker may not be the leader any more, as far as it knows. The
@@ -315,6 +332,16 @@ impl Replicas {
                     .write()
                     .unwrap_or_else(PoisonError::into_inner);
                 partitions.offline.remove(&id);
+                partitions.lasting.remove(&id);
+            }
+        }
+    }
+
+    /// Stops using what lies in directories that failed. It stays given to this broker, offline.
+    fn drop_lost(&self, changes: &mut Changes) {
+        for id in self.dirs.set_aside_failed() {
+            if let Some(partition) = self.get(&id.topic, id.partition) {
+                self.leave(&partition, changes);
             }
         }
     }
@@ -371,6 +398,13 @@ impl Replicas {
     }
 
     fn drop_partition(&self, partition: &Partition, changes: &mut Changes) {
+        self.leave(partition, changes);
+        self.give_up(partition.id());
+        changes.deleted.push(partition.id().clone());
+    }
+
+    /// Neither leads nor follows it any more.
+    fn leave(&self, partition: &Partition, changes: &mut Changes) {
         let id = partition.id();
         {
             let mut partitions = self
@@ -388,8 +422,6 @@ impl Replicas {
             changes.resigned.push(id.clone());
         }
         partition.retire();
-        self.give_up(id);
-        changes.deleted.push(id.clone());
     }
 
     /// Roles for the replicas that are here; the others go to `new`.
@@ -432,7 +464,9 @@ impl Replicas {
                 leader_epoch: state.leader_epoch,
                 live: {
                     let since = |id: &BrokerId| Some((*id, image.brokers.get(id)?.epoch));
-                    placed.replicas.iter().filter_map(since).collect()
+                    let live = placed.replicas.iter();
+                    let live = live.filter(|id| !placed.offline.contains(id));
+                    live.filter_map(since).collect()
                 },
                 replicas: placed.replicas.clone(),
                 isr: state.isr.clone(),
@@ -523,6 +557,7 @@ impl Replicas {
             Ok(log) => {
                 let high_watermark = self.dirs.high_watermark(id);
                 partitions.offline.remove(id);
+                partitions.lasting.remove(id);
                 let topic = partitions.topics.entry(id.topic.clone()).or_default();
                 let other = topic.values().next();
                 let traffic = other.map_or_else(Arc::default, |other| other.traffic().clone());
@@ -543,6 +578,9 @@ impl Replicas {
             Err(error) => {
                 if error.may_pass() && self.dirs.may_take_logs() {
                     self.unfinished.store(true, Ordering::Relaxed);
+                }
+                if !error.may_pass() {
+                    partitions.lasting.insert(id.clone());
                 }
                 let known = partitions.offline.insert(id.clone(), error.to_string());
                 // A log that is damaged was told when its directory was opened.
@@ -605,6 +643,9 @@ impl Replicas {
 
     fn maintain(&self, retention: bool, checkpoint: bool) {
         self.dirs.maintain();
+        if self.dirs.has_lost_logs() {
+            self.lost_dir.notify_one();
+        }
         if retention {
             let now_ms = self.clock.wall_ms();
             for partition in self.all() {

@@ -93,6 +93,7 @@ pub fn live(id: BrokerId) -> BrokerImage {
         security: BTreeMap::new(),
         rack: None,
         blank_since: None,
+        offline: BTreeMap::new(),
     }
 }
 
@@ -185,6 +186,7 @@ fn bare(id: i32, dirs: Vec<PathBuf>, clock: Clock) -> Arc<Broker> {
         metrics,
         fetchers: Arc::new(fetchers),
         ends: Ends::default(),
+        offline: tokio::sync::watch::Sender::default(),
     })
 }
 

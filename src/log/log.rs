@@ -291,7 +291,7 @@ impl Log {
     }
 
     /// Can the log still be written?
-    pub(super) fn takes_writes(&self) -> bool {
+    pub fn takes_writes(&self) -> bool {
         locked(&self.writer).closed.is_none()
     }
 
@@ -308,6 +308,13 @@ impl Log {
                 ?path, %error,
                 "a sync failed and cannot be noted: reboot before this broker is started again"
             );
+        }
+    }
+
+    /// A read failed: that concerns the disk as much as a failed write.
+    pub fn note_failed_read(&self, error: &ReadError) {
+        if let ReadError::Storage(error) = error {
+            self.note_failure(error);
         }
     }
 

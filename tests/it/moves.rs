@@ -10,14 +10,14 @@ use kafka_protocol::messages::alter_replica_log_dirs_request::{
 };
 use kafka_protocol::messages::{
     AlterPartitionReassignmentsRequest, AlterReplicaLogDirsRequest, DescribeLogDirsRequest,
-    TopicName,
+    MetadataRequest, TopicName,
 };
 use kafka_protocol::protocol::StrBytes;
 use tokio::time::Instant;
 use tripod::client::admin::{NewTopic, Resource};
 use tripod::client::consumer::Start;
 
-use crate::cluster::{Client, Cluster, Plan, numbered, wait_until};
+use crate::cluster::{Client, Cluster, Plan, http_get, numbered, wait_until};
 
 const MEGABYTE: usize = 1 << 20;
 
@@ -230,5 +230,147 @@ async fn a_move_between_directories_goes_on_after_a_restart_and_may_be_called_of
     })
     .await;
     assert_eq!(client.read(("t", 0), Start::Earliest, 64).await.len(), 64);
+    cluster.stop().await;
+}
+
+/// A partition of `t` as Metadata has it: leader, in-sync set, offline replicas.
+type Described = (i32, Vec<i32>, Vec<i32>);
+
+async fn described(client: &Client) -> Vec<Described> {
+    let request = MetadataRequest::default().with_topics(None);
+    let connection = client.cluster.any().await.expect("connected");
+    let answer = connection.send(&request).await.expect("an answer");
+    let named = |topic: &&kafka_protocol::messages::metadata_response::MetadataResponseTopic| {
+        topic.name.as_ref().is_some_and(|name| &*name.0 == "t")
+    };
+    let topic = answer.topics.iter().find(named).expect("the topic");
+    let mut partitions = topic.partitions.clone();
+    partitions.sort_by_key(|partition| partition.partition_index);
+    let ids = |ids: &[kafka_protocol::messages::BrokerId]| {
+        let mut ids: Vec<i32> = ids.iter().map(|id| id.0).collect();
+        ids.sort_unstable();
+        ids
+    };
+    let all = partitions.iter().map(|one| {
+        (
+            one.leader_id.0,
+            ids(&one.isr_nodes),
+            ids(&one.offline_replicas),
+        )
+    });
+    all.collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failed_log_directory_takes_its_replicas_offline_and_no_others() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let [a, b] = ["a", "b"].map(|name| dir.path().join(name));
+    let dirs = format!("{},{}", a.display(), b.display());
+    let mut cluster = Plan::nodes(3)
+        .set(
+            "broker.replica.high.watermark.checkpoint.interval.ms",
+            "300",
+        )
+        .set_at(1, "broker.log.dirs", &dirs)
+        .start()
+        .await;
+    let client = cluster.client();
+    let topic = NewTopic {
+        name: "t".to_owned(),
+        partitions: Some(6),
+        replication_factor: Some(3),
+        ..NewTopic::default()
+    };
+    client.admin.create_topic(&topic).await.expect("created");
+    client.leaders("t", 6).await;
+    for partition in 0..6 {
+        client.put("t", partition, &numbered("before", 100)).await;
+    }
+    let lost: Vec<bool> = (0..6)
+        .map(|index| b.join(format!("t-{index}")).exists())
+        .collect();
+    assert!(lost.contains(&true) && lost.contains(&false), "{lost:?}");
+    let whole = |all: &[Described]| {
+        all.iter()
+            .all(|(_, isr, off)| isr == &[0, 1, 2] && off.is_empty())
+    };
+    wait_until("all are in sync", || async {
+        whole(&described(&client).await).then_some(())
+    })
+    .await;
+
+    let away = dir.path().join("away");
+    std::fs::rename(&b, &away).expect("renamed");
+    let all = wait_until("what is lost is known", || async {
+        let all = described(&client).await;
+        let mut each = all.iter().zip(&lost);
+        each.all(|((leader, isr, off), lost)| match lost {
+            true => *leader != 1 && isr == &[0, 2] && off == &[1],
+            false => isr == &[0, 1, 2] && off.is_empty(),
+        })
+        .then_some(all)
+    })
+    .await;
+    assert!(
+        all.iter().any(|(leader, ..)| *leader == 1),
+        "it leads what is left: {all:?}"
+    );
+    for partition in 0..6 {
+        client
+            .put("t", partition, &numbered("meanwhile", 100))
+            .await;
+    }
+    let at_node = Client::new(cluster.world(), vec![cluster.nodes[1].kafka.clone()]);
+    let connection = at_node
+        .cluster
+        .connect(&cluster.nodes[1].kafka)
+        .await
+        .expect("connected");
+    let answer = connection
+        .send(&DescribeLogDirsRequest::default().with_topics(None))
+        .await;
+    let answer = answer.expect("an answer");
+    let codes: Vec<(&str, i16)> = answer
+        .results
+        .iter()
+        .map(|one| (&*one.log_dir, one.error_code))
+        .collect();
+    assert_eq!(
+        codes,
+        [(&*a.to_string_lossy(), 0), (&*b.to_string_lossy(), 56)]
+    );
+    let (status, body) = http_get(&cluster.nodes[1].http, "/readyz")
+        .await
+        .expect("an answer");
+    assert_eq!(status, 503);
+    assert!(
+        body.contains(&format!("the log directory {} is offline", b.display())),
+        "{body}"
+    );
+    let (zookeeper, _events) = cluster.zookeeper().await;
+    wait_until("the controller has taken the note", || async {
+        let notes = zookeeper
+            .children("/log_dir_event_notification")
+            .await
+            .ok()?;
+        notes.is_empty().then_some(())
+    })
+    .await;
+
+    cluster.nodes[1].stop().await;
+    std::fs::rename(&away, &b).expect("renamed back");
+    cluster.nodes[1].start().await.expect("it starts");
+    wait_until("all are in sync again", || async {
+        whole(&described(&client).await).then_some(())
+    })
+    .await;
+    for dir in [&a, &b] {
+        std::fs::rename(dir, dir.with_extension("away")).expect("renamed");
+    }
+    let failed = wait_until("the node gives up", || async {
+        cluster.nodes[1].failed_task().await
+    })
+    .await;
+    assert_eq!(failed, "log directories");
     cluster.stop().await;
 }

@@ -201,7 +201,7 @@ impl View<'_> {
             .replicas
             .iter()
             .copied()
-            .filter(|id| reachable(id) != Some(true))
+            .filter(|id| reachable(id) != Some(true) || placed.offline.contains(id))
             .collect();
         let response = MetadataResponsePartition::default()
             .with_error_code(error.map_or(0, |error| error.code()))

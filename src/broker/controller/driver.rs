@@ -158,6 +158,7 @@ impl Driver {
             let image = self.cell.load();
             let units = self.decide(memory, &image, term);
             self.clear_remains(memory, &image).await;
+            self.clear_events(memory, &image).await;
             memory.decided = Some(image);
             if units.is_empty() {
                 return;
@@ -249,6 +250,28 @@ impl Driver {
         let of = |id| image.broker_configs.get(&id).unwrap_or(&empty);
         let broker = &self.config.broker;
         broker.with(of(None)).with(of(Some(self.id)))
+    }
+
+    /// What brokers tell of failed log directories is in the image; the notes go, as with Kafka.
+    async fn clear_events(&self, memory: &Memory, image: &Image) {
+        let before = memory.decided.as_ref();
+        if before.is_some_and(|before| before.brokers == image.brokers) {
+            return;
+        }
+        let parent = znode::LOG_DIR_EVENTS;
+        let events = match self.zookeeper.children(parent).await {
+            Ok(events) => events,
+            Err(error) => {
+                debug!(%error, "no notes of failed log directories");
+                return;
+            }
+        };
+        for event in events {
+            let path = format!("{parent}/{event}");
+            if let Err(error) = self.zookeeper.delete(&path, -1).await {
+                debug!(path, %error, "a note of a failed log directory stays");
+            }
+        }
     }
 
     /// A topic that cannot be read is in no image; when it is marked for deletion, its nodes go.

@@ -110,6 +110,12 @@ impl Task {
         match taken {
             Ok(true) => one.goes_well(),
             Ok(false) | Err(FollowError::Outdated) => one.pause(backoff),
+            Err(FollowError::Storage(failure)) if one.partition.log().takes_writes() => {
+                // A full disk, or no descriptors: that may pass.
+                one.pause(backoff);
+                one.partition
+                    .tell_failure(&*failure, "its log takes nothing for now");
+            }
             Err(FollowError::Storage(failure)) => {
                 one.failed = true;
                 error!(

@@ -184,7 +184,11 @@ impl Feed {
         Ok(())
     }
 
-    fn publish(&mut self, image: Image) {
+    fn publish(&mut self, mut image: Image) {
+        let any = |image: &Image| image.brokers.values().any(|one| !one.offline.is_empty());
+        if any(&image) || any(&self.image) {
+            image.settle_offline();
+        }
         if image != self.image {
             self.image = image.clone();
             self.cell.swap(Arc::new(image));
@@ -370,6 +374,7 @@ fn topic_of(name: &Arc<str>, znode: &TopicZnode, version: i32) -> TopicImage {
             adding: side(&znode.adding, index),
             removing: side(&znode.removing, index),
             state: None,
+            offline: Vec::new(),
         };
         (*index, partition)
     });

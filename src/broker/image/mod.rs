@@ -3,7 +3,7 @@
 //! Built by [`feed`] from znodes that [`znode`] reads; a malformed znode that a stranger wrote is
 //! skipped there, so every value in here is sound.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use tokio::sync::watch;
@@ -66,6 +66,8 @@ pub struct BrokerImage {
     pub rack: Option<String>,
     /// Its log directories were empty at this moment: of what is older it has nothing.
     pub blank_since: Option<Zxid>,
+    /// Its replicas whose logs cannot be used: partitions by topic.
+    pub offline: BTreeMap<String, BTreeSet<i32>>,
 }
 
 /// A topic with its partitions and its own settings.
@@ -94,6 +96,8 @@ pub struct PartitionImage {
     pub removing: Vec<BrokerId>,
     /// The state znode; none until the controller has written it.
     pub state: Option<PartitionState>,
+    /// Replicas that live brokers say they cannot use ([`BrokerImage::offline`]).
+    pub offline: Vec<BrokerId>,
 }
 
 /// `/brokers/topics/T/partitions/P/state`.
@@ -115,6 +119,29 @@ pub struct PartitionState {
 }
 
 impl Image {
+    /// Notes at the partitions what the brokers say of their offline replicas.
+    fn settle_offline(&mut self) {
+        let brokers = &self.brokers;
+        for topic in self.topics.values_mut() {
+            let told: Vec<(BrokerId, &BTreeSet<i32>)> = brokers
+                .values()
+                .filter_map(|broker| Some((broker.id, broker.offline.get(&*topic.name)?)))
+                .collect();
+            let of = |index: &i32, placed: &PartitionImage| -> Vec<BrokerId> {
+                let told = told.iter().filter(|(_, all)| all.contains(index));
+                let ids = told.map(|(id, _)| *id);
+                ids.filter(|id| placed.replicas.contains(id)).collect()
+            };
+            let mut partitions = topic.partitions.iter();
+            if partitions.all(|(index, placed)| placed.offline == of(index, placed)) {
+                continue;
+            }
+            for (index, placed) in &mut Arc::make_mut(topic).partitions {
+                placed.offline = of(index, placed);
+            }
+        }
+    }
+
     /// The topic of that name.
     pub fn topic(&self, name: &str) -> Option<&Arc<TopicImage>> {
         self.topics.get(name)
@@ -170,6 +197,11 @@ impl Image {
 }
 
 impl PartitionImage {
+    /// Is there a live broker with this replica, and can it use it?
+    pub fn is_live(&self, image: &Image, id: BrokerId) -> bool {
+        image.brokers.contains_key(&id) && !self.offline.contains(&id)
+    }
+
     /// The leader, where there is one.
     pub fn leader(&self) -> Option<BrokerId> {
         self.state.as_ref().and_then(|state| state.leader)
@@ -265,5 +297,39 @@ impl ImageCell {
                 std::future::pending::<()>().await;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::testing;
+
+    #[test]
+    fn what_brokers_cannot_use_is_noted_at_the_partitions() {
+        let mut image = testing::image(vec![testing::topic("t", 2, 1), testing::topic("u", 1, 1)]);
+        let before = image.clone();
+        image.settle_offline();
+        assert_eq!(image, before);
+        let own = image.brokers.get_mut(&BrokerId(1)).unwrap();
+        own.offline = BTreeMap::from([("t".to_owned(), BTreeSet::from([1, 9]))]);
+        image.settle_offline();
+        let found =
+            |image: &Image, topic, index| image.partition(topic, index).unwrap().offline.clone();
+        assert_eq!(found(&image, "t", 1), [BrokerId(1)]);
+        assert!(
+            !image
+                .partition("t", 1)
+                .unwrap()
+                .is_live(&image, BrokerId(1))
+        );
+        assert_eq!(found(&image, "t", 0), []);
+        assert!(
+            Arc::ptr_eq(&image.topics["u"], &before.topics["u"]),
+            "shared"
+        );
+        image.brokers = before.brokers.clone();
+        image.settle_offline();
+        assert_eq!(image, before);
     }
 }

@@ -3,7 +3,7 @@
 //! Whatever a stranger wrote is either understood or a [`Malformed`]; nothing here panics or keeps
 //! more than the bytes it was given. Payloads are written with the keys in Kafka's own order.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
@@ -62,7 +62,7 @@ pub const PERSISTENT_PATHS: [&str; 18] = [
     "/admin/delete_topics",
     "/isr_change_notification",
     "/latest_producer_id_block",
-    "/log_dir_event_notification",
+    LOG_DIR_EVENTS,
     "/cluster",
 ];
 
@@ -514,6 +514,17 @@ pub fn encode_reassignment(partitions: &[(TopicPartition, Vec<BrokerId>)]) -> Ve
 /// over.
 const BLANK_SINCE: &str = "tripod_blank_since";
 
+/// The key by which a broker names its replicas whose logs cannot be used: partitions by topic.
+const OFFLINE_REPLICAS: &str = "tripod_offline_replicas";
+
+/// Below it brokers tell, as Kafka does, that a log directory failed.
+pub const LOG_DIR_EVENTS: &str = "/log_dir_event_notification";
+
+/// Writes a child of [`LOG_DIR_EVENTS`].
+pub fn encode_log_dir_event(id: BrokerId) -> Vec<u8> {
+    bytes(&json!({"version": 1, "broker": id, "event": 1}))
+}
+
 /// Since when the log directories of a broker hold anything.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Blank {
@@ -562,7 +573,19 @@ pub fn decode_broker(id: BrokerId, data: &[u8], epoch: Zxid) -> Decoded<BrokerIm
             Some(value) => value.as_i64().map(Zxid),
             None => None,
         },
+        offline: offline_replicas(&map),
     })
+}
+
+/// What else stands there is passed over.
+fn offline_replicas(map: &Map<String, Value>) -> BTreeMap<String, BTreeSet<i32>> {
+    let topics = map.get(OFFLINE_REPLICAS).and_then(Value::as_object);
+    let topics = topics.into_iter().flatten().filter_map(|(topic, indexes)| {
+        let indexes = indexes.as_array()?.iter().filter_map(Value::as_i64);
+        let indexes = indexes.filter_map(|index| i32::try_from(index).ok());
+        Some((topic.clone(), indexes.collect()))
+    });
+    topics.collect()
 }
 
 /// Writes `/brokers/ids/N`, version 5. `listeners` in the order of the configuration:
@@ -571,6 +594,7 @@ pub fn encode_broker(
     listeners: &[(String, String, HostPort)],
     rack: Option<&str>,
     blank: Blank,
+    offline: &BTreeMap<String, BTreeSet<i32>>,
     now_ms: i64,
 ) -> Vec<u8> {
     let protocols: Map<String, Value> = listeners
@@ -604,6 +628,9 @@ pub fn encode_broker(
     map.insert("timestamp".into(), now_ms.to_string().into());
     if let Some(rack) = rack {
         map.insert("rack".into(), rack.into());
+    }
+    if !offline.is_empty() {
+        map.insert(OFFLINE_REPLICAS.into(), json!(offline));
     }
     match blank {
         Blank::No => {}

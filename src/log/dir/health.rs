@@ -4,6 +4,7 @@
 //! was full, or that nothing could be opened in, is taken back when that has passed; everything else waits
 //! for a restart, because after a failed write or sync nobody knows what the disk holds.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -128,6 +129,61 @@ impl Dirs {
                 locked(&self.failed).remove(&path);
             }
         }
+    }
+
+    /// Puts aside what lies in directories that failed for good; it is offline until the next start. Says
+    /// which partitions those are.
+    pub fn set_aside_failed(&self) -> Vec<TopicPartition> {
+        let reasons = self.lost();
+        if reasons.is_empty() {
+            return Vec::new();
+        }
+        let mut state = locked(&self.state);
+        let futures = &mut state.futures;
+        futures.retain(|_, entry| !reasons.contains_key(&*entry.dir));
+        let lost: Vec<(TopicPartition, Entry)> = state
+            .logs
+            .iter()
+            .filter(|(_, entry)| reasons.contains_key(&*entry.dir))
+            .map(|(id, entry)| (id.clone(), entry.clone()))
+            .collect();
+        for (id, entry) in &lost {
+            entry.log.abandon();
+            state.logs.remove(id);
+            let damaged = Damaged {
+                path: entry.log.dir().to_path_buf(),
+                dir: entry.dir.clone(),
+                topic_id: entry.topic_id,
+                recovery_point: Some(entry.log.recovery_point()),
+                log_start_offset: Some(entry.log.log_start_offset()),
+                was_clean: false,
+                reason: reasons[&*entry.dir].clone(),
+            };
+            state.damaged.insert(id.clone(), damaged);
+        }
+        if !lost.is_empty() {
+            tracing::error!(
+                partitions = lost.len(),
+                "the partitions of a failed log directory are offline; the others are not"
+            );
+        }
+        lost.into_iter().map(|(id, _)| id).collect()
+    }
+
+    /// Are there logs in use in directories that failed for good?
+    pub fn has_lost_logs(&self) -> bool {
+        let lost = self.lost();
+        let state = locked(&self.state);
+        let mut all = state.logs.values().chain(state.futures.values());
+        !lost.is_empty() && all.any(|entry| lost.contains_key(&*entry.dir))
+    }
+
+    /// Directories that failed for good, and why.
+    fn lost(&self) -> BTreeMap<PathBuf, String> {
+        let failed = locked(&self.failed);
+        let lost = failed.iter().filter(|(_, one)| !one.failure.is_passing);
+        lost.map(|(path, one)| (path.clone(), one.failure.reason.clone()))
+            .collect()
     }
 
     /// Puts a log aside that did not open.

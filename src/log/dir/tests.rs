@@ -610,3 +610,38 @@ fn records_that_are_gone_are_told_as_an_error() {
     });
     assert_eq!(lost, None);
 }
+
+#[test]
+fn a_directory_that_failed_for_good_takes_its_logs_offline_and_no_other() {
+    let world = World::new();
+    let dirs = world.open(&["/a", "/b"]);
+    for partition in 0..4 {
+        let log = dirs.create(&id("t", partition), None, options());
+        put(&log.expect("made"));
+    }
+    let future = dirs.make_future(&id("t", 0), Path::new("/b"), options());
+    future.expect("made");
+    assert_eq!(
+        (dirs.has_lost_logs(), dirs.set_aside_failed()),
+        (false, vec![])
+    );
+    let error = std::io::Error::other("broken");
+    dirs.fail(Path::new("/b"), super::Failure::of(&error));
+    assert!(dirs.has_lost_logs());
+    assert_eq!(dirs.set_aside_failed(), [id("t", 1), id("t", 3)]);
+    assert!(!dirs.has_lost_logs());
+    let refused = dirs.find(&id("t", 1)).map(|_| ()).unwrap_err().to_string();
+    assert_eq!(refused, "t-1 is offline: broken");
+    put(&dirs.get(&id("t", 0)).expect("in /a"));
+    assert!(dirs.future(&id("t", 0)).is_none(), "it was to go to /b");
+    assert!(dirs.may_take_logs());
+    dirs.fail(Path::new("/a"), super::Failure::of(&error));
+    assert!(!dirs.may_take_logs());
+    drop(dirs);
+    world.disk.kill();
+    assert_eq!(
+        world.open(&["/a", "/b"]).logs().len(),
+        4,
+        "the next start tries again"
+    );
+}

@@ -11,7 +11,7 @@ use crate::common::ids::{BrokerId, ControllerEpoch, LeaderEpoch, Zxid};
 /// What a broker is for a partition whose state was written at some moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// Not registered.
+    /// Not registered, or its log of this partition cannot be used.
     Dead,
     /// Its directories have been empty since.
     Blank,
@@ -21,10 +21,16 @@ pub enum Standing {
     Proven,
 }
 
-/// What the broker is for a state that was written at `written`.
-pub fn standing(image: &Image, id: BrokerId, written: Zxid) -> Standing {
+/// What the broker is for a partition whose state was written at `written`.
+pub fn standing(
+    image: &Image,
+    partition: &PartitionImage,
+    id: BrokerId,
+    written: Zxid,
+) -> Standing {
     match image.brokers.get(&id) {
         None => Standing::Dead,
+        Some(_) if partition.offline.contains(&id) => Standing::Dead,
         Some(broker) if broker.blank_since.is_some_and(|since| since > written) => Standing::Blank,
         Some(broker) if broker.epoch > written => Standing::Unproven,
         Some(_) => Standing::Proven,
@@ -46,7 +52,7 @@ pub fn first_state(
     epoch: ControllerEpoch,
     partition: &PartitionImage,
 ) -> Option<PartitionState> {
-    let alive = |id: &&BrokerId| image.brokers.contains_key(id);
+    let alive = |id: &&BrokerId| partition.is_live(image, **id);
     let leader = *partition.replicas.iter().find(alive)?;
     Some(PartitionState {
         leader: Some(leader),
@@ -82,7 +88,7 @@ pub fn next_state(
     if let Some(leader) = first(&|id| isr.contains(id)) {
         return Some(clean(succeed(state, Some(leader), isr, epoch)));
     }
-    let stands = |id: BrokerId| standing(image, id, state.written);
+    let stands = |id: BrokerId| standing(image, partition, id, state.written);
     // Nobody has been there all the time: whoever was in sync and still has its disk, has everything
     // that was acknowledged.
     let survivor = |id: &BrokerId| state.isr.contains(id) && stands(*id) == Standing::Unproven;
@@ -108,7 +114,8 @@ pub fn next_state(
 /// The members of the in-sync set that are there and have been all the time.
 pub fn in_sync(image: &Image, partition: &PartitionImage, state: &PartitionState) -> Vec<BrokerId> {
     let proven = |id: &&BrokerId| {
-        partition.replicas.contains(id) && standing(image, **id, state.written) == Standing::Proven
+        let stands = standing(image, partition, **id, state.written);
+        partition.replicas.contains(id) && stands == Standing::Proven
     };
     state.isr.iter().filter(proven).copied().collect()
 }
@@ -178,7 +185,7 @@ pub fn preferred(image: &Image, partition: &PartitionImage) -> Result<PartitionS
 /// The state after an unclean election that somebody asked for.
 pub fn unclean(image: &Image, partition: &PartitionImage) -> Result<PartitionState, NotElected> {
     let state = partition.state.as_ref().ok_or(NotElected::NoEligible)?;
-    let led = |leader| image.brokers.contains_key(&leader);
+    let led = |leader| partition.is_live(image, leader);
     if state.leader.is_some_and(led) {
         return Err(NotElected::NotNeeded);
     }

@@ -88,6 +88,7 @@ pub fn begin(image: &Image, partition: &PartitionImage, wanted: &[BrokerId]) -> 
         adding,
         replicas,
         state: partition.state.clone(),
+        offline: partition.offline.clone(),
     };
     let moved = handed_over(image, &next);
     (next, moved)
@@ -148,6 +149,7 @@ pub fn step(image: &Image, topic: &str, index: i32, partition: &PartitionImage) 
         adding: Vec::new(),
         removing: Vec::new(),
         state: partition.state.clone(),
+        offline: partition.offline.clone(),
     };
     Some((next, Some(state)))
 }

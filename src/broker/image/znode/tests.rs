@@ -76,8 +76,27 @@ fn brokers_are_read_and_written_as_kafka_does() {
         HostPort::new("node1", 9092),
     );
     assert_eq!(
-        encode_broker(&[listener], None, Blank::No, 1_795_352_209_790),
+        encode_broker(
+            &[listener],
+            None,
+            Blank::No,
+            &BTreeMap::new(),
+            1_795_352_209_790
+        ),
         data
+    );
+    let offline = BTreeMap::from([("t".to_owned(), BTreeSet::from([0, 3]))]);
+    let said = encode_broker(&[], None, Blank::No, &offline, 5);
+    let text = String::from_utf8(said).unwrap();
+    assert!(
+        text.contains(r#""tripod_offline_replicas":{"t":[0,3]}"#),
+        "{text}"
+    );
+    let old =
+        br#"{"version":1,"host":"h","port":9093,"tripod_offline_replicas":{"t":[0,3,"x"],"u":7}}"#;
+    assert_eq!(
+        decode_broker(BrokerId(0), old, Zxid(1)).unwrap().offline,
+        offline
     );
     // Version 1, as ancient brokers wrote it.
     let old = br#"{"version":1,"host":"h","port":9093,"jmx_port":-1}"#;
@@ -85,7 +104,14 @@ fn brokers_are_read_and_written_as_kafka_does() {
     assert_eq!(broker.endpoints["PLAINTEXT"], HostPort::new("h", 9093));
     // Host and port are empty where no listener is plaintext.
     let tls = [("X".into(), "SSL".into(), HostPort::new("::1", 1))];
-    let text = String::from_utf8(encode_broker(&tls, Some("r1"), Blank::No, 5)).unwrap();
+    let text = String::from_utf8(encode_broker(
+        &tls,
+        Some("r1"),
+        Blank::No,
+        &BTreeMap::new(),
+        5,
+    ))
+    .unwrap();
     assert!(text.contains(r#""endpoints":["X://[::1]:1"]"#), "{text}");
     assert!(text.contains(r#""port":-1,"host":null"#), "{text}");
     assert!(text.ends_with(r#""rack":"r1"}"#), "{text}");

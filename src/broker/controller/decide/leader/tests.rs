@@ -267,6 +267,53 @@ fn preferred_leaders_are_elected_where_that_changes_something() {
 }
 
 #[test]
+fn a_replica_that_cannot_be_used_counts_as_dead() {
+    let brokers = [(0, OLD, None), (1, OLD, None), (2, OLD, None)];
+    let offline = |offline: &[i32], of: PartitionImage| PartitionImage {
+        offline: ids(offline),
+        ..of
+    };
+    for (what, of, expected) in [
+        (
+            "the leader's",
+            offline(&[0], partition(0, &[0, 1])),
+            Some((1, vec![1])),
+        ),
+        (
+            "a follower's",
+            offline(&[1], partition(0, &[0, 1])),
+            Some((0, vec![0])),
+        ),
+        (
+            "one not in sync",
+            offline(&[2], partition(0, &[0, 1])),
+            None,
+        ),
+        (
+            "the last one",
+            offline(&[0], partition(0, &[0])),
+            Some((-1, vec![0])),
+        ),
+        ("it is known", offline(&[0], partition(-1, &[0])), None),
+    ] {
+        assert_eq!(next(&brokers, false, &of), expected, "{what}");
+    }
+    let of = offline(&[0], partition(0, &[0]));
+    assert_eq!(next(&brokers, true, &of), Some((1, vec![1])), "unclean");
+    let of = PartitionImage {
+        state: None,
+        ..offline(&[0], partition(0, &[]))
+    };
+    let first = first_state(&image(&brokers), ControllerEpoch(3), &of).unwrap();
+    assert_eq!((first.leader, first.isr), (Some(BrokerId(1)), ids(&[1, 2])));
+    let of = offline(&[0], partition(1, &[0, 1]));
+    assert_eq!(
+        preferred(&image(&brokers), &of),
+        Err(NotElected::PreferredNotAvailable)
+    );
+}
+
+#[test]
 fn who_departs_hands_over_what_others_have() {
     let now = image(&[(0, OLD, None), (1, OLD, None), (2, NEW, None)]);
     for (what, of, expected) in [
@@ -393,7 +440,7 @@ impl World {
         let next = next_state(&self.image(), ControllerEpoch(3), false, &partition, state)?;
         assert!(!next.unclean);
         if let Some(leader) = next.state.leader {
-            let stands = standing(&self.image(), leader, state.written);
+            let stands = standing(&self.image(), &partition, leader, state.written);
             assert!(
                 matches!(stands, Standing::Proven | Standing::Unproven),
                 "{self:?}"
@@ -524,7 +571,7 @@ impl World {
         if self.pending.is_none() && self.leading().is_none() && self.decided().is_none() {
             let image = self.image();
             let usable = |id: &usize| {
-                let stands = standing(&image, broker(*id), Zxid(self.written));
+                let stands = standing(&image, &self.partition(), broker(*id), Zxid(self.written));
                 !matches!(stands, Standing::Dead | Standing::Blank)
             };
             sound(!self.isr.iter().any(usable), "nobody leads")?;
