@@ -1,7 +1,7 @@
 //! `kafka-consumer-groups`: lists groups; describes their offsets, members and state. What changes groups
 //! is in [`super::consumer_groups_change`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::client_props::Properties;
 use super::java_args::{ArgError, Options, Spec, Usage, flag, option};
@@ -269,8 +269,8 @@ async fn execute(world: &World, options: &Options) -> Result<(), Failure> {
     if options.has("delete-offsets") {
         return consumer_groups_change::delete_offsets(&admin, options).await;
     }
-    ids.sort();
-    ids.dedup();
+    let mut seen = BTreeSet::new();
+    ids.retain(|id| seen.insert(id.clone()));
     if options.has("delete") {
         consumer_groups_change::delete(&admin, ids).await;
         return Ok(());
@@ -278,6 +278,7 @@ async fn execute(world: &World, options: &Options) -> Result<(), Failure> {
     if options.has("reset-offsets") {
         return consumer_groups_change::reset(world, &admin, options, ids).await;
     }
+    ids.sort();
     let mut groups = Vec::new();
     for id in &ids {
         groups.push(admin.describe_group(id).await?);

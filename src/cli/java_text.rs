@@ -96,29 +96,34 @@ pub fn partition_hash(partition: &TopicPartition) -> i32 {
 
 /// Puts items in the order in which a `java.util.HashMap` made with `capacity` gives them back.
 /// The originals print several lists in that order.
-pub fn hash_order<T>(items: Vec<T>, capacity: usize, key: impl Fn(&T) -> &str) -> Vec<T> {
+pub fn hash_order<T>(mut items: Vec<T>, capacity: usize, key: impl Fn(&T) -> &str) -> Vec<T> {
     let mut table = capacity.max(1).next_power_of_two();
     while items.len() * 4 > table * 3 {
         table *= 2;
     }
-    in_table(items, table, |item| string_hash(key(item)))
+    in_table(&mut items, table, |item| string_hash(key(item)));
+    items
 }
 
-/// The same of Scala's `mutable.HashMap`, which grows one item earlier.
-pub fn scala_order<T>(items: Vec<T>, hash: impl Fn(&T) -> i32) -> Vec<T> {
+/// The same of Scala's `mutable.HashMap`, which grows one item earlier and sorts each bucket.
+pub fn scala_order<T>(mut items: Vec<T>, hash: impl Fn(&T) -> i32) -> Vec<T> {
     let mut table = 16;
     while items.len() * 4 >= table * 3 {
         table *= 2;
     }
-    in_table(items, table, hash)
+    items.sort_by_key(|item| folded(hash(item)).cast_signed());
+    in_table(&mut items, table, hash);
+    items
 }
 
-fn in_table<T>(mut items: Vec<T>, table: usize, hash: impl Fn(&T) -> i32) -> Vec<T> {
-    items.sort_by_key(|item| {
-        let hash = hash(item) as u32;
-        (hash ^ (hash >> 16)) as usize & (table - 1)
-    });
-    items
+fn folded(hash: i32) -> u32 {
+    let hash = hash.cast_unsigned();
+    hash ^ (hash >> 16)
+}
+
+/// Items of one bucket stay as they came.
+fn in_table<T>(items: &mut [T], table: usize, hash: impl Fn(&T) -> i32) {
+    items.sort_by_key(|item| folded(hash(item)) as usize & (table - 1));
 }
 
 /// The same of Scala's `immutable.Map`: up to four items stay as they came, more go into a tree of
