@@ -288,7 +288,8 @@ def words(genuine, ours):
         side.last = last
     clients.clear()
     pair = (genuine.last, ours.last)
-    wait("nobody is served without a quorum", lambda: all(word(server.port, "isro") == "null" for server in pair))
+    for name, server in zip(("the genuine one", "ours"), pair):
+        wait(f"{name} serves nobody without a quorum", lambda: word(server.port, "isro") == "null")
     for name in [*WORDS, *RESETS]:
         equal(f"no quorum: {name}", *(tidy(server, name, word(server.port, name)) for server in pair))
 
