@@ -4,7 +4,7 @@
 //! and opened again after they broke. Nothing here decides whether a request may be repeated:
 //! [`Retry`] only counts time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -333,9 +333,12 @@ impl Cluster {
             let state = self.state();
             candidates.sort_by_key(|address| state.failing.get(address).map(|(_, until)| *until));
         }
-        candidates.dedup();
+        let mut tried = BTreeSet::new();
         let mut last = None;
         for address in &candidates {
+            if !tried.insert(address) {
+                continue;
+            }
             match self.connect(address).await {
                 Ok(connection) => return Ok(connection),
                 Err(error) => last = Some(error),
