@@ -11,6 +11,8 @@ use std::sync::Arc;
 use kafka_protocol::error::ResponseError;
 use uuid::Uuid;
 
+use crate::broker::wait::Changed;
+
 /// A session that nobody used for so long may go for a new one (`FetchSessionCache` of Kafka).
 const EVICTION_MS: i64 = 120_000;
 
@@ -69,8 +71,31 @@ pub enum Begun {
     Sessionless(Vec<(Key, Wanted)>),
     /// All of its partitions are answered; a session is made if there is room.
     Full(Vec<(Key, Wanted)>),
-    /// The session's partitions, in its order; those without news are left out of the answer.
+    /// The session's partitions, in its order; those without news are left out of the answer. Of a
+    /// follower's session only those that may have some.
     Incremental(Vec<(Key, Wanted)>),
+}
+
+/// Which of a session's partitions have to be looked at: a follower's session is large, and most of it is
+/// idle.
+#[derive(Debug)]
+struct Pending {
+    changed: Arc<Changed>,
+    /// Those that were not clean when they were looked at, and those that were named since.
+    keys: BTreeSet<Key>,
+    /// When all were looked at, and how often that is done: what no partition tells (its first offset,
+    /// a bound that is lifted) is seen then, and the leader hears that its followers are there.
+    all_ms: i64,
+    every_ms: i64,
+}
+
+/// A follower that begins a session.
+#[derive(Clone, Debug)]
+pub struct Follower {
+    /// What its partitions tell of.
+    pub changed: Arc<Changed>,
+    /// How often all of them are looked at.
+    pub every_ms: i64,
 }
 
 #[derive(Debug)]
@@ -91,6 +116,8 @@ struct Session {
     /// Partitions in the order of their next answer; who got records goes to the end.
     turns: BTreeMap<u64, Key>,
     next_turn: u64,
+    /// There where a follower reads.
+    pending: Option<Pending>,
 }
 
 /// All sessions of this broker.
@@ -164,7 +191,26 @@ impl FetchSessions {
         self.by_use.remove(&(session.used_ms, id));
         session.used_ms = now_ms;
         self.by_use.insert((now_ms, id));
-        Begun::Incremental(session.in_order())
+        Begun::Incremental(session.due(now_ms))
+    }
+
+    /// What the partitions of a follower's session tell of, if it is one.
+    pub fn changed(&self, id: i32) -> Option<Arc<Changed>> {
+        let pending = self.sessions.get(&id)?.pending.as_ref()?;
+        Some(pending.changed.clone())
+    }
+
+    /// What is to be looked at again within one request; none where the session is gone.
+    pub fn due(&mut self, now_ms: i64, id: i32) -> Option<Vec<(Key, Wanted)>> {
+        Some(self.sessions.get_mut(&id)?.due(now_ms))
+    }
+
+    /// The follower has everything of this partition, and was told so: it is looked at when it changes.
+    pub fn is_clean(&mut self, id: i32, key: &Key) {
+        let session = self.sessions.get_mut(&id);
+        if let Some(pending) = session.and_then(|session| session.pending.as_mut()) {
+            pending.keys.remove(key);
+        }
     }
 
     /// Makes a session of a full fetch and what was answered. Says its id, or [`NO_SESSION`] where
@@ -173,6 +219,7 @@ impl FetchSessions {
         &mut self,
         now_ms: i64,
         by_id: bool,
+        follower: Option<Follower>,
         answered: impl ExactSizeIterator<Item = (Key, Wanted, Shown)>,
         mut random: impl FnMut() -> i32,
     ) -> i32 {
@@ -193,6 +240,12 @@ impl FetchSessions {
             partitions: BTreeMap::new(),
             turns: BTreeMap::new(),
             next_turn: 0,
+            pending: follower.map(|follower| Pending {
+                changed: follower.changed,
+                keys: BTreeSet::new(),
+                all_ms: now_ms,
+                every_ms: follower.every_ms,
+            }),
         };
         for (key, wanted, shown) in answered {
             session.put(key.clone(), wanted);
@@ -244,6 +297,9 @@ impl FetchSessions {
 
 impl Session {
     fn put(&mut self, key: Key, wanted: Wanted) {
+        if let Some(pending) = &mut self.pending {
+            pending.keys.insert(key.clone());
+        }
         if let Some(cached) = self.partitions.get_mut(&key) {
             cached.wanted = wanted;
             return;
@@ -266,6 +322,34 @@ impl Session {
         if let Some(cached) = self.partitions.remove(key) {
             self.turns.remove(&cached.turn);
         }
+        if let Some(pending) = &mut self.pending {
+            pending.keys.remove(key);
+        }
+    }
+
+    /// What has to be looked at: everything, or of a follower's session what may have changed.
+    fn due(&mut self, now_ms: i64) -> Vec<(Key, Wanted)> {
+        let Some(pending) = &mut self.pending else {
+            return self.in_order();
+        };
+        let partitions = &self.partitions;
+        let known = |key: &Key| partitions.contains_key(key);
+        pending
+            .keys
+            .extend(pending.changed.take().into_iter().filter(known));
+        if now_ms.saturating_sub(pending.all_ms) >= pending.every_ms {
+            pending.all_ms = now_ms;
+            pending.keys = partitions.keys().cloned().collect();
+        }
+        let found = pending.keys.iter().filter_map(|key| {
+            let cached = partitions.get(key)?;
+            Some((cached.turn, key.clone(), cached.wanted))
+        });
+        let mut due: Vec<(u64, Key, Wanted)> = found.collect();
+        due.sort_unstable_by_key(|(turn, ..)| *turn);
+        due.into_iter()
+            .map(|(_, key, wanted)| (key, wanted))
+            .collect()
     }
 
     fn show(&mut self, key: &Key, shown: Shown) -> bool {
@@ -304,6 +388,7 @@ impl Session {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::broker::wait::Subscribers;
 
     fn key(topic: &str, partition: i32) -> Key {
         (TopicKey::Name(topic.into()), partition)
@@ -338,7 +423,7 @@ mod tests {
             .iter()
             .map(|key| (key.clone(), at(0), shown(0, false)))
             .collect();
-        sessions.create(now_ms, false, answered.into_iter(), || id)
+        sessions.create(now_ms, false, None, answered.into_iter(), || id)
     }
 
     #[test]
@@ -385,6 +470,75 @@ mod tests {
             "an empty session ends"
         );
         assert!(sessions.is_empty());
+    }
+
+    #[test]
+    fn of_a_followers_session_only_what_may_have_changed_is_looked_at() {
+        let mut sessions = FetchSessions::new(10);
+        let keys = [key("a", 0), key("b", 0), key("c", 0)];
+        let changed = Arc::new(Changed::default());
+        let told: Vec<Subscribers> = keys.iter().map(|_| Subscribers::default()).collect();
+        for (key, told) in keys.iter().zip(&told) {
+            told.add(&changed, key);
+            told.add(&changed, key);
+        }
+        let follower = Follower {
+            changed: changed.clone(),
+            every_ms: 5_000,
+        };
+        let answered = keys.iter().map(|key| (key.clone(), at(0), shown(0, false)));
+        let answered: Vec<_> = answered.collect();
+        let id = sessions.create(0, false, Some(follower), answered.into_iter(), || 7);
+        let names = |due: Vec<(Key, Wanted)>| -> Vec<String> {
+            let name = |((topic, _), _): (Key, Wanted)| match topic {
+                TopicKey::Name(name) => name.to_string(),
+                TopicKey::Id(id) => id.to_string(),
+            };
+            due.into_iter().map(name).collect()
+        };
+        let mut epoch = 0;
+        let mut due = |sessions: &mut FetchSessions, now_ms, wanted| {
+            epoch += 1;
+            match sessions.begin(now_ms, (id, epoch), false, wanted, &[]) {
+                Begun::Incremental(due) => names(due),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(
+            due(&mut sessions, 1, vec![]),
+            ["a", "b", "c"],
+            "none is clean yet"
+        );
+        for key in &keys[..2] {
+            sessions.is_clean(id, key);
+        }
+        assert_eq!(due(&mut sessions, 2, vec![]), ["c"]);
+        sessions.is_clean(id, &keys[2]);
+        assert_eq!(due(&mut sessions, 3, vec![]), Vec::<String>::new());
+        told[1].mark();
+        told[1].mark();
+        assert_eq!(
+            due(&mut sessions, 4, vec![(keys[0].clone(), at(5))]),
+            ["a", "b"]
+        );
+        sessions.is_clean(id, &keys[0]);
+        told[2].mark();
+        let again = sessions.due(5, id).expect("it is there");
+        assert_eq!(names(again), ["b", "c"], "within the request");
+        for key in &keys {
+            sessions.is_clean(id, key);
+        }
+        assert_eq!(due(&mut sessions, 4_999, vec![]), Vec::<String>::new());
+        assert_eq!(
+            due(&mut sessions, 5_000, vec![]),
+            ["a", "b", "c"],
+            "now and then all"
+        );
+        assert!(
+            sessions
+                .changed(id)
+                .is_some_and(|known| Arc::ptr_eq(&known, &changed))
+        );
     }
 
     #[test]
@@ -452,7 +606,7 @@ mod tests {
         let mut candidates = [0, -5, 1, 9].into_iter();
         let answered = vec![(a.clone(), at(0), shown(0, false))];
         assert_eq!(
-            sessions.create(0, false, answered.into_iter(), || {
+            sessions.create(0, false, None, answered.into_iter(), || {
                 candidates.next().unwrap_or(0)
             }),
             9
@@ -461,7 +615,7 @@ mod tests {
             .map(|partition| (key("a", partition), at(0), shown(0, false)))
             .collect();
         assert_eq!(
-            sessions.create(0, false, many.into_iter(), || 11),
+            sessions.create(0, false, None, many.into_iter(), || 11),
             NO_SESSION
         );
     }

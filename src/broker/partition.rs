@@ -16,10 +16,11 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use kafka_protocol::error::ResponseError;
 use tracing::error;
 
+use crate::broker::fetch_session::Key;
 use crate::broker::isr::LeaderState;
 use crate::broker::isr_changes::IsrChanges;
 use crate::broker::metrics::Traffic;
-use crate::broker::wait::{Waiter, Watchers, Watching};
+use crate::broker::wait::{Changed, Subscribers, Waiter, Watchers, Watching};
 use crate::common::ids::{
     BrokerId, ControllerEpoch, LeaderEpoch, Offset, ProducerId, TopicPartition, Zxid,
 };
@@ -186,6 +187,8 @@ pub struct Partition {
     watchers: Arc<Watchers>,
     /// Who waits for the log's end: followers.
     end_watchers: Arc<Watchers>,
+    /// Followers' sessions that look here only when something changes.
+    subscribers: Subscribers,
     traffic: Arc<Traffic>,
     /// When a disk's failure may be told again (the log's clock).
     quiet_until_ms: AtomicI64,
@@ -218,6 +221,7 @@ impl Partition {
             high_watermark: AtomicI64::new(high_watermark.0),
             watchers: Arc::default(),
             end_watchers: Arc::default(),
+            subscribers: Subscribers::default(),
             traffic,
             quiet_until_ms: AtomicI64::new(i64::MIN),
         }
@@ -308,6 +312,13 @@ impl Partition {
     fn interrupt(&self) {
         self.watchers.interrupt(self.high_watermark());
         self.end_watchers.interrupt(self.log_end_offset());
+        self.subscribers.mark();
+    }
+
+    /// A follower's session hears of every change from now on: of the log's end, the high watermark and
+    /// the role.
+    pub fn subscribe(&self, changed: &Arc<Changed>, key: &Key) {
+        self.subscribers.add(changed, key);
     }
 
     /// Lets `waiter` hear of progress beyond `seen`, the high watermark of an earlier look, and of any

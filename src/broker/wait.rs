@@ -5,11 +5,13 @@
 //! deadline for all its partitions. The watch list of a partition is locked for a few instructions
 //! only and is the innermost lock: nothing else is locked while it is held.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::Notify;
 
+use crate::broker::fetch_session::Key;
 use crate::common::ids::Offset;
 
 /// More than any append: wakes at once, for a change of leader or the end of a partition.
@@ -130,6 +132,71 @@ impl Watchers {
     }
 }
 
+/// The partitions of one follower's session that changed since they were looked at. Unlike a [`Waiter`] it
+/// stays with its partitions between two requests, so that an idle session costs nothing for each of them.
+#[derive(Debug, Default)]
+pub struct Changed {
+    keys: Mutex<BTreeSet<Key>>,
+    notify: Notify,
+}
+
+impl Changed {
+    fn lock(&self) -> MutexGuard<'_, BTreeSet<Key>> {
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn mark(&self, key: &Key) {
+        let mut keys = self.lock();
+        if !keys.contains(key) {
+            keys.insert(key.clone());
+        }
+        drop(keys);
+        self.notify.notify_one();
+    }
+
+    /// What changed since this was asked last.
+    pub fn take(&self) -> BTreeSet<Key> {
+        std::mem::take(&mut *self.lock())
+    }
+
+    /// Resolves when something changes; at once if something has since this resolved last.
+    pub async fn marked(&self) {
+        self.notify.notified().await;
+    }
+}
+
+/// The sessions that hear of every change of one partition.
+#[derive(Debug, Default)]
+pub struct Subscribers(Mutex<Vec<(Weak<Changed>, Key)>>);
+
+impl Subscribers {
+    fn lock(&self) -> MutexGuard<'_, Vec<(Weak<Changed>, Key)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The session hears of this partition from now on, under this name. Call it before the look that
+    /// later changes are compared with.
+    pub fn add(&self, changed: &Arc<Changed>, key: &Key) {
+        let mut all = self.lock();
+        let same = |(known, name): &(Weak<Changed>, Key)| {
+            std::ptr::eq(known.as_ptr(), Arc::as_ptr(changed)) && name == key
+        };
+        if !all.iter().any(same) {
+            all.retain(|(known, _)| known.strong_count() > 0);
+            all.push((Arc::downgrade(changed), key.clone()));
+        }
+    }
+
+    /// Something changed.
+    pub fn mark(&self) {
+        for (changed, key) in self.lock().iter() {
+            if let Some(changed) = changed.upgrade() {
+                changed.mark(key);
+            }
+        }
+    }
+}
+
 /// Ends the watch when it is dropped.
 #[derive(Debug)]
 pub struct Watching {
@@ -153,6 +220,7 @@ impl Drop for Watching {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::broker::fetch_session::TopicKey;
     use std::time::Duration;
 
     async fn wakes(waiter: &Waiter) -> bool {
@@ -193,6 +261,30 @@ mod tests {
         let waiter = Waiter::new(1_000);
         let _watching = watchers.watch(&waiter, Offset(5), epoch);
         assert!(wakes(&waiter).await, "a role change since the look");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_session_hears_of_each_change_once_and_only_while_it_lives() {
+        let key = |index| (TopicKey::Name("t".into()), index);
+        let (one, two) = (Subscribers::default(), Subscribers::default());
+        let changed = Arc::new(Changed::default());
+        one.add(&changed, &key(1));
+        two.add(&changed, &key(2));
+        one.mark();
+        one.mark();
+        two.mark();
+        changed.marked().await;
+        assert_eq!(changed.take(), [key(1), key(2)].into());
+        assert_eq!(changed.take(), [].into());
+        let idle = tokio::time::timeout(Duration::from_secs(1), changed.marked()).await;
+        assert!(idle.is_err());
+        two.mark();
+        changed.marked().await;
+        drop(changed);
+        one.mark();
+        let other = Arc::new(Changed::default());
+        one.add(&other, &key(1));
+        assert_eq!(one.lock().len(), 1, "the one that is gone left its place");
     }
 
     #[tokio::test(start_paused = true)]

@@ -23,11 +23,11 @@ use kafka_protocol::protocol::StrBytes;
 use self::envelope::Records;
 use super::{BadRequest, Context, Reply, Route};
 use crate::broker::Broker;
-use crate::broker::fetch_session::{Begun, Key, NO_SESSION, Shown, TopicKey, Wanted};
+use crate::broker::fetch_session::{Begun, Follower, Key, NO_SESSION, Shown, TopicKey, Wanted};
 use crate::broker::image::Image;
 use crate::broker::metrics::Traffic;
 use crate::broker::partition::{Isolation, Partition, PartitionRead, WatchEpoch};
-use crate::broker::wait::Waiter;
+use crate::broker::wait::{Changed, Waiter};
 use crate::common::ids::{BrokerId as FollowerId, LeaderEpoch, Offset};
 
 mod envelope;
@@ -44,6 +44,9 @@ pub const ROUTE: Route = Route {
 
 /// Regions up to this size are copied into the response: one write instead of two and a `sendfile`.
 const INLINE_BYTES: usize = 16 << 10;
+/// How often all partitions of a follower's session are looked at, if not a quarter of
+/// `replica.lag.time.max.ms` is less. In between those are that tell of a change.
+const LOOK_AT_ALL_MS: i64 = 5_000;
 
 async fn handle(broker: &Broker, context: &Context, body: Bytes) -> Result<Reply, BadRequest> {
     let request: FetchRequest = super::decode(ROUTE.name, context.version, body)?;
@@ -57,9 +60,15 @@ async fn handle(broker: &Broker, context: &Context, body: Bytes) -> Result<Reply
         Begun::Full(wanted) => (wanted, Session::New),
         Begun::Incremental(wanted) => (wanted, Session::Known(request.session_id)),
     };
-    let query = Query::new(broker, context, &request);
+    let mut query = Query::new(broker, context, &request);
     drop(request);
-    let looked = look_until_enough(broker, &query, wanted).await;
+    query.changed = query.replica.and_then(|_| session.changed(broker));
+    let looked = match (&session, query.changed.clone()) {
+        (Session::Known(id), Some(changed)) => {
+            follow_changes(broker, &query, (*id, &changed), wanted).await
+        }
+        _ => look_until_enough(broker, &query, wanted).await,
+    };
     respond(broker, context, &query, session, looked)
 }
 
@@ -68,6 +77,17 @@ enum Session {
     None,
     New,
     Known(i32),
+}
+
+impl Session {
+    /// What the partitions of a follower's session tell of.
+    fn changed(&self, broker: &Broker) -> Option<Arc<Changed>> {
+        match self {
+            Session::None => None,
+            Session::New => Some(Arc::default()),
+            Session::Known(id) => broker.replicas.fetch_sessions().changed(*id),
+        }
+    }
 }
 
 fn begin(broker: &Broker, version: i16, request: &FetchRequest) -> Begun {
@@ -124,6 +144,8 @@ struct Query {
     /// Where the request came in.
     listener: Arc<str>,
     version: i16,
+    /// Of a follower's session: who hears of changes.
+    changed: Option<Arc<Changed>>,
 }
 
 impl Query {
@@ -150,6 +172,7 @@ impl Query {
                 .filter(|rack| !rack.is_empty() && broker.config.broker.sends_to_racks()),
             listener: context.listener.clone(),
             version,
+            changed: None,
         }
     }
 }
@@ -182,6 +205,19 @@ impl Looked {
             Ok(Found::Records(_, records)) => records.len(),
             _ => 0,
         }
+    }
+
+    /// Does this follower have everything, know that it has, and count as in sync?
+    fn is_clean(&self, follower: FollowerId) -> bool {
+        let (Ok(Found::Records(read, records)), Some((partition, _))) =
+            (&self.found, &self.partition)
+        else {
+            return false;
+        };
+        records.len() == 0
+            && !self.untold
+            && self.wanted.offset == read.log_end_offset.0
+            && partition.role().isr.contains(&follower)
     }
 
     fn is_urgent(&self) -> bool {
@@ -246,6 +282,35 @@ async fn look_until_enough(
     }
 }
 
+/// [`look_until_enough`] for a follower's session: of its partitions those are looked at that have changed,
+/// or that the follower does not have all of.
+async fn follow_changes(
+    broker: &Broker,
+    query: &Query,
+    (id, changed): (i32, &Changed),
+    wanted: Vec<(Key, Wanted)>,
+) -> Vec<Looked> {
+    let mut wanted = wanted;
+    let mut looked = look(broker, query, &wanted);
+    let mut deadline = std::pin::pin!(tokio::time::sleep(query.wait));
+    let mut late = query.wait.is_zero();
+    loop {
+        let bytes: usize = looked.iter().map(Looked::bytes).sum();
+        if late || bytes >= query.bytes_min || looked.iter().any(Looked::is_urgent) {
+            return looked;
+        }
+        drop(looked);
+        late = tokio::select! {
+            () = changed.marked() => false,
+            () = deadline.as_mut() => true,
+        };
+        let now_ms = broker.clock.monotonic_ms();
+        let due = broker.replicas.fetch_sessions().due(now_ms, id);
+        wanted = due.unwrap_or(wanted);
+        looked = look(broker, query, &wanted);
+    }
+}
+
 fn look(broker: &Broker, query: &Query, wanted: &[(Key, Wanted)]) -> Vec<Looked> {
     let image = broker.image.load();
     let mut left = query.bytes_max;
@@ -294,6 +359,9 @@ fn look_at(broker: &Broker, query: &Query, (left, first): (usize, bool), looked:
         }
     };
     let epoch = partition.watch_epoch();
+    if let Some(changed) = &query.changed {
+        partition.subscribe(changed, &looked.key);
+    }
     looked.led = partition.is_leader();
     let held_back = query
         .replica
@@ -419,7 +487,7 @@ fn respond(
     session: Session,
     looked: Vec<Looked>,
 ) -> Result<Reply, BadRequest> {
-    let included = settle(broker, context.version, &session, &looked);
+    let included = settle(broker, query, &session, &looked);
     let image = broker.image.load();
     let mut response = FetchResponse::default().with_session_id(included.session_id);
     let mut records = Vec::with_capacity(looked.len());
@@ -486,7 +554,7 @@ struct Included {
 }
 
 /// Tells the session what was found. A new one is made here, once it is known what to remember.
-fn settle(broker: &Broker, version: i16, session: &Session, looked: &[Looked]) -> Included {
+fn settle(broker: &Broker, query: &Query, session: &Session, looked: &[Looked]) -> Included {
     let all = |session_id| Included {
         session_id,
         partitions: vec![true; looked.len()],
@@ -499,7 +567,8 @@ fn settle(broker: &Broker, version: i16, session: &Session, looked: &[Looked]) -
                 .map(|one| (one.key.clone(), one.wanted, shown(one)));
             let id = broker.replicas.fetch_sessions().create(
                 broker.clock.monotonic_ms(),
-                version >= 13,
+                query.version >= 13,
+                follower(broker, query),
                 answered,
                 || (broker.rng.next_u64() >> 33) as i32,
             );
@@ -509,7 +578,12 @@ fn settle(broker: &Broker, version: i16, session: &Session, looked: &[Looked]) -
             let mut sessions = broker.replicas.fetch_sessions();
             let partitions = looked
                 .iter()
-                .map(|one| sessions.show(*id, &one.key, shown(one)))
+                .map(|one| {
+                    if query.replica.is_some_and(|follower| one.is_clean(follower)) {
+                        sessions.is_clean(*id, &one.key);
+                    }
+                    sessions.show(*id, &one.key, shown(one))
+                })
                 .collect();
             Included {
                 session_id: *id,
@@ -517,6 +591,15 @@ fn settle(broker: &Broker, version: i16, session: &Session, looked: &[Looked]) -
             }
         }
     }
+}
+
+/// The follower that begins a session, if one does.
+fn follower(broker: &Broker, query: &Query) -> Option<Follower> {
+    let lag_max_ms = broker.config.broker.replica_lag_time_max_ms;
+    Some(Follower {
+        changed: query.changed.clone()?,
+        every_ms: LOOK_AT_ALL_MS.min(lag_max_ms / 4),
+    })
 }
 
 fn shown(one: &Looked) -> Shown {

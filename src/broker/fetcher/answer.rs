@@ -1,6 +1,5 @@
 //! What becomes of a leader's answer: records into logs, cuts, pauses.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kafka_protocol::error::ResponseError;
@@ -9,7 +8,6 @@ use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListO
 use kafka_protocol::messages::{FetchResponse, ListOffsetsRequest, TopicName};
 use kafka_protocol::protocol::StrBytes;
 use tracing::{debug, error, warn};
-use uuid::Uuid;
 
 use super::session::Asked;
 use super::task::Task;
@@ -24,16 +22,12 @@ const EARLIEST: i64 = -2;
 
 impl Task {
     pub(super) async fn take_topics(&mut self, response: FetchResponse) {
-        let names: BTreeMap<Uuid, Arc<str>> = self
-            .followed
-            .iter()
-            .map(|(id, one)| (one.asked.topic_id, id.topic.clone()))
-            .collect();
+        let image = self.deps.image.load();
         for topic in response.responses {
             let name = if topic.topic_id.is_nil() {
                 Some(Arc::from(topic.topic.as_str()))
             } else {
-                names.get(&topic.topic_id).cloned()
+                image.topic_names.get(&topic.topic_id).cloned()
             };
             // Of what is not followed any more nothing is taken.
             let Some(name) = name else { continue };
@@ -51,6 +45,10 @@ impl Task {
         let Some(one) = self.followed.get_mut(id) else {
             return;
         };
+        // The same name may be another topic's by now.
+        if one.asked.topic_id != asked.topic_id {
+            return;
+        }
         if one.asked.epoch != asked.epoch {
             // It follows under a newer epoch already.
             return;
@@ -103,6 +101,7 @@ impl Task {
     /// `Ok(true)` is progress; `Ok(false)` is nothing that may be tried again at once.
     fn settle(&mut self, id: &TopicPartition, taken: Result<bool, FollowError>) {
         let backoff = self.backoff();
+        self.touched.insert(id.clone());
         let Some(one) = self.followed.get_mut(id) else {
             return;
         };

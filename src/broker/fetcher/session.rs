@@ -83,6 +83,50 @@ impl Session {
         request
     }
 
+    /// The next request, where only these partitions may differ from the last one; none leaves.
+    pub fn advance(&mut self, changes: BTreeMap<TopicPartition, Option<Asked>>) -> Request {
+        let mut request = Request {
+            id: self.id,
+            epoch: self.epoch,
+            ..Request::default()
+        };
+        for (id, wanted) in changes {
+            let before = self.sent.get(&id).copied();
+            if let Some(before) = before
+                && wanted.is_none_or(|wanted| wanted.topic_id != before.topic_id)
+            {
+                request.forgotten.push((id.clone(), before.topic_id));
+            }
+            match wanted {
+                Some(wanted) if before != Some(wanted) => {
+                    request.named.push((id.clone(), wanted));
+                    self.sent.insert(id, wanted);
+                }
+                Some(_) => {}
+                None => {
+                    self.sent.remove(&id);
+                }
+            }
+        }
+        request
+    }
+
+    /// How many partitions the session would have after these changes.
+    pub fn size_after(&self, changes: &BTreeMap<TopicPartition, Option<Asked>>) -> usize {
+        changes.iter().fold(self.sent.len(), |size, (id, wanted)| {
+            match (self.sent.contains_key(id), wanted.is_some()) {
+                (true, false) => size.saturating_sub(1),
+                (false, true) => size + 1,
+                _ => size,
+            }
+        })
+    }
+
+    /// Has the next request to name everything?
+    pub fn is_new(&self) -> bool {
+        self.epoch == 0
+    }
+
     /// What the last request asked of a partition.
     pub fn asked(&self, id: &TopicPartition) -> Option<&Asked> {
         self.sent.get(id)
@@ -184,6 +228,42 @@ mod tests {
         let next = session.next(wanted(&[("b", asked(9, 0)), ("c", asked(3, 0))]));
         assert_eq!(names(&next), (77, 3, texts(&["b-0"]), texts(&["b-0"])));
         assert_eq!(next.forgotten[0].1, Uuid::from_u128(2));
+    }
+
+    #[test]
+    fn changes_make_the_same_requests_as_the_whole() {
+        // What is wanted of three partitions, time after time; 0 is nothing, else topic id and offset.
+        let steps: [[(u128, i64); 3]; 6] = [
+            [(1, 0), (2, 0), (0, 0)],
+            [(1, 5), (2, 0), (0, 0)],
+            [(1, 5), (0, 0), (3, 0)],
+            [(1, 5), (2, 1), (3, 0)],
+            [(9, 0), (2, 1), (3, 0)],
+            [(0, 0), (0, 0), (3, 7)],
+        ];
+        let (mut whole, mut parts) = (Session::default(), Session::default());
+        for (number, step) in steps.iter().enumerate() {
+            let each = ["a", "b", "c"].iter().zip(step);
+            let changes: BTreeMap<_, _> = each
+                .map(|(name, (topic, offset))| {
+                    (id(name), (*topic > 0).then(|| asked(*topic, *offset)))
+                })
+                .collect();
+            let all: BTreeMap<_, _> = changes
+                .iter()
+                .filter_map(|(id, asked)| Some((id.clone(), (*asked)?)))
+                .collect();
+            let expected = whole.next(all.clone());
+            assert_eq!(parts.is_new(), number == 0);
+            let found = if parts.is_new() {
+                parts.next(all.clone())
+            } else {
+                assert_eq!(parts.size_after(&changes), all.len(), "{number}");
+                parts.advance(changes)
+            };
+            assert_eq!(found, expected, "{number}");
+            assert!(whole.answered(None, 77) && parts.answered(None, 77));
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The task that follows one leader: asks, waits, hands on what came, and pauses what failed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use kafka_protocol::error::ResponseError;
@@ -96,9 +96,19 @@ pub(super) struct Task {
     stop: Shutdown,
     pub(super) followed: BTreeMap<TopicPartition, Followed>,
     pub(super) session: Session,
+    /// Whose wishes may differ from what the session has, those that have to wait among them.
+    pub(super) touched: BTreeSet<TopicPartition>,
+    /// Everybody's may.
+    all_touched: bool,
     pub(super) connection: Option<Connection>,
     /// The pause after the last failure of the connection.
     pause: Option<Duration>,
+}
+
+/// What a request is made of.
+enum Plan {
+    All(BTreeMap<TopicPartition, Asked>),
+    Changes(BTreeMap<TopicPartition, Option<Asked>>),
 }
 
 enum Round {
@@ -120,6 +130,8 @@ impl Task {
             stop,
             followed: BTreeMap::new(),
             session: Session::default(),
+            touched: BTreeSet::new(),
+            all_touched: true,
             connection: None,
             pause: None,
         }
@@ -144,12 +156,11 @@ impl Task {
         if self.assigned.has_changed().unwrap_or(false) {
             self.adopt();
         }
-        let wanted = self.wanted(Instant::now());
-        if wanted.is_empty() {
+        let Some(plan) = self.plan(Instant::now()) else {
             self.idle().await;
             return;
-        }
-        match self.round(wanted).await {
+        };
+        match self.round(plan).await {
             Ok(Round::Answered(response)) => {
                 if self.pause.take().is_some() {
                     info!(leader = %self.place.0, "fetching again");
@@ -221,7 +232,9 @@ impl Task {
     /// Resolves when the first pause ends, of those that are at most so long.
     fn next_pause_ends(&self, longest: Duration) -> impl Future<Output = ()> + use<> {
         let now = Instant::now();
-        let pauses = self.followed.values().filter(|one| !one.failed);
+        // Who pauses is among them.
+        let touched = self.touched.iter().filter_map(|id| self.followed.get(id));
+        let pauses = touched.filter(|one| !one.failed);
         let pauses = pauses.filter_map(|one| one.pause);
         let next = pauses
             .filter(|(until, pause)| *until > now && *pause <= longest)
@@ -274,22 +287,54 @@ impl Task {
             followed.insert(id.clone(), one);
         }
         self.followed = followed;
+        self.all_touched = true;
         news
     }
 
-    fn wanted(&self, now: Instant) -> BTreeMap<TopicPartition, Asked> {
+    /// What to ask for next; none where nothing can be asked for.
+    fn plan(&mut self, now: Instant) -> Option<Plan> {
+        let connected = self.connection.as_ref().is_some_and(|one| !one.is_closed());
+        if self.all_touched || self.session.is_new() || !connected {
+            let wanted = self.wanted(now);
+            // Where nothing is asked the session stays as it is.
+            self.all_touched = wanted.is_empty();
+            return (!wanted.is_empty()).then_some(Plan::All(wanted));
+        }
         let exceeded = self.is_throttled();
-        let ready = self
-            .followed
-            .iter()
-            .filter(|(_, one)| one.is_ready(now) && !(exceeded && one.is_bounded()));
-        ready.map(|(id, one)| (id.clone(), one.asked)).collect()
+        let mut changes = BTreeMap::new();
+        let mut waiting = BTreeSet::new();
+        for id in std::mem::take(&mut self.touched) {
+            let one = self.followed.get(&id);
+            let ready = one.filter(|one| one.is_ready(now) && !(exceeded && one.is_bounded()));
+            if ready.is_none() && one.is_some_and(|one| !one.failed) {
+                waiting.insert(id.clone());
+            }
+            changes.insert(id, ready.map(|one| one.asked));
+        }
+        self.touched = waiting;
+        if self.session.size_after(&changes) == 0 {
+            self.all_touched = true;
+            return None;
+        }
+        Some(Plan::Changes(changes))
     }
 
-    async fn round(
-        &mut self,
-        wanted: BTreeMap<TopicPartition, Asked>,
-    ) -> Result<Round, Option<ClientError>> {
+    /// Everything that can be asked for; who has to wait is touched.
+    fn wanted(&mut self, now: Instant) -> BTreeMap<TopicPartition, Asked> {
+        let exceeded = self.is_throttled();
+        let mut wanted = BTreeMap::new();
+        self.touched.clear();
+        for (id, one) in &self.followed {
+            if one.is_ready(now) && !(exceeded && one.is_bounded()) {
+                wanted.insert(id.clone(), one.asked);
+            } else if !one.failed {
+                self.touched.insert(id.clone());
+            }
+        }
+        wanted
+    }
+
+    async fn round(&mut self, plan: Plan) -> Result<Round, Option<ClientError>> {
         let connection = match self.connection.take().filter(|one| !one.is_closed()) {
             Some(connection) => connection,
             None => {
@@ -301,7 +346,14 @@ impl Task {
         };
         self.connection = Some(connection.clone());
         let version = connection.version::<FetchRequest>(FETCH_VERSION_MAX)?;
-        let request = self.session.next(wanted);
+        let request = match plan {
+            Plan::Changes(changes) if !self.session.is_new() => self.session.advance(changes),
+            Plan::Changes(_) => {
+                let wanted = self.wanted(Instant::now());
+                self.session.next(wanted)
+            }
+            Plan::All(wanted) => self.session.next(wanted),
+        };
         let request = exchange::fetch_request(&self.deps, request, version);
         let broker = &self.deps.config.broker;
         let limit =

@@ -101,6 +101,8 @@ impl Partition {
         drop(state);
         if moved || resized {
             self.interrupt();
+        } else {
+            self.subscribers.mark();
         }
     }
 
@@ -181,6 +183,7 @@ impl Partition {
             return;
         }
         self.end_watchers.advance(end, bytes);
+        self.subscribers.mark();
         if let Some(state) = &*self.leader_state() {
             self.advance_high_watermark(state);
         }
@@ -198,6 +201,7 @@ impl Partition {
             .fetch_max(everywhere.0, Ordering::AcqRel);
         if everywhere.0 > before {
             self.watchers.advance(everywhere, ANY_BYTES);
+            self.subscribers.mark();
         }
     }
 
@@ -340,6 +344,7 @@ impl Partition {
         role.state_written = written;
         self.set_role(Arc::new(role));
         self.advance_high_watermark(state);
+        self.subscribers.mark();
         true
     }
 }
