@@ -30,6 +30,9 @@ const QUORUM_SILENCE_MS: u64 = 1_500;
 /// A process from which nothing was heard for so long is gone. It answers pings whatever its disk does. Longer
 /// than a lease.
 const ALIVE_LIMIT: Duration = Duration::from_millis(600);
+/// A follower that has not seen its leader lead for so long no longer serves. An election that can be won is
+/// over by then.
+const UNLED_LIMIT: Duration = Duration::from_secs(1);
 /// A leader whose process answers may take so long for one write; ZooKeeper's `syncLimit` by default.
 const SLOW_LIMIT: Duration = Duration::from_secs(10);
 /// How long a member serves nothing before it says what it waits for.
@@ -60,6 +63,8 @@ struct Memory {
     silent_since: Option<tokio::time::Instant>,
     told: bool,
     standing: Standing<Vote>,
+    /// Since when no leader is seen to lead.
+    unled_since: Option<tokio::time::Instant>,
     linked: BTreeMap<MemberId, bool>,
     noted: BTreeSet<MemberId>,
 }
@@ -78,7 +83,7 @@ pub async fn watch(node: Arc<RaftNode>) {
         let leader = leader(&now).filter(|_| !node.stopping.load(Ordering::SeqCst));
         let leading = now.state == ServerState::Leader;
         node.proposals.set_leader(leader, leading);
-        publish(&node, &now, leader, leading);
+        publish(&node, &now, leader, leading, &mut memory);
         if node.options.members.len() == 1 {
             alone(&node, leader, &mut memory).await;
         } else {
@@ -122,9 +127,21 @@ fn has_stopped(node: &RaftNode, now: &Metrics) -> bool {
     true
 }
 
-fn publish(node: &RaftNode, now: &Metrics, leader: Option<LeaderKey>, leading: bool) {
-    let open = node.proposals.is_open();
-    let role = if !open {
+fn publish(
+    node: &RaftNode,
+    now: &Metrics,
+    leader: Option<LeaderKey>,
+    leading: bool,
+    memory: &mut Memory,
+) {
+    let led = leader.is_some_and(|leader| see(node, leader) == Leader::Leads);
+    let unled_since = (!led).then(|| {
+        let now = tokio::time::Instant::now;
+        memory.unled_since.unwrap_or_else(now)
+    });
+    memory.unled_since = unled_since;
+    let unled = unled_since.is_some_and(|since| since.elapsed() >= UNLED_LIMIT);
+    let role = if unled || !node.proposals.is_open() {
         Role::Looking
     } else if node.options.members.len() == 1 {
         Role::Standalone

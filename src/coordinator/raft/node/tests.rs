@@ -680,6 +680,26 @@ async fn a_leader_that_stops_hands_over_even_when_its_own_vote_is_needed() {
     all.same_tree().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_without_a_leader_and_a_quorum_serves_nobody() {
+    let mut all = Ensemble::new().await;
+    all.all_serve().await;
+    let leader = all.leader().expect("one leads");
+    let (away, left) = ((leader + 1) % 3, (leader + 2) % 3);
+    all.stop(away).await;
+    // As kill -9 does, it leaves without handing over.
+    let dead = all.members[leader].take().expect("it runs");
+    dead.node.tasks.shutdown().stop();
+    all.wait("the one left serves nobody", |all| {
+        !all.member(left).node.serving()
+    })
+    .await;
+    all.restart(away).await;
+    all.all_serve().await;
+    let client = Client::new(all.member(left)).await;
+    client.done(all.member(left), create("/a")).await;
+}
+
 /// The real disk, with syncs that take long or fail.
 #[derive(Debug, Default)]
 struct Faulty(Arc<Faults>);
