@@ -223,3 +223,36 @@ async fn a_consumer_reads_from_the_replica_in_its_rack() {
     assert_eq!(error, refused, "clients before v11 know of no followers");
     cluster.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_that_is_deleted_while_a_broker_is_down_vanishes_from_its_disk() {
+    let delay = "broker.log.segment.delete.delay.ms";
+    let mut cluster = Plan::nodes(3).set(delay, "100").start().await;
+    let client = cluster.client();
+    create(&client, 3).await;
+    // A cluster without any topic is taken for one that lost its metadata: nothing is given up then.
+    client.create("kept", 1).await;
+    client.put("t", 0, &numbered("x", 50)).await;
+    cluster.nodes[2].stop().await;
+    let left = |node: &Node| {
+        let all = std::fs::read_dir(&node.config.log_dirs[0]).expect("a directory");
+        let names = all.map(|entry| entry.expect("an entry").file_name());
+        names
+            .filter(|name| name.to_string_lossy().starts_with("t-"))
+            .count()
+    };
+    let deleted = client.admin.delete_topics(&["t".to_owned()]).await;
+    deleted.expect("deleted");
+    wait_until("it is gone where brokers are up", || async {
+        let up = &cluster.nodes[..2];
+        up.iter().all(|node| left(node) == 0).then_some(())
+    })
+    .await;
+    assert_eq!(left(&cluster.nodes[2]), 3, "it was not told");
+    cluster.nodes[2].start().await.expect("it starts");
+    wait_until("it is gone everywhere", || async {
+        (left(&cluster.nodes[2]) == 0).then_some(())
+    })
+    .await;
+    cluster.stop().await;
+}
