@@ -282,6 +282,14 @@ fn names(endpoints: &[Endpoint]) -> String {
 }
 
 fn inter_broker(broker: &BrokerConfig, bound: &[Endpoint], problems: &mut Problems) -> String {
+    let protocol = broker.security_inter_broker_protocol.as_str();
+    if protocol != SecurityProtocol::Plaintext.name() {
+        problems.push((
+            "security.inter.broker.protocol",
+            format!("security.inter.broker.protocol asks for {protocol}, which is not supported yet: only PLAINTEXT is"),
+        ));
+        return String::new();
+    }
     let name = match &broker.inter_broker_listener_name {
         Some(name) => name.to_ascii_uppercase(),
         None => broker.security_inter_broker_protocol.clone(),

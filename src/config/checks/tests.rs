@@ -127,6 +127,18 @@ fn what_a_start_would_refuse_is_told_before() {
             "here: Only one of inter.broker.listener.name and security.inter.broker.protocol should be set.",
         ),
         (
+            &[("security.inter.broker.protocol", "SSL")],
+            "here: security.inter.broker.protocol asks for SSL, which is not supported yet: only PLAINTEXT is",
+        ),
+        (
+            &[("security.inter.broker.protocol", "SASL_SSL")],
+            "here: security.inter.broker.protocol asks for SASL_SSL, which is not supported yet: only PLAINTEXT is",
+        ),
+        (
+            &[("security.inter.broker.protocol", "SASL_PLAINTEXT")],
+            "here: security.inter.broker.protocol asks for SASL_PLAINTEXT, which is not supported yet: only PLAINTEXT is",
+        ),
+        (
             &[("advertised.port", "70000")],
             "here: advertised.port: 70000 is no port (0-65535)",
         ),

@@ -533,3 +533,43 @@ fn directories_that_cannot_be_used_are_told_at_the_line_that_names_them() {
         ["zoo.cfg:2: file is not a directory"]
     );
 }
+
+#[test]
+fn brokers_that_ask_for_secure_links_are_refused_whoever_says_so() {
+    const NAME: &str = "security.inter.broker.protocol";
+    const REASON: &str = "security.inter.broker.protocol asks for SSL, which is not supported yet: only PLAINTEXT is";
+    let files = Files::new();
+    let from = |protocol: &str| {
+        [
+            Sources {
+                server_properties: files
+                    .put("p.properties", &format!("{NAME}={protocol}\nbroker.id=1\n")),
+                ..Sources::default()
+            },
+            Sources {
+                yaml: files.put("p.yaml", &format!("broker:\n  {NAME}: {protocol}\n")),
+                ..Sources::default()
+            },
+            Sources {
+                variables: variables(&[("KAFKA_SECURITY_INTER_BROKER_PROTOCOL", protocol)]),
+                ..Sources::default()
+            },
+            Sources {
+                flags: vec![flag(&format!("broker.{NAME}"), protocol)],
+                ..Sources::default()
+            },
+        ]
+    };
+    for sources in from("SSL") {
+        let report = load(&sources).expect_err("refused");
+        let [problem] = &report.problems[..] else {
+            panic!("{report}")
+        };
+        assert_eq!(problem.text, REASON);
+        assert!(problem.origin.is_some(), "{problem}");
+    }
+    for sources in from("PLAINTEXT") {
+        let loaded = load(&sources).expect("legal");
+        assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+    }
+}
