@@ -249,10 +249,12 @@ fn launch(program: &str, file: &Path, settings: &Settings, pid_file: &Path) -> R
     } else {
         "zkServer"
     };
+    // Whoever has the port already would answer in the place of our own.
+    let taken = connect(&address(settings), ASK_LIMIT).is_ok();
     let mut child = daemon::start(name, &arguments, &log)?;
     fs::write(pid_file, child.id().to_string())
         .map_err(|error| format!("{} cannot be written: {error}", pid_file.display()))?;
-    let ended = wait_for_port(&mut child, settings);
+    let ended = wait_for_port(&mut child, settings, taken);
     match ended {
         None => Ok(()),
         Some(why) => {
@@ -264,8 +266,9 @@ fn launch(program: &str, file: &Path, settings: &Settings, pid_file: &Path) -> R
     }
 }
 
-/// Waits until the client port is open; `Some` is why it never will be.
-fn wait_for_port(child: &mut Child, settings: &Settings) -> Option<String> {
+/// Waits until the client port is open; `Some` is why it never will be. With a port that was `taken` before,
+/// only the process itself tells, as the genuine script has it: it has started if it does not end.
+fn wait_for_port(child: &mut Child, settings: &Settings, taken: bool) -> Option<String> {
     let address = address(settings);
     let mut looks = 0;
     for _ in 0..START_LIMIT_MS / 20 {
@@ -275,7 +278,8 @@ fn wait_for_port(child: &mut Child, settings: &Settings) -> Option<String> {
             Err(error) => return Some(error.to_string()),
         }
         // Answered is as good as started: alone it serves at once, but others have to come first elsewhere.
-        if settings.client_port.is_some()
+        if !taken
+            && settings.client_port.is_some()
             && let Ok(answer) = ask(&address, "srvr", LOOK_EVERY)
             && !answer.is_empty()
         {
@@ -416,5 +420,39 @@ mod tests {
             None,
             "a stranger is not ours"
         );
+    }
+
+    #[test]
+    fn another_servers_answer_does_not_stand_for_a_process_that_ended() {
+        let other = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let settings = Settings {
+            client_port: Some(other.local_addr().expect("bound").port()),
+            client_address: Some("127.0.0.1".to_owned()),
+            ..Settings::default()
+        };
+        let process = |seconds: &str| {
+            let mut command = std::process::Command::new("sleep");
+            command.arg(seconds).spawn().expect("started")
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for stream in other.incoming() {
+                    let mut word = [0; 4];
+                    let mut stream = stream.expect("a connection");
+                    if stream.read_exact(&mut word).is_err() || &word == b"quit" {
+                        return;
+                    }
+                    let _ = stream.write_all(b"Mode: standalone\n");
+                }
+            });
+            let ended = wait_for_port(&mut process("0.2"), &settings, true);
+            let mut lives = process("60");
+            let own = wait_for_port(&mut lives, &settings, false);
+            let _ = lives.kill().and_then(|()| lives.wait());
+            let _ = ask(&address(&settings), "quit", ASK_LIMIT);
+            // Told only now: whoever waits for the server to end would wait for ever.
+            let why = "the process ended (exit status: 0)";
+            assert_eq!((ended.as_deref(), own), (Some(why), None));
+        });
     }
 }
