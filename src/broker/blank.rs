@@ -37,17 +37,41 @@ pub fn begin(disk: &dyn Disk, dir: &Path, seasoned: bool) -> io::Result<Blank> {
         return Ok(Blank::No);
     }
     let bytes = disk.read(&file, FILE_BYTES_MAX)?;
-    let text = String::from_utf8_lossy(&bytes);
-    // Anything else is taken for the worse.
-    Ok(text
-        .trim()
-        .parse()
-        .map_or(Blank::Now, |at| Blank::Since(Zxid(at))))
+    if bytes == NOW {
+        return Ok(Blank::Now);
+    }
+    // Too late a registration would take the partitions away, too early a one would lose records.
+    decode(&bytes).map(Blank::Since).ok_or_else(|| {
+        io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!(
+                "{} is damaged, so it is not known since when the log directories hold this broker's data; \
+                 nothing was changed: remove the file if they were never emptied, or empty them to have \
+                 everything fetched from other replicas",
+                file.display()
+            ),
+        )
+    })
+}
+
+fn encode(registered: Zxid) -> Vec<u8> {
+    let number = registered.0.to_string();
+    format!(
+        "{number} crc32c={:08x}\n",
+        crc32c::crc32c(number.as_bytes())
+    )
+    .into_bytes()
+}
+
+fn decode(bytes: &[u8]) -> Option<Zxid> {
+    let number = std::str::from_utf8(bytes).ok()?.split(' ').next()?;
+    let registered = Zxid(number.parse().ok()?);
+    (encode(registered) == bytes).then_some(registered)
 }
 
 /// Keeps the registration that the directories have been filled since. Blocks.
 pub fn settle(disk: &dyn Disk, dir: &Path, registered: Zxid) -> io::Result<()> {
-    disk.replace(&file(dir), registered.0.to_string().as_bytes())
+    disk.replace(&file(dir), &encode(registered))
 }
 
 /// Ends what is on its way to the states of partitions that `own` shall hold.
@@ -100,6 +124,17 @@ mod tests {
             begin(&RealDisk, &logs, true).unwrap(),
             Blank::Since(Zxid(77))
         );
+        let file = logs.join(FILE);
+        let whole = RealDisk.read(&file, 999).unwrap();
+        for at in 0..whole.len() {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 1;
+            for damaged in [&bytes[..], &whole[..at]] {
+                RealDisk.replace(&file, damaged).unwrap();
+                let error = begin(&RealDisk, &logs, true).expect_err("damaged");
+                assert!(error.to_string().contains("is damaged"), "{error}");
+            }
+        }
         // Directories of a genuine broker, or of an older release.
         assert_eq!(begin(&RealDisk, dir.path(), true).unwrap(), Blank::No);
     }
