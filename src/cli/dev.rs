@@ -240,6 +240,7 @@ fn configure(arguments: &Arguments, node: u16, dir: &Path) -> Result<Loaded, Str
             shown: "--http-port".to_owned(),
             path: "http.port".to_owned(),
             value: port(first, node)?.to_string(),
+            property: false,
         });
     }
     let sources = Sources {
@@ -304,6 +305,20 @@ mod tests {
             matches!(&warnings[..], [one] if one.starts_with("--override num.io.threads: num.io.threads has no effect: ")),
             "{warnings:?}"
         );
+        let unknown = configure(
+            &arguments(&["--override", "log.dri=/x"]),
+            0,
+            Path::new("/d"),
+        );
+        let warnings: Vec<_> = unknown
+            .expect("legal")
+            .warnings
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        let warning =
+            "--override log.dri: log.dri is unknown and has no effect; the nearest is log.dir";
+        assert_eq!(warnings, [warning], "as in server.properties");
         for bad in [
             ["--nodes", "2"],
             ["--zookeeper-port", "0"],

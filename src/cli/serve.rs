@@ -15,7 +15,7 @@ use super::signals::Signals;
 use super::watch::Watch;
 use crate::config::keys::{self, Honour, Key};
 use crate::config::raw::{Problem, Report};
-use crate::config::{Config, Flag, Loaded, Sources, env, examine};
+use crate::config::{Config, Flag, Loaded, Sources, effects, env, examine};
 
 /// Runs a node: a coordinator (ZooKeeper), a broker (Kafka), or both.
 ///
@@ -186,8 +186,7 @@ fn sources(
         ("--log-format", "log.format", &arguments.log_format),
     ] {
         if let Some(value) = value {
-            let (shown, path, value) = (flag.to_owned(), path.to_owned(), value.clone());
-            flags.push(Flag { shown, path, value });
+            flags.push(Flag::new(flag, path, value.clone()));
         }
     }
     let pairs = [
@@ -234,6 +233,7 @@ pub fn pair_flag(flag: &str, prefix: &str, pair: &str) -> Result<Flag, String> {
         shown: format!("{flag} {name}"),
         path: format!("{prefix}{name}"),
         value: value.to_owned(),
+        property: flag == "--override",
     })
 }
 
@@ -341,6 +341,8 @@ fn list_settings() {
         let effect = match (key.honour, key.without_effect()) {
             (Honour::Refused(why), _) => format!(" (not supported: {why})"),
             (_, Some(why)) => format!(" (no effect: {why})"),
+            (_, None) if key.section == "broker" => effects::lookup(effects::INSTEAD, key.name)
+                .map_or(String::new(), |means| format!(" (here: {means})")),
             (_, None) => String::new(),
         };
         let default = match key.default {

@@ -250,4 +250,20 @@ mod tests {
         );
         assert!(read(&KAFKA, "a --override").is_err());
     }
+
+    #[test]
+    fn an_unknown_override_is_a_warning_as_in_the_file() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = dir.path().join("server.properties");
+        std::fs::write(&file, "broker.id=1\nzookeeper.connect=z:1\n").expect("written");
+        let line = format!("{} --override foo=1 --override broker.id=3", file.display());
+        let start = read(&KAFKA, &line).expect("legal");
+        let loaded = serve::load(&sources(&KAFKA, &start)).expect("legal");
+        assert_eq!(loaded.config.broker_id.0, 3);
+        let warnings: Vec<_> = loaded.warnings.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            warnings,
+            ["--override foo: foo is unknown and has no effect"]
+        );
+    }
 }

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use crate::common::net::HostPort;
 use crate::config::effects::NOT_COMPACTED;
-use crate::config::raw::{Problem, Values, cut, nearest};
+use crate::config::raw::{Problem, Said, SourceKind, Values, cut, nearest};
 use crate::config::resolve::blame;
 use crate::config::value::split_list;
 use crate::config::{BrokerConfig, Config, CoordinatorConfig, Roles, ZookeeperConnect};
@@ -144,6 +144,58 @@ fn ports(values: &mut Values, broker: &BrokerConfig) {
             let text = format!("{name}: {port} is no port (0-65535)");
             blame(values, &format!("broker.{name}"), text);
         }
+    }
+}
+
+/// KRaft's settings stand for ours as far as they can (its controllers are our coordinators); where they
+/// cannot, it is told.
+pub(super) fn kraft(values: &mut Values, roles: Roles, broker: &BrokerConfig) {
+    process_roles(values, roles, broker);
+    let elsewhere = values.said("broker.zookeeper.connect").is_some();
+    if !broker.controller_quorum_voters.is_empty() {
+        let servers = |said: &Said| said.path.starts_with("coordinator.server.");
+        let why = if roles.coordinator {
+            let text = "has no effect: the lines server.N say who the coordinators are";
+            values.iter().any(servers).then_some(text)
+        } else if elsewhere {
+            Some("has no effect: zookeeper.connect says where the cluster's state is")
+        } else {
+            Some("names no controllers here: ZooKeeper is looked for on their hosts, at clientPort")
+        };
+        if let Some(why) = why {
+            let text = format!("controller.quorum.voters {why}");
+            warn(values, "broker.controller.quorum.voters", text);
+        }
+    }
+    if broker.controller_listener_names.is_some() {
+        let text = "controller.listener.names: listeners of these names are not opened, there is no KRaft here";
+        warn(values, "broker.controller.listener.names", text.to_owned());
+    }
+}
+
+/// `process.roles` where something else says which halves run.
+fn process_roles(values: &mut Values, roles: Roles, broker: &BrokerConfig) {
+    const PATH: &str = "broker.process.roles";
+    let node = values.said("node.roles").map(|said| said.origin.kind);
+    let why = match node {
+        Some(SourceKind::Implied) => "this command says what runs",
+        Some(_) => "node.roles says what runs",
+        None if values.said("broker.zookeeper.connect").is_some() => {
+            "zookeeper.connect is said, and stands for a broker without KRaft"
+        }
+        None => return,
+    };
+    if broker.process_roles.is_empty() {
+        return;
+    }
+    let outright = node.is_some_and(|kind| kind > SourceKind::Implied);
+    if roles.broker && !outright && !broker.process_roles.iter().any(|role| role == "broker") {
+        let text = format!(
+            "process.roles asks for no broker, but {why}: for a coordinator alone, run tripod serve --roles coordinator"
+        );
+        blame(values, PATH, text);
+    } else {
+        warn(values, PATH, format!("process.roles has no effect: {why}"));
     }
 }
 

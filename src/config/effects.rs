@@ -72,6 +72,7 @@ pub static WITHOUT_EFFECT: &[(&str, &str)] = &[
         "the session is ZooKeeper's: zookeeper.session.timeout.ms",
     ),
     ("initial.broker.registration.timeout.ms", KRAFT),
+    ("controller.quorum.bootstrap.servers", KRAFT),
     ("controller.quorum.append.*", QUORUM),
     ("controller.quorum.election.*", QUORUM),
     ("controller.quorum.fetch.*", QUORUM),
@@ -152,6 +153,23 @@ const PROMISES: &[(&str, &str)] = &[
 pub fn promises(name: &str) -> bool {
     lookup(PROMISES, name).is_some()
 }
+
+/// What settings of KRaft come to where there is none; start-up says it where it disappoints.
+pub static INSTEAD: &[(&str, &str)] = &[
+    (
+        "controller.listener.names",
+        "listeners of these names are not opened",
+    ),
+    (
+        "controller.quorum.voters",
+        "the coordinators' hosts, unless server.N or zookeeper.connect says them",
+    ),
+    ("node.id", "the same as broker.id"),
+    (
+        "process.roles",
+        "controller means coordinator; no effect where node.roles, zookeeper.connect or a start script says what runs",
+    ),
+];
 
 const THREADS: &str = "threads are few and shared: node.worker.threads";
 const PURGATORY: &str = "waiting requests are woken one by one, there is no list to purge";

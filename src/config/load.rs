@@ -22,6 +22,20 @@ pub struct Flag {
     pub path: String,
     /// The value.
     pub value: String,
+    /// Is it a pair of `server.properties`, as `--override` takes them? What is unknown is a warning then.
+    pub property: bool,
+}
+
+impl Flag {
+    /// A setting by its path.
+    pub fn new(shown: impl Into<String>, path: impl Into<String>, value: String) -> Flag {
+        Flag {
+            shown: shown.into(),
+            path: path.into(),
+            value,
+            property: false,
+        }
+    }
 }
 
 /// Where to look.
@@ -129,14 +143,16 @@ pub fn examine(sources: &Sources) -> Examined {
     for flag in &sources.flags {
         let (path, value) = (flag.path.clone(), flag.value.clone());
         let origin = Origin::named(SourceKind::Flag, flag.shown.as_str());
-        resolve::say(
-            &mut values,
-            Said {
-                path,
-                value,
-                origin,
-            },
-        );
+        let said = Said {
+            path,
+            value,
+            origin,
+        };
+        if flag.property {
+            resolve::say_property(&mut values, said);
+        } else {
+            resolve::say(&mut values, said);
+        }
     }
     let facts = Facts {
         hostname: sources.hostname.clone(),

@@ -112,6 +112,17 @@ pub fn server_properties(file: &std::sync::Arc<str>, text: &str, values: &mut Va
     }
 }
 
+/// Takes a pair that overrides one of `server.properties`: what is unknown is a warning, too.
+pub fn say_property(values: &mut Values, said: Said) {
+    let name = said.path.strip_prefix("broker.").unwrap_or(&said.path);
+    if keys::broker().any(|key| key.name == name) {
+        say(values, said);
+    } else {
+        let warning = Problem::at(&said.origin, unknown_property(name));
+        values.warnings.push(warning);
+    }
+}
+
 fn unknown_property(name: &str) -> String {
     if name.starts_with("listener.name.") {
         return format!(
@@ -161,6 +172,7 @@ pub fn resolve(values: &mut Values, facts: &Facts) -> Config {
         &members,
         &voters,
     );
+    checks::kraft(values, roles, &broker);
     let listeners = listeners(values, facts, roles, &broker);
     if roles.broker {
         checks::broker(values, &broker);
@@ -265,7 +277,11 @@ fn roles(values: &Values, facts: &Facts, node: &NodeConfig, broker: &BrokerConfi
             broker: has(&node.roles, "broker"),
         };
     }
-    if values.said("broker.process.roles").is_some() && !zookeeper {
+    // Kafka's default is the empty list, and means ZooKeeper.
+    let kraft = values
+        .said("broker.process.roles")
+        .is_some_and(|said| !said.value.trim().is_empty());
+    if kraft && !zookeeper {
         return Roles {
             coordinator: has(&broker.process_roles, "controller"),
             broker: has(&broker.process_roles, "broker"),

@@ -395,3 +395,60 @@ fn each_row_without_a_field_says_why() {
         assert!(used, "{pattern}");
     }
 }
+
+#[test]
+fn what_is_left_of_kraft_is_told() {
+    let listeners = "here: controller.listener.names: listeners of these names are not opened, there is no KRaft here";
+    let id = ("node.id", "1");
+    let both = ("process.roles", "broker,controller");
+    let voters = ("controller.quorum.voters", "1@a:9093");
+    let zookeeper = ("zookeeper.connect", "z:1");
+    for (pairs, expected) in [
+        (&[id, both, voters][..], &[][..]),
+        (
+            &[id, both, ("controller.listener.names", "CONTROLLER")],
+            &[listeners],
+        ),
+        (
+            &[id, both, ("node.roles", "broker,coordinator")],
+            &["here: process.roles has no effect: node.roles says what runs"],
+        ),
+        (
+            &[id, both, voters, zookeeper],
+            &[
+                "here: process.roles has no effect: zookeeper.connect is said, and stands for a broker without KRaft",
+                "here: controller.quorum.voters has no effect: zookeeper.connect says where the cluster's state is",
+            ],
+        ),
+        (
+            &[id, voters, ("node.roles", "broker")],
+            &[
+                "here: controller.quorum.voters names no controllers here: ZooKeeper is looked for on their hosts, at clientPort",
+            ],
+        ),
+        (
+            &[
+                id,
+                voters,
+                ("node.roles", "coordinator"),
+                ("server.1", "a:1:2"),
+            ],
+            &[
+                "here: controller.quorum.voters has no effect: the lines server.N say who the coordinators are",
+            ],
+        ),
+        (&[id, zookeeper, ("process.roles", "")], &[]),
+    ] {
+        let (problems, warnings) = verdict(pairs);
+        assert_eq!(problems, Vec::<String>::new(), "{pairs:?}");
+        assert_eq!(warnings, expected, "{pairs:?}");
+    }
+    let alone = ("process.roles", "controller");
+    let (problems, _) = verdict(&[id, alone, zookeeper]);
+    assert_eq!(
+        problems,
+        [
+            "here: process.roles asks for no broker, but zookeeper.connect is said, and stands for a broker without KRaft: for a coordinator alone, run tripod serve --roles coordinator"
+        ]
+    );
+}

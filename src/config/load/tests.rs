@@ -45,6 +45,7 @@ fn flag(path: &str, value: &str) -> Flag {
         shown: format!("--{path}"),
         path: path.to_owned(),
         value: value.to_owned(),
+        property: false,
     }
 }
 
