@@ -237,7 +237,7 @@ async fn wrong_flags_and_settings_name_the_nearest_right_one() {
     let setup = Setup::new(dir.path());
     for (flags, said) in [
         (
-            ["--override", "num.partition=3"],
+            ["--set", "broker.num.partition=3"],
             ["num.partition", "num.partitions"],
         ),
         (["--override", "num.partitions=0"], ["num.partitions", "0"]),
@@ -250,6 +250,16 @@ async fn wrong_flags_and_settings_name_the_nearest_right_one() {
         let check = [&flags[..], &["--check-config"]].concat();
         setup.refused(dir.path(), &check, &said).await;
     }
+
+    // What a server.properties may hold, --override may say.
+    let check = [
+        "--override",
+        "num.partition=0",
+        "--override",
+        "num.partitions=0",
+    ];
+    let said = ["warning: --override num.partition:", "num.partitions"];
+    setup.refused(dir.path(), &check, &said).await;
 
     // All problems at once, each with its place. A key of a file that Kafka would pass over is none.
     let file = dir.path().join("server.properties");
