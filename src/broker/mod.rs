@@ -24,6 +24,7 @@ use crate::broker::image::feed::Feed;
 use crate::broker::image::znode::Blank;
 use crate::broker::listener::{BindError, Bound};
 use crate::broker::metrics::BrokerMetrics;
+use crate::broker::peer_watch::Reached;
 use crate::broker::registration::{OfflineReplicas, Registration, RegistrationError};
 use crate::broker::replicas::Replicas;
 use crate::client::World;
@@ -97,6 +98,8 @@ pub struct Broker {
     pub ends: Ends,
     /// The replicas here that cannot be used, for the registration.
     pub offline: watch::Sender<OfflineReplicas>,
+    /// The other brokers to which the watch has a connection.
+    pub reached: watch::Sender<Reached>,
 }
 
 /// What a broker is started with.
@@ -379,6 +382,7 @@ async fn start(prepared: Prepared) -> Result<Running, StartError> {
         metrics,
         ends: Ends::default(),
         offline: watch::Sender::default(),
+        reached: watch::Sender::default(),
         config,
     });
     let leaving = broker.tasks.shutdown().child();
@@ -445,7 +449,10 @@ async fn join_cluster(
         id: broker.id,
         config: broker.config.clone(),
         metrics: broker.metrics.clone(),
+        reached: broker.reached.subscribe(),
     };
+    let watching = peer_watch::run(broker.clone(), leaving.clone());
+    broker.tasks.spawn("peer watch", Kind::Essential, watching);
     let (elected, first_round) = oneshot::channel();
     let governing = driver.run(elected, leaving.clone());
     broker.tasks.spawn("controller", Kind::Essential, governing);
@@ -456,8 +463,6 @@ async fn join_cluster(
     broker.tasks.spawn("reconcile", Kind::Essential, following);
     let changing = isr_changes::run(broker.clone(), shutdown);
     broker.tasks.spawn("isr changes", Kind::Essential, changing);
-    let watching = peer_watch::run(broker.clone(), leaving.clone());
-    broker.tasks.spawn("peer watch", Kind::Essential, watching);
     Ok(())
 }
 

@@ -1,10 +1,14 @@
 //! Notices at once that another broker's process is gone, instead of at the end of its session.
 //!
 //! The controller holds an idle connection to every live broker, every other broker one to the controller.
+//! While it is open, that broker is known to live for more reasons than its registration ([`Reached`]).
 //! One that was open, closes, and is then *refused*, twice, tells that nobody listens there any more: the
 //! entry of that registration is removed, and the office if the same session held it. Everything
 //! else (timeouts, unreachable hosts, a port that never answered) says nothing; the session decides
 //! then. A live broker that was wronged registers again by itself.
+//!
+//! A registration that is older than our own may be left from a crash that took both brokers. It needs
+//! not have answered: an address that only ever refuses, some times, is taken for a dead one's, too.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -28,6 +32,11 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 const SECOND_LOOK: Duration = Duration::from_millis(30);
 /// Before a connection is tried again that failed for another reason.
 const PAUSE: Duration = Duration::from_secs(1);
+/// So often a leftover's address refuses, with that pause, before it is given up.
+const LEFTOVER_REFUSALS: u32 = 3;
+
+/// The brokers to which a connection is open, and which registration of theirs it was opened for.
+pub type Reached = BTreeMap<BrokerId, Zxid>;
 
 /// One registration of another broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,11 +44,14 @@ struct Peer {
     id: BrokerId,
     epoch: Zxid,
     address: HostPort,
+    /// It was there before our own registration.
+    leftover: bool,
 }
 
 /// Whom this broker watches.
 fn wanted(image: &Image, own: BrokerId, listener: &str) -> Vec<Peer> {
     let governs = image.controller == Some(own);
+    let own_epoch = image.brokers.get(&own).map(|own| own.epoch);
     let others = image
         .brokers
         .values()
@@ -49,6 +61,7 @@ fn wanted(image: &Image, own: BrokerId, listener: &str) -> Vec<Peer> {
             id: broker.id,
             epoch: broker.epoch,
             address: broker.endpoints.get(listener)?.clone(),
+            leftover: own_epoch.is_some_and(|own| broker.epoch < own),
         })
     });
     peers.collect()
@@ -85,9 +98,14 @@ pub async fn run(broker: Arc<Broker>, shutdown: Shutdown) {
 }
 
 async fn watch(broker: Arc<Broker>, peer: Peer, stop: Shutdown) {
-    tokio::select! {
-        () = until_gone(&peer.address) => {}
-        () = stop.stopped() => return,
+    let told = |open| tell(&broker, &peer, open);
+    let gone = tokio::select! {
+        () = until_gone(&peer.address, peer.leftover, told) => true,
+        () = stop.stopped() => false,
+    };
+    tell(&broker, &peer, false);
+    if !gone {
+        return;
     }
     info!(peer = %peer.id, address = %peer.address, "its process is gone: removing its registration");
     let removed = tokio::select! {
@@ -99,14 +117,29 @@ async fn watch(broker: Arc<Broker>, peer: Peer, stop: Shutdown) {
     }
 }
 
-/// Returns when an address that was open once refuses connections.
-async fn until_gone(address: &HostPort) {
+/// Is a connection to it open?
+fn tell(broker: &Broker, peer: &Peer, open: bool) {
+    broker.reached.send_if_modified(|reached| {
+        if open {
+            return reached.insert(peer.id, peer.epoch) != Some(peer.epoch);
+        }
+        // The watch of its next registration may have begun.
+        let ours = reached.get(&peer.id) == Some(&peer.epoch);
+        ours && reached.remove(&peer.id).is_some()
+    });
+}
+
+/// Returns when an address that was open once refuses connections, or a leftover's does all the time.
+async fn until_gone(address: &HostPort, leftover: bool, told: impl Fn(bool)) {
     let mut was_there = false;
+    let mut refusals = 0;
     loop {
         match net::connect(address, CONNECT_LIMIT).await {
             Ok(stream) => {
                 was_there = true;
+                told(true);
                 closed(stream).await;
+                told(false);
                 // It closes what is idle, or has too many: not again at once.
                 tokio::time::sleep(SECOND_LOOK).await;
             }
@@ -116,7 +149,14 @@ async fn until_gone(address: &HostPort) {
                     return;
                 }
             }
-            Err(_) => tokio::time::sleep(PAUSE).await,
+            Err(error) => {
+                let refused = error.kind() == io::ErrorKind::ConnectionRefused;
+                refusals = if refused { refusals + 1 } else { 0 };
+                if leftover && refusals >= LEFTOVER_REFUSALS {
+                    return;
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
         }
     }
 }
@@ -185,7 +225,7 @@ mod tests {
         let listener = net::bind(&HostPort::new("127.0.0.1", 0)).await.unwrap();
         let at = net::local_address(&listener).unwrap();
         let address = HostPort::new("127.0.0.1", at.port());
-        let gone = until_gone(&address);
+        let gone = until_gone(&address, false, |_| {});
         tokio::pin!(gone);
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted.unwrap().0,

@@ -187,6 +187,7 @@ fn bare(id: i32, dirs: Vec<PathBuf>, clock: Clock) -> Arc<Broker> {
         fetchers: Arc::new(fetchers),
         ends: Ends::default(),
         offline: tokio::sync::watch::Sender::default(),
+        reached: tokio::sync::watch::Sender::default(),
     })
 }
 

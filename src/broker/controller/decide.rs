@@ -6,7 +6,7 @@
 //! that follows is decided anew. Nothing is remembered between two calls: what must be done follows
 //! from what is there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use uuid::Uuid;
 
@@ -23,6 +23,7 @@ pub mod balance;
 pub mod leader;
 pub mod reassign;
 
+use leader::Following;
 pub use leader::{NotElected, preferred, unclean};
 
 /// One guarded write.
@@ -87,9 +88,18 @@ pub struct Mandate {
     pub deletion_enabled: bool,
     /// `unclean.leader.election.enable` of topics that say nothing.
     pub unclean: bool,
+    /// The brokers that are alive for more reasons than their registration, which outlives them by a
+    /// session.
+    pub known: BTreeSet<BrokerId>,
 }
 
 impl Mandate {
+    /// Do all of these live that are registered?
+    pub fn knows<'a>(&self, image: &Image, ids: impl IntoIterator<Item = &'a BrokerId>) -> bool {
+        let mut ids = ids.into_iter();
+        ids.all(|id| self.known.contains(id) || !image.brokers.contains_key(id))
+    }
+
     /// May a replica that lacks acknowledged records lead this topic, if nobody else can?
     fn unclean_for(&self, topic: &TopicImage) -> bool {
         let said = topic.config.get(UNCLEAN_LEADER_ELECTION);
@@ -108,6 +118,8 @@ pub struct Plan {
     pub units: Vec<Unit>,
     /// Partitions that get a leader that may lack acknowledged records.
     pub unclean: Vec<TopicPartition>,
+    /// Something has to wait until more is known of a broker that is registered.
+    pub waits: bool,
 }
 
 /// What one topic needs, in the order in which it has to be written. `fresh` becomes the id of a topic
@@ -127,6 +139,11 @@ pub fn topic(image: &Image, mandate: &Mandate, topic: &TopicImage, fresh: Uuid) 
     let mut moved = BTreeMap::new();
     for (index, partition) in &mut planned.partitions {
         if let Some((next, state)) = reassign::step(image, &topic.name, *index, partition) {
+            // It may hand the leadership over.
+            if !mandate.knows(image, &partition.replicas) {
+                plan.waits = true;
+                continue;
+            }
             *partition = next;
             moved.extend(state.map(|state| (*index, state)));
         }
@@ -166,8 +183,12 @@ pub fn topic(image: &Image, mandate: &Mandate, topic: &TopicImage, fresh: Uuid) 
             }
             Some(_) if moved.contains_key(index) => {}
             Some(state) => {
-                let next = leader::next_state(image, mandate.epoch, unclean, partition, state);
-                let Some(next) = next else { continue };
+                let (known, epoch) = (&mandate.known, mandate.epoch);
+                let next = leader::next_state(image, known, epoch, unclean, partition, state);
+                plan.waits |= next == Following::Waits;
+                let Following::Next(next) = next else {
+                    continue;
+                };
                 if next.unclean {
                     let id = TopicPartition::new(topic.name.clone(), *index);
                     plan.unclean.push(id);

@@ -4,10 +4,11 @@
 //! anew, all of them when brokers or deletions did. Writes go out in few large multis, each with a
 //! check of the controller's epoch in front; then the image catches up before anything is decided again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
@@ -15,9 +16,10 @@ use crate::broker::controller::decide::{self, Mandate, Unit, Write, balance};
 use crate::broker::controller::election::{self, Term};
 use crate::broker::image::{Image, ImageCell, znode};
 use crate::broker::metrics::BrokerMetrics;
+use crate::broker::peer_watch::Reached;
 use crate::client::zookeeper::{Error, Mode, MultiError, Op, State, ZooKeeper};
 use crate::common::clock::Clock;
-use crate::common::ids::BrokerId;
+use crate::common::ids::{BrokerId, Zxid};
 use crate::common::rng::Rng;
 use crate::common::shutdown::Shutdown;
 use crate::config::{BrokerConfig, Config};
@@ -48,6 +50,8 @@ pub struct Driver {
     pub config: Arc<Config>,
     /// What this broker counts.
     pub metrics: Arc<BrokerMetrics>,
+    /// The brokers that are there for more reasons than their registration.
+    pub reached: watch::Receiver<Reached>,
 }
 
 /// What a driver remembers between two images.
@@ -59,6 +63,37 @@ struct Memory {
     balance_at: Option<Instant>,
     /// It is due now.
     balance: bool,
+    /// Registrations of brokers that nothing else is known of, and since when.
+    silent: BTreeMap<(BrokerId, Zxid), Instant>,
+    /// Something was not decided because of them.
+    waits: bool,
+}
+
+impl Memory {
+    /// The brokers that are there. A registration that outlived its broker ends with the session: one that
+    /// stays for `limit`, twice as long, is kept by somebody alive, whom only we cannot reach.
+    fn known(
+        &mut self,
+        image: &Image,
+        own: BrokerId,
+        reached: &Reached,
+        now: Instant,
+        limit: Duration,
+    ) -> BTreeSet<BrokerId> {
+        let registered = image.brokers.values();
+        let (there, silent): (Vec<_>, Vec<_>) = registered
+            .map(|broker| (broker.id, broker.epoch))
+            .partition(|(id, epoch)| *id == own || reached.get(id) == Some(epoch));
+        self.silent.retain(|key, _| silent.contains(key));
+        let mut known: BTreeSet<BrokerId> = there.into_iter().map(|(id, _)| id).collect();
+        for key in silent {
+            let since = *self.silent.entry(key).or_insert(now);
+            if now.saturating_duration_since(since) >= limit {
+                known.insert(key.0);
+            }
+        }
+        known
+    }
 }
 
 /// How a round of writes went.
@@ -75,12 +110,14 @@ impl Driver {
     /// Runs until the shutdown. The first election ends before `elected` is told.
     pub async fn run(self, elected: tokio::sync::oneshot::Sender<()>, shutdown: Shutdown) {
         let mut memory = Memory::default();
+        let mut reached = self.reached.clone();
         let mut changes = self.cell.changes();
         let mut state = self.zookeeper.state();
         let mut elected = Some(elected);
         loop {
             changes.mark_unchanged();
             state.mark_unchanged();
+            reached.mark_unchanged();
             let round = self.round(&mut memory);
             tokio::select! {
                 () = round => {}
@@ -91,8 +128,11 @@ impl Driver {
                 let _ = elected.send(());
             }
             let balance_at = self.balance_at(&mut memory);
+            let known_at = self.known_at(&memory);
             tokio::select! {
                 _ = changes.changed() => {}
+                Ok(()) = reached.changed() => {}
+                () = tokio::time::sleep_until(known_at.unwrap_or_else(Instant::now)), if known_at.is_some() => {}
                 changed = state.changed() => if changed.is_err() { return },
                 () = tokio::time::sleep_until(balance_at.unwrap_or_else(Instant::now)), if balance_at.is_some() => {
                     memory.balance = true;
@@ -116,6 +156,19 @@ impl Driver {
         }
         let first = Instant::now() + FIRST_BALANCE;
         Some(*memory.balance_at.get_or_insert(first))
+    }
+
+    fn silence_limit(&self) -> Duration {
+        let session = self.config.broker.zookeeper_session_timeout_ms;
+        Duration::from_millis(u64::try_from(session).unwrap_or(18_000)).saturating_mul(2)
+    }
+
+    /// When what waits for a silent broker is decided without having heard of it.
+    fn known_at(&self, memory: &Memory) -> Option<Instant> {
+        let (limit, now) = (self.silence_limit(), Instant::now());
+        let times = memory.silent.values().map(|since| *since + limit);
+        let next = times.filter(|at| *at > now).min();
+        next.filter(|_| memory.waits)
     }
 
     async fn round(&self, memory: &mut Memory) {
@@ -192,17 +245,23 @@ impl Driver {
     fn decide(&self, memory: &mut Memory, image: &Image, term: Term) -> Vec<Unit> {
         let before = memory.decided.clone();
         let before = before.as_deref();
+        let reached = self.reached.borrow().clone();
+        let (now, limit) = (Instant::now(), self.silence_limit());
+        let known = memory.known(image, self.id, &reached, now, limit);
+        let waited = std::mem::take(&mut memory.waits);
         let mandate = Mandate {
             epoch: term.epoch,
             deletion_enabled: self.config.broker.delete_topic_enable,
             unclean: self.effective(image).unclean_leader_election_enable,
+            known,
         };
-        let everything = before.is_none_or(|before| {
-            before.brokers != image.brokers
-                || before.deleting != image.deleting
-                || before.broker_configs != image.broker_configs
-                || before.reassignment != image.reassignment
-        });
+        let everything = waited
+            || before.is_none_or(|before| {
+                before.brokers != image.brokers
+                    || before.deleting != image.deleting
+                    || before.broker_configs != image.broker_configs
+                    || before.reassignment != image.reassignment
+            });
         let unchanged = BTreeMap::new();
         let known = match before {
             Some(before) if !everything => &before.topics,
@@ -217,6 +276,7 @@ impl Driver {
                 continue;
             }
             let plan = decide::topic(image, &mandate, topic, self.rng.uuid());
+            memory.waits |= plan.waits;
             units.extend(plan.units);
             for partition in plan.unclean {
                 warn!(%partition, "unclean election: the new leader may lack acknowledged records");
@@ -224,13 +284,18 @@ impl Driver {
             }
         }
         units.extend(decide::void_deletions(image, &mandate));
-        units.extend(decide::preferred_elections(image));
+        // Leaderships go to nobody who may be dead.
+        let all_known = mandate.knows(image, image.brokers.keys());
+        if all_known {
+            units.extend(decide::preferred_elections(image));
+        }
+        memory.waits |= !all_known && (memory.balance || image.preferred_election.is_some());
         let (rest, refused) = decide::reassignment_left(image);
         for (partition, reason) in refused {
             warn!(%partition, reason, "a wish to move replicas is refused");
         }
         units.extend(rest);
-        if std::mem::take(&mut memory.balance) {
+        if all_known && std::mem::take(&mut memory.balance) {
             let percentage = self.config.broker.leader_imbalance_per_broker_percentage;
             let balanced = balance::leaders(image, percentage);
             if !balanced.is_empty() {

@@ -4,6 +4,11 @@
 //! whole session): it is *unproven*, and counts as out of sync until it has followed the leader again.
 //! One whose directories were empty at such a moment is *blank*: it has nothing, and leads nothing that
 //! is older, not even where nobody else is left.
+//!
+//! A registration outlives its broker by a whole session. So nobody leaves the in-sync set in favour of a
+//! leader of whom nothing but the registration is known: such a decision waits until more is.
+
+use std::collections::BTreeSet;
 
 use crate::broker::image::{Image, PartitionImage, PartitionState};
 use crate::common::ids::{BrokerId, ControllerEpoch, LeaderEpoch, Zxid};
@@ -64,51 +69,79 @@ pub fn first_state(
     })
 }
 
-/// What has to follow a state, now that the brokers are these; none where it may stay.
+/// What follows a state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Following {
+    /// The state stays.
+    Same,
+    /// It may have to change; but the only brokers that could lead are registered, and nothing else says
+    /// that they live.
+    Waits,
+    /// Another one.
+    Next(Next),
+}
+
+/// What has to follow a state, now that the brokers are these, of whom `known` are alive for more reasons
+/// than their registration.
 pub fn next_state(
     image: &Image,
+    known: &BTreeSet<BrokerId>,
     epoch: ControllerEpoch,
     unclean: bool,
     partition: &PartitionImage,
     state: &PartitionState,
-) -> Option<Next> {
+) -> Following {
     let isr = in_sync(image, partition, state);
-    let clean = |state| Next {
-        state,
-        unclean: false,
+    let clean = |state| {
+        Following::Next(Next {
+            state,
+            unclean: false,
+        })
     };
     if let Some(leader) = state.leader.filter(|leader| isr.contains(leader)) {
-        let changed = isr != state.isr;
-        return changed.then(|| clean(succeed(state, Some(leader), isr, epoch)));
+        if isr == state.isr {
+            return Following::Same;
+        }
+        if !known.contains(&leader) {
+            return Following::Waits;
+        }
+        return clean(succeed(state, Some(leader), isr, epoch));
     }
     let first = |wanted: &dyn Fn(&BrokerId) -> bool| {
         let mut replicas = partition.replicas.iter().copied();
         replicas.find(|id| wanted(id))
     };
-    if let Some(leader) = first(&|id| isr.contains(id)) {
-        return Some(clean(succeed(state, Some(leader), isr, epoch)));
+    if let Some(leader) = first(&|id| isr.contains(id) && known.contains(id)) {
+        return clean(succeed(state, Some(leader), isr, epoch));
+    }
+    if !isr.is_empty() {
+        return Following::Waits;
     }
     let stands = |id: BrokerId| standing(image, partition, id, state.written);
     // Nobody has been there all the time: whoever was in sync and still has its disk, has everything
     // that was acknowledged.
     let survivor = |id: &BrokerId| state.isr.contains(id) && stands(*id) == Standing::Unproven;
-    if let Some(leader) = first(&survivor) {
-        return Some(clean(succeed(state, Some(leader), vec![leader], epoch)));
+    if let Some(leader) = first(&|id| survivor(id) && known.contains(id)) {
+        return clean(succeed(state, Some(leader), vec![leader], epoch));
+    }
+    if first(&survivor).is_some() {
+        return Following::Waits;
     }
     if unclean {
         let disk = |id: &BrokerId| matches!(stands(*id), Standing::Unproven | Standing::Proven);
         let alive = |id: &BrokerId| stands(*id) != Standing::Dead;
         if let Some(leader) = first(&disk).or_else(|| first(&alive)) {
-            return Some(Next {
+            return Following::Next(Next {
                 state: succeed(state, Some(leader), vec![leader], epoch),
                 unclean: true,
             });
         }
     }
     // The in-sync set is kept: whoever is in it has everything, and may lead when it is back.
-    state
-        .leader
-        .map(|_| clean(succeed(state, None, state.isr.clone(), epoch)))
+    match state.leader {
+        Some(_) => clean(succeed(state, None, state.isr.clone(), epoch)),
+        None => Following::Same,
+    }
 }
 
 /// The members of the in-sync set that are there and have been all the time.
@@ -189,10 +222,19 @@ pub fn unclean(image: &Image, partition: &PartitionImage) -> Result<PartitionSta
     if state.leader.is_some_and(led) {
         return Err(NotElected::NotNeeded);
     }
-    let next = next_state(image, image.controller_epoch, true, partition, state);
-    let next = next.map(|next| next.state);
-    next.filter(|state| state.leader.is_some())
-        .ok_or(NotElected::NoEligible)
+    // Whoever asks for this has decided who is dead.
+    let known = image.brokers.keys().copied().collect();
+    match next_state(
+        image,
+        &known,
+        image.controller_epoch,
+        true,
+        partition,
+        state,
+    ) {
+        Following::Next(next) if next.state.leader.is_some() => Ok(next.state),
+        _ => Err(NotElected::NoEligible),
+    }
 }
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ fn mandate() -> Mandate {
         epoch: ControllerEpoch(3),
         deletion_enabled: true,
         unclean: false,
+        known: ids(&[0, 1, 2]).into_iter().collect(),
     }
 }
 

@@ -33,13 +33,31 @@ fn next(
     unclean: bool,
     of: &PartitionImage,
 ) -> Option<(i32, Vec<i32>)> {
+    let all = brokers.iter().map(|(id, ..)| *id).collect::<Vec<_>>();
+    next_knowing(&all, brokers, unclean, of).unwrap()
+}
+
+/// The same while only these are known to be alive; an error where that has to wait.
+fn next_knowing(
+    known: &[i32],
+    brokers: &[(i32, i64, Option<i64>)],
+    unclean: bool,
+    of: &PartitionImage,
+) -> Result<Option<(i32, Vec<i32>)>, &'static str> {
     let state = of.state.as_ref().unwrap();
-    let next = next_state(&image(brokers), ControllerEpoch(3), unclean, of, state)?;
+    let known = ids(known).into_iter().collect();
+    let epoch = ControllerEpoch(3);
+    let next = match next_state(&image(brokers), &known, epoch, unclean, of, state) {
+        Following::Same => return Ok(None),
+        Following::Waits => return Err("waits"),
+        Following::Next(next) => next,
+    };
     assert_eq!(next.state.leader_epoch, LeaderEpoch(8));
     assert_eq!(next.state.controller_epoch, ControllerEpoch(3));
     assert_eq!(next.state.version, 4);
     let leader = next.state.leader.map_or(-1, |id| id.0);
-    Some((leader, next.state.isr.iter().map(|id| id.0).collect()))
+    let isr = next.state.isr.iter().map(|id| id.0).collect();
+    Ok(Some((leader, isr)))
 }
 
 const OLD: i64 = 10;
@@ -186,6 +204,113 @@ fn leaders_and_in_sync_sets_follow_the_brokers() {
             expected,
             "{what}"
         );
+    }
+}
+
+#[test]
+fn nobody_is_dropped_for_a_leader_of_whom_only_the_registration_is_left() {
+    let there = |id| (id, OLD, None);
+    let again = |id| (id, NEW, None);
+    let waits = Err("waits");
+    let all = &[0, 1, 2][..];
+    for (what, known, brokers, leader, isr, expected) in [
+        (
+            "all crashed, one is not back, its session has not ended",
+            &[0, 1][..],
+            vec![again(0), again(1), there(2)],
+            0,
+            all,
+            waits.clone(),
+        ),
+        (
+            "the same, and it led",
+            &[0, 1],
+            vec![again(0), there(2)],
+            2,
+            all,
+            waits.clone(),
+        ),
+        (
+            "it turns out to be alive",
+            &[0, 1, 2],
+            vec![again(0), again(1), there(2)],
+            0,
+            all,
+            Ok(Some((2, vec![2]))),
+        ),
+        (
+            "it turns out to be dead",
+            &[0, 1],
+            vec![again(0), again(1)],
+            0,
+            all,
+            Ok(Some((0, vec![0]))),
+        ),
+        (
+            "nothing has happened, nobody is reached yet",
+            &[],
+            vec![there(0), there(1), there(2)],
+            0,
+            all,
+            Ok(None),
+        ),
+        (
+            "the leader died: the next one is known",
+            &[1, 2],
+            vec![there(1), there(2)],
+            0,
+            all,
+            Ok(Some((1, vec![1, 2]))),
+        ),
+        (
+            "the leader died: the next one is silent, the one after is not",
+            &[2],
+            vec![there(1), there(2)],
+            0,
+            all,
+            Ok(Some((2, vec![1, 2]))),
+        ),
+        (
+            "a follower died, and the leader is silent",
+            &[1],
+            vec![there(0), there(1)],
+            0,
+            all,
+            waits.clone(),
+        ),
+        (
+            "all restarted, one is not reached yet",
+            &[1],
+            vec![again(0), again(1)],
+            -1,
+            &[0, 1],
+            Ok(Some((1, vec![1]))),
+        ),
+        (
+            "all restarted, nobody is reached yet",
+            &[],
+            vec![again(0), again(1)],
+            -1,
+            &[0, 1],
+            waits.clone(),
+        ),
+        (
+            "all died",
+            &[],
+            vec![],
+            0,
+            &[0, 1],
+            Ok(Some((-1, vec![0, 1]))),
+        ),
+    ] {
+        let of = partition(leader, isr);
+        for unclean in [false, true] {
+            if brokers.is_empty() && unclean {
+                continue;
+            }
+            let found = next_knowing(known, &brokers, unclean, &of);
+            assert_eq!(found, expected, "{what}");
+        }
     }
 }
 
@@ -437,7 +562,12 @@ impl World {
     fn decided(&self) -> Option<Pending> {
         let partition = self.partition();
         let state = partition.state.as_ref().unwrap();
-        let next = next_state(&self.image(), ControllerEpoch(3), false, &partition, state)?;
+        let (image, epoch) = (self.image(), ControllerEpoch(3));
+        let known = image.brokers.keys().copied().collect();
+        let Following::Next(next) = next_state(&image, &known, epoch, false, &partition, state)
+        else {
+            return None;
+        };
         assert!(!next.unclean);
         if let Some(leader) = next.state.leader {
             let stands = standing(&self.image(), &partition, leader, state.written);
