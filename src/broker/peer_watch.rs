@@ -242,4 +242,36 @@ mod tests {
         let limit = Duration::from_secs(10);
         assert!(tokio::time::timeout(limit, gone).await.is_ok());
     }
+
+    #[test]
+    fn what_was_registered_before_us_may_be_a_leftover() {
+        let mut image = testing::image(vec![]);
+        for (id, epoch) in [(1, 5), (2, 4), (3, 6)] {
+            let mut other = image.brokers[&BrokerId(1)].clone();
+            (other.id, other.epoch) = (BrokerId(id), Zxid(epoch));
+            image.brokers.insert(other.id, other);
+        }
+        let peers = wanted(&image, BrokerId(1), "PLAINTEXT");
+        let leftovers: Vec<_> = peers
+            .iter()
+            .map(|peer| (peer.id.0, peer.leftover))
+            .collect();
+        assert_eq!(leftovers, [(2, true), (3, false)]);
+    }
+
+    #[tokio::test]
+    async fn an_address_that_never_answered_is_a_leftovers_or_says_nothing() {
+        let listener = net::bind(&HostPort::new("127.0.0.1", 0)).await.unwrap();
+        let port = net::local_address(&listener).unwrap().port();
+        drop(listener);
+        let address = HostPort::new("127.0.0.1", port);
+        let told = |_| panic!("nobody is there");
+        let limit = PAUSE * (LEFTOVER_REFUSALS + 1);
+        let (leftover, other) = tokio::join!(
+            tokio::time::timeout(limit, until_gone(&address, true, told)),
+            tokio::time::timeout(limit, until_gone(&address, false, told)),
+        );
+        assert!(leftover.is_ok());
+        assert!(other.is_err());
+    }
 }

@@ -83,6 +83,20 @@ fn broker_warnings(status: &BrokerStatus, warnings: &mut Vec<String>) {
     };
     let offline = status.offline.iter().map(|(id, _)| id.clone());
     warn("are offline here", offline.collect());
+    let here = status.partitions.iter();
+    let here = here.filter(|one| one.replicas.contains(&status.id));
+    let (led_by, unled): (Vec<_>, Vec<_>) = here.partition(|one| one.leader.is_some());
+    let there = |id| status.brokers.iter().any(|(broker, _)| *broker == id);
+    let astray = led_by.iter().filter(|one| !one.leader.is_some_and(there));
+    let name = |one: &&PartitionStatus| one.partition.clone();
+    warn(
+        "with a replica here have no leader",
+        unled.iter().map(name).collect(),
+    );
+    warn(
+        "with a replica here are led by a broker that is not there",
+        astray.map(name).collect(),
+    );
     let led = |is: fn(&PartitionStatus) -> bool| {
         let those = status.led().filter(|one| is(one));
         those.map(|one| one.partition.clone()).collect()
@@ -196,6 +210,7 @@ mod tests {
             connected: true,
             registered: true,
             controller: Some(BrokerId(1)),
+            brokers: [1, 2].map(|id| (BrokerId(id), String::new())).into(),
             ..BrokerStatus::default()
         }
     }
@@ -206,7 +221,7 @@ mod tests {
             let ids = |ids: &[i32]| ids.iter().copied().map(BrokerId).collect();
             PartitionStatus {
                 partition: TopicPartition::new("t", index),
-                leader: Some(BrokerId(leader)),
+                leader: (leader >= 0).then_some(BrokerId(leader)),
                 replicas: ids(&[1, 2, 3]),
                 isr: ids(isr),
                 min_isr: 2,
@@ -232,6 +247,16 @@ mod tests {
             told(&status),
             "ready\nwarning: 2 partitions led here are under-replicated: t-2, t-3\n\
              warning: 1 partitions led here refuse acks=all, below min.insync.replicas: t-3\n"
+        );
+        let elsewhere = PartitionStatus {
+            replicas: vec![BrokerId(2)],
+            ..partition(6, -1, &[2])
+        };
+        status.partitions = vec![partition(4, -1, &[3]), partition(5, 3, &[3]), elsewhere];
+        assert_eq!(
+            told(&status),
+            "ready\nwarning: 1 partitions with a replica here have no leader: t-4\n\
+             warning: 1 partitions with a replica here are led by a broker that is not there: t-5\n"
         );
     }
 

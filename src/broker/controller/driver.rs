@@ -476,3 +476,40 @@ fn verdict(error: &MultiError) -> Option<Outcome> {
         _ => Some(Outcome::Away),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::testing::{ids, live};
+
+    #[tokio::test]
+    async fn a_registration_counts_when_its_broker_is_reached_or_it_outlives_two_sessions() {
+        let mut image = Image::default();
+        for id in ids(&[1, 2, 3]) {
+            image.brokers.insert(id, live(id));
+        }
+        let (start, limit) = (Instant::now(), Duration::from_secs(36));
+        let mut memory = Memory::default();
+        let mut known = |image: &Image, reached: &[(i32, i64)], seconds| {
+            let reached = reached
+                .iter()
+                .map(|(id, epoch)| (BrokerId(*id), Zxid(*epoch)));
+            let now = start + Duration::from_secs(seconds);
+            let known = memory.known(image, BrokerId(1), &reached.collect(), now, limit);
+            known.iter().map(|id| id.0).collect::<Vec<_>>()
+        };
+        assert_eq!(known(&image, &[], 0), [1]);
+        // One connection is to an earlier registration.
+        assert_eq!(known(&image, &[(2, 1), (3, 0)], 1), [1, 2]);
+        // It was lost; the other was never there.
+        assert_eq!(known(&image, &[], 35), [1]);
+        assert_eq!(known(&image, &[], 36), [1, 3]);
+        assert_eq!(known(&image, &[], 71), [1, 2, 3]);
+        // Registered anew, it is to be reached anew.
+        let again = image.brokers.get_mut(&BrokerId(3)).unwrap();
+        again.epoch = Zxid(9);
+        assert_eq!(known(&image, &[], 72), [1, 2]);
+        image.brokers.remove(&BrokerId(2));
+        assert_eq!(known(&image, &[(2, 1)], 73), [1]);
+    }
+}
