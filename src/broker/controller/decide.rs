@@ -172,14 +172,9 @@ pub fn topic(image: &Image, mandate: &Mandate, topic: &TopicImage, fresh: Uuid) 
                 let Some(state) = leader::first_state(image, mandate.epoch, partition) else {
                     continue;
                 };
-                let mut writes = Vec::new();
-                if std::mem::take(&mut container) {
-                    writes.push(create(partitions_path(&topic.name), None));
-                }
-                writes.push(create(partition_path(&topic.name, *index), None));
-                let path = state_path(&topic.name, *index);
-                writes.push(create(path, Some(encode_state(&state))));
-                plan.units.push(Unit(writes));
+                let with_container = std::mem::take(&mut container);
+                let unit = first_partition_state(&topic.name, *index, &state, with_container);
+                plan.units.push(unit);
             }
             Some(_) if moved.contains_key(index) => {}
             Some(state) => {
@@ -199,6 +194,21 @@ pub fn topic(image: &Image, mandate: &Mandate, topic: &TopicImage, fresh: Uuid) 
         }
     }
     plan
+}
+
+/// The nodes of a partition that has none, with that of all partitions where it is the first.
+fn first_partition_state(
+    topic: &str,
+    partition: i32,
+    state: &PartitionState,
+    with_container: bool,
+) -> Unit {
+    let container = with_container.then(|| create(partitions_path(topic), None));
+    let own = [
+        create(partition_path(topic, partition), None),
+        create(state_path(topic, partition), Some(encode_state(state))),
+    ];
+    Unit(container.into_iter().chain(own).collect())
 }
 
 /// The write that replaces one state by the next.
