@@ -130,7 +130,6 @@ pub fn topic(image: &Image, mandate: &Mandate, topic: &TopicImage, fresh: Uuid) 
         plan.units = deletion(topic);
         return plan;
     }
-    let unclean = mandate.unclean_for(topic);
     let mut planned = topic.clone();
     if topic.id.is_nil() {
         planned.id = fresh;
@@ -140,12 +139,12 @@ pub fn topic(image: &Image, mandate: &Mandate, topic: &TopicImage, fresh: Uuid) 
     for (index, partition) in &mut planned.partitions {
         if let Some((next, state)) = reassign::step(image, &topic.name, *index, partition) {
             // It may hand the leadership over.
-            if !mandate.knows(image, &partition.replicas) {
+            if mandate.knows(image, &partition.replicas) {
+                *partition = next;
+                moved.extend(state.map(|state| (*index, state)));
+            } else {
                 plan.waits = true;
-                continue;
             }
-            *partition = next;
-            moved.extend(state.map(|state| (*index, state)));
         }
     }
     if planned != *topic {
@@ -162,10 +161,8 @@ pub fn topic(image: &Image, mandate: &Mandate, topic: &TopicImage, fresh: Uuid) 
         plan.units.push(Unit(writes));
     }
     // Kafka creates the container with the first partition; so do we, in one unit with it.
-    let mut container = topic
-        .partitions
-        .values()
-        .all(|partition| partition.state.is_none());
+    let mut partitions = topic.partitions.values();
+    let mut container = partitions.all(|partition| partition.state.is_none());
     for (index, partition) in &topic.partitions {
         match &partition.state {
             None => {
@@ -179,15 +176,16 @@ pub fn topic(image: &Image, mandate: &Mandate, topic: &TopicImage, fresh: Uuid) 
             Some(_) if moved.contains_key(index) => {}
             Some(state) => {
                 let (known, epoch) = (&mandate.known, mandate.epoch);
+                let unclean = mandate.unclean_for(topic);
                 let next = leader::next_state(image, known, epoch, unclean, partition, state);
                 plan.waits |= next == Following::Waits;
                 let Following::Next(next) = next else {
                     continue;
                 };
-                if next.unclean {
-                    let id = TopicPartition::new(topic.name.clone(), *index);
-                    plan.unclean.push(id);
-                }
+                let id = next
+                    .unclean
+                    .then(|| TopicPartition::new(topic.name.clone(), *index));
+                plan.unclean.extend(id);
                 let write = set_state(&topic.name, *index, state, &next.state);
                 plan.units.push(Unit(vec![write]));
             }
