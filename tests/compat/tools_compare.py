@@ -24,6 +24,8 @@ import threading
 import time
 import uuid
 
+from sections import sections
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 LIMIT_SECONDS = 90
 JOBS = int(os.environ.get("JOBS", "3"))
@@ -82,15 +84,7 @@ class Line:
 
 def table(path):
     """[(section, is_late, [Line])]: sections run beside one another, late ones after the others."""
-    sections = []
-    with open(path, encoding="utf-8") as file:
-        for line in file.read().splitlines():
-            if line.startswith("== "):
-                words = line[3:].split()
-                sections.append((words[0], "late" in words[1:], []))
-            elif line.strip() and not line.startswith("#"):
-                sections[-1][2].append(Line(line))
-    return sections
+    return [(name, is_late, [Line(line) for line in lines]) for name, is_late, lines in sections(path, "late")]
 
 
 class Side:
@@ -246,7 +240,7 @@ def main():
 
 
 def compare(sides):
-    sections = table(os.path.join(HERE, "tools_lines.txt"))
+    chapters = table(os.path.join(HERE, "tools_lines.txt"))
     wanted = os.environ.get("WORDS", "").split()
     counts = {"ok": 0, "FAIL": 0}
     lock = threading.Lock()
@@ -271,7 +265,7 @@ def compare(sides):
 
     for late in (False, True):
         with concurrent.futures.ThreadPoolExecutor(JOBS) as pool:
-            for done in [pool.submit(section, name, lines) for name, is_late, lines in sections if is_late == late]:
+            for done in [pool.submit(section, name, lines) for name, is_late, lines in chapters if is_late == late]:
                 done.result()
     print(f"tools: {counts['ok']} passed, {counts['FAIL']} failed, 0 skipped")
     return min(counts["FAIL"], 125)

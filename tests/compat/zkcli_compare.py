@@ -15,6 +15,8 @@ import subprocess
 import sys
 import uuid
 
+from sections import sections
+
 LIMIT_SECONDS = 60
 # What differs between any two runs.
 NORMAL = [
@@ -26,19 +28,6 @@ NOISE = re.compile(r"^\[?\d{4}-\d\d-\d\d[ T]|^\tat |^\t\.\.\. \d+ more|^(Caused 
 EVENT = re.compile(r"\nWATCHER::\n\nWatchedEvent state:\w+ type:None path:null\n", re.M)
 LATE = re.compile(r"(\[zk: \S+\([A-Z_]+\) \d+\] )((?:\nWATCHER::\n\nWatchedEvent .*\n)+)")
 PROMPT = re.compile(r"^\[zk: [^ ]*?(\w*)\(([A-Z_]+)\) (\d+)\] ", re.M)
-
-
-def scripts(path):
-    """[(name, is_once, lines)]"""
-    found = []
-    with open(path, encoding="utf-8") as file:
-        for line in file.read().splitlines():
-            if line.startswith("== "):
-                words = line[3:].split()
-                found.append((words[0], "once" in words[1:], []))
-            elif line and not line.startswith("#"):
-                found[-1][2].append(line)
-    return found
 
 
 class Side:
@@ -87,7 +76,7 @@ def main():
     wanted = os.environ.get("SCRIPTS", "").split()
     sides = Side(genuine, server), Side(ours, our_server)
     failed = 0
-    for name, once, lines in scripts(os.path.join(os.path.dirname(os.path.abspath(__file__)), "zkcli_scripts.txt")):
+    for name, once, lines in sections(os.path.join(os.path.dirname(os.path.abspath(__file__)), "zkcli_scripts.txt"), "once"):
         if wanted and name not in wanted:
             continue
         chroots = [f"/c{uuid.uuid4().hex}" for _ in sides]
