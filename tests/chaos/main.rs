@@ -8,5 +8,8 @@ mod check;
 mod http_get;
 
 mod faults;
+mod links;
+mod network;
 mod nodes;
+mod run;
 mod workload;

@@ -29,6 +29,35 @@ pub async fn wait_until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     }
 }
 
+/// Where a node runs.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// Its address, for the other nodes and for clients.
+    pub host: String,
+    /// The process whose network namespace it shares, where that is not ours.
+    pub namespace: Option<u32>,
+}
+
+impl Place {
+    /// On this machine's loopback.
+    pub fn local() -> Place {
+        Place {
+            host: "127.0.0.1".to_owned(),
+            namespace: None,
+        }
+    }
+
+    /// What starts `program` there.
+    pub fn command(&self, program: &str) -> Command {
+        let Some(pid) = self.namespace else {
+            return Command::new(program);
+        };
+        let mut command = Command::new("nsenter");
+        command.args(["--net", "--target", &pid.to_string(), "--", program]);
+        command
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Ports {
     kafka: u16,
@@ -53,6 +82,7 @@ fn free_port() -> u16 {
 
 /// One node.
 pub struct Node {
+    place: Place,
     ports: Ports,
     config: PathBuf,
     log: PathBuf,
@@ -67,7 +97,7 @@ pub struct Nodes {
 
 impl Nodes {
     /// Starts three nodes with `settings` (YAML below `broker:`) beside the usual ones.
-    pub async fn start(settings: &[(&str, &str)]) -> Nodes {
+    pub async fn start(places: [Place; 3], settings: &[(&str, &str)]) -> Nodes {
         let dir = tempfile::tempdir().expect("a directory");
         let ports: Vec<Ports> = (0..3)
             .map(|_| Ports {
@@ -82,9 +112,13 @@ impl Nodes {
             let root = dir.path().join(format!("node{}", index + 1));
             std::fs::create_dir_all(&root).expect("made");
             let config = root.join("tripod.yaml");
-            std::fs::write(&config, yaml(index, &ports, &root.join("data"), settings))
-                .expect("written");
+            std::fs::write(
+                &config,
+                yaml(index, &places, &ports, &root.join("data"), settings),
+            )
+            .expect("written");
             Node {
+                place: places[index].clone(),
                 ports: ports[index],
                 config,
                 log: root.join("log"),
@@ -106,8 +140,8 @@ impl Nodes {
 
     /// Where clients begin.
     pub fn bootstrap(&self) -> Vec<HostPort> {
-        let ports = self.nodes.iter().map(|node| node.ports.kafka);
-        ports.map(|port| HostPort::new("127.0.0.1", port)).collect()
+        let at = |node: &Node| HostPort::new(node.place.host.clone(), node.ports.kafka);
+        self.nodes.iter().map(at).collect()
     }
 
     /// Starts one process; does not wait for it.
@@ -116,7 +150,14 @@ impl Nodes {
         assert!(node.child.is_none(), "node {index} runs already");
         let log = File::options().create(true).append(true).open(&node.log);
         let log = log.expect("a log file");
-        let child = Command::new(env!("CARGO_BIN_EXE_tripod"))
+        let mut command = node.place.command(env!("CARGO_BIN_EXE_tripod"));
+        // What is said to the tests is no setting of a node.
+        for (name, _) in std::env::vars_os() {
+            if name.as_encoded_bytes().starts_with(b"TRIPOD_") {
+                command.env_remove(name);
+            }
+        }
+        let child = command
             .args(["serve", "--config"])
             .arg(&node.config)
             .stdin(Stdio::null())
@@ -128,7 +169,8 @@ impl Nodes {
 
     /// Waits until it says that it is ready.
     pub async fn ready(&mut self, index: usize) {
-        let http = HostPort::new("127.0.0.1", self.nodes[index].ports.http);
+        let node = &self.nodes[index];
+        let http = HostPort::new(node.place.host.clone(), node.ports.http);
         wait_until(&format!("node {index} is ready"), async || {
             self.nodes[index].must_run(index);
             matches!(http_get(&http, "/readyz").await, Ok((200, _)))
@@ -216,14 +258,15 @@ impl Drop for Nodes {
 
 fn yaml(
     index: usize,
+    places: &[Place],
     ports: &[Ports],
     data: &std::path::Path,
     settings: &[(&str, &str)],
 ) -> String {
-    let own = ports[index];
+    let (own, host) = (ports[index], &places[index].host);
     let mut text = format!(
         "node: {{ roles: [coordinator, broker], data.dir: {} }}\nhttp: {{ port: {} }}\ncoordinator:\n  myid: {}\n  clientPort: {}\n  \
-         clientPortAddress: 127.0.0.1\n",
+         clientPortAddress: {host}\n",
         data.display(),
         own.http,
         index + 1,
@@ -237,13 +280,14 @@ fn yaml(
             ..
         } = ports;
         let line = format!(
-            "  server.{}: 127.0.0.1:{quorum}:{election};{zookeeper}\n",
-            member + 1
+            "  server.{}: {}:{quorum}:{election};{zookeeper}\n",
+            member + 1,
+            places[member].host
         );
         text.push_str(&line);
     }
     text.push_str(&format!(
-        "broker:\n  broker.id: {index}\n  listeners: PLAINTEXT://127.0.0.1:{}\n",
+        "broker:\n  broker.id: {index}\n  listeners: PLAINTEXT://{host}:{}\n",
         own.kafka
     ));
     for (name, value) in settings {

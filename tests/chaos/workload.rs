@@ -62,6 +62,15 @@ impl Recorder {
             .filter(|event| matches!(event.what, What::Ack { .. }));
         acks.count()
     }
+
+    /// The same, of one partition.
+    fn acknowledged_in(&self, wanted: i32) -> usize {
+        let events = self.events.lock().expect("no panic");
+        let acks = events.iter().filter(
+            |event| matches!(event.what, What::Ack { partition, .. } if partition == wanted),
+        );
+        acks.count()
+    }
 }
 
 /// Clients at work.
@@ -138,6 +147,16 @@ impl Workload {
         let before = self.recorder.acknowledged();
         wait_until("records are acknowledged", async || {
             self.recorder.acknowledged() > before + 100
+        })
+        .await;
+    }
+
+    /// Waits for acknowledgements of one partition that come after this call.
+    pub async fn partition_goes_on(&self, partition: i32) {
+        let before = self.recorder.acknowledged_in(partition);
+        let what = format!("records of partition {partition} are acknowledged");
+        wait_until(&what, async || {
+            self.recorder.acknowledged_in(partition) > before + 30
         })
         .await;
     }
