@@ -258,7 +258,6 @@ async fn consume(world: World, plan: Plan) -> u8 {
     };
     let elapsed_ms = world.clock.monotonic_ms() - start_ms;
     let rebalance_ms = consumer.rebalance_ms();
-    let metrics = plan.print_metrics.then(|| consumer.metrics());
     match tokio::time::timeout(CLOSE_LIMIT, consumer.close()).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::debug!(%error, "the last commit failed"),
@@ -279,10 +278,8 @@ async fn consume(world: World, plan: Plan) -> u8 {
             summary(read, elapsed_ms, rebalance_ms)
         );
     }
-    if let Some(mut metrics) = metrics {
-        // The original prints them when it has closed its connections, whose rows are gone by then.
-        metrics.retain(|metric| metric.group != "consumer-metrics");
-        out!("{}", metrics_table(&metrics));
+    if plan.print_metrics {
+        out!("{}", metrics_table(&consumer.metrics()));
     }
     0
 }

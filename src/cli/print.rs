@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use kafka_protocol::ResponseError;
 
 use super::tool_log;
-use crate::client::metrics::Metric;
+use crate::client::metrics::{Metric, Value};
 use crate::client::{ClientError, World};
 
 /// A line on standard output. A reader that went away (`| head`) is no error.
@@ -171,10 +171,10 @@ pub fn metrics_table(metrics: &[Metric]) -> String {
             .iter()
             .map(|(tag, value)| format!("{tag}={value}"));
         let tags = tags.collect::<Vec<_>>().join(", ");
-        let value = if metric.value.is_nan() {
-            "NaN".to_owned()
-        } else {
-            format!("{:.3}", metric.value)
+        let value = match &metric.value {
+            Value::Number(number) if number.is_nan() => "NaN".to_owned(),
+            Value::Number(number) => format!("{number:.3}"),
+            Value::Text(text) => text.clone(),
         };
         rows.insert(
             format!("{}:{}:{{{tags}}}", metric.group, metric.name),
@@ -306,14 +306,15 @@ pub fn default_message(error: ResponseError) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::metrics::Rows;
+    use crate::client::metrics::{Of, Rows};
 
     /// Two rows of a genuine 2.8.0 `kafka-producer-perf-test --print-metrics`.
     #[test]
     fn metrics_stand_in_a_table() {
         let mut rows = Rows::new("producer-1", 1_000);
-        rows.value("producer-metrics", "record-send-total", None, 1_000.0);
-        let topic = Some("ex-g28");
+        let client = Of::Client;
+        rows.value("producer-metrics", "record-send-total", client, 1_000.0);
+        let topic = Of::Topic("ex-g28");
         rows.value("producer-topic-metrics", "byte-total", topic, 110_153.0);
         let table = metrics_table(&rows.finish());
         let expected = [

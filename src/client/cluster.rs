@@ -166,6 +166,8 @@ struct State {
     metadata: Arc<Metadata>,
     /// Monotonic time of the last answer for all known topics; `None` before the first.
     refreshed_ms: Option<i64>,
+    /// Monotonic time of the last answer of any kind.
+    answered_ms: Option<i64>,
     connections: BTreeMap<(Purpose, HostPort), Slot>,
     coordinators: BTreeMap<String, HostPort>,
     owners: u64,
@@ -177,6 +179,9 @@ struct State {
 impl Cluster {
     /// A cluster known by some of its brokers. Nothing is dialled yet.
     pub fn new(world: World, bootstrap: Vec<HostPort>, settings: Settings) -> Cluster {
+        settings
+            .traffic
+            .name(bootstrap.iter().zip((i32::MIN..0).rev()));
         Cluster {
             inner: Arc::new(Inner {
                 world,
@@ -435,7 +440,11 @@ impl Cluster {
             self.tell_errors(correlation_id, names, &fresh);
         }
         let now_ms = self.inner.world.clock.monotonic_ms();
+        let brokers = fresh.brokers.values();
+        let named = brokers.map(|node| (&node.address, node.id));
+        self.inner.settings.traffic.name(named);
         let mut state = self.state();
+        state.answered_ms = Some(now_ms);
         let mut kept = fresh.clone();
         if let Wanted::Named(names, _) = wanted {
             for (name, topic) in &state.metadata.topics {
@@ -513,6 +522,12 @@ impl Cluster {
     /// `metadata.max.age.ms`.
     pub fn metadata_age_ms(&self) -> i64 {
         i64::try_from(self.inner.settings.metadata_age_max.as_millis()).unwrap_or(i64::MAX)
+    }
+
+    /// How long ago a broker told what it knows; `None` if none did.
+    pub fn answered_ms_ago(&self) -> Option<i64> {
+        let answered_ms = self.state().answered_ms?;
+        Some(self.inner.world.clock.monotonic_ms() - answered_ms)
     }
 
     /// Makes [`Cluster::fresh`] ask again, after a broker refused to be the leader.

@@ -16,7 +16,7 @@ use kafka_protocol::protocol::{Decodable, Encodable, Request, StrBytes};
 use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::sync::{mpsc, oneshot};
 
-use super::metrics::Traffic;
+use super::metrics::{Meter, Timed, Traffic};
 use super::{ClientError, World};
 use crate::common::frame::read_frame;
 use crate::common::net::{self, HostPort, OwnedReadHalf, OwnedWriteHalf};
@@ -138,16 +138,17 @@ impl Connection {
         });
         let (outgoing, queue) = mpsc::channel(OUTGOING_MAX);
         let (reader, writer) = stream.into_split();
-        world.tasks.spawn(
-            "kafka-client-read",
-            Kind::Connection,
-            read_loop(shared.clone(), reader),
-        );
-        world.tasks.spawn(
-            "kafka-client-write",
-            Kind::Connection,
-            write_loop(shared.clone(), writer, queue),
-        );
+        let traffic = &settings.traffic;
+        let read = read_loop(shared.clone(), reader);
+        let read = Timed::new(read, traffic.clone(), world.clock.clone());
+        let write = write_loop(shared.clone(), writer, queue);
+        let write = Timed::new(write, traffic.clone(), world.clock.clone());
+        world
+            .tasks
+            .spawn("kafka-client-read", Kind::Connection, read);
+        world
+            .tasks
+            .spawn("kafka-client-write", Kind::Connection, write);
         let mut connection = Connection {
             shared,
             outgoing,
@@ -353,6 +354,10 @@ impl Shared {
         }
     }
 
+    fn meter(&self) -> Meter {
+        Meter::new(self.settings.traffic.clone(), self.address.clone())
+    }
+
     fn malformed(
         &self,
         key: i16,
@@ -372,6 +377,7 @@ impl Shared {
         let mut waiting = self.waiting();
         match waiting.answers.front() {
             Some((expected, _)) if *expected == correlation_id => {
+                self.settings.traffic.settled(1);
                 waiting.answers.pop_front().map(|(_, answer)| answer)
             }
             _ => None,
@@ -386,6 +392,7 @@ impl Shared {
             self.settings.traffic.closed();
         }
         waiting.closed = true;
+        self.settings.traffic.settled(waiting.answers.len());
         waiting.answers.clear();
     }
 }
@@ -440,6 +447,7 @@ fn decode<R: Request>(
 async fn read_loop(shared: Arc<Shared>, reader: OwnedReadHalf) {
     let mut reader = BufReader::with_capacity(READ_BUFFER_BYTES, reader);
     let limit = shared.settings.response_bytes_max;
+    let mut meter = shared.meter();
     loop {
         let frame = tokio::select! {
             frame = read_frame(&mut reader, limit) => frame,
@@ -453,7 +461,7 @@ async fn read_loop(shared: Arc<Shared>, reader: OwnedReadHalf) {
                 break;
             }
         };
-        shared.settings.traffic.received(frame.len() + 4);
+        meter.received(frame.len() + 4);
         let Some(correlation_id) = frame.first_chunk::<4>().map(|id| i32::from_be_bytes(*id))
         else {
             break;
@@ -473,6 +481,7 @@ async fn write_loop(
     mut writer: OwnedWriteHalf,
     mut queue: mpsc::Receiver<Outgoing>,
 ) {
+    let mut meter = shared.meter();
     loop {
         let outgoing = tokio::select! {
             outgoing = queue.recv() => outgoing,
@@ -485,12 +494,13 @@ async fn write_loop(
                 break;
             }
             waiting.answers.push_back((outgoing.correlation_id, answer));
+            shared.settings.traffic.asked();
         }
         let written = tokio::select! {
             written = writer.write_all(&outgoing.frame) => written,
             () = shared.over.stopped() => break,
         };
-        shared.settings.traffic.sent(outgoing.frame.len());
+        meter.sent(outgoing.frame.len());
         if let Err(error) = written {
             tracing::debug!(peer = %shared.address, %error, "a connection failed");
             break;

@@ -18,7 +18,7 @@ use super::ClientError;
 use super::admin::{Admin, OffsetSpec};
 use super::cluster::{Cluster, Retry, Wanted};
 use super::group::{self, Membership};
-use super::metrics::{Metric, Rows};
+use super::metrics::{Grouped, Measured, Metric, Rows};
 use crate::common::ids::TopicPartition;
 pub use chunk::Chunk;
 use fetcher::Fetcher;
@@ -129,8 +129,9 @@ pub struct Consumer {
     joining_since_ms: Option<i64>,
     joined_ms: i64,
     started_ms: i64,
-    rebalances: u64,
-    commits: u64,
+    /// Milliseconds that it took to take over partitions, and to let go of them.
+    assigned: Measured,
+    revoked: Measured,
 }
 
 impl Consumer {
@@ -154,8 +155,8 @@ impl Consumer {
             joining_since_ms: None,
             joined_ms: 0,
             started_ms: now_ms,
-            rebalances: 0,
-            commits: 0,
+            assigned: Measured::default(),
+            revoked: Measured::default(),
         }
     }
 
@@ -199,20 +200,17 @@ impl Consumer {
         self.joined_ms
     }
 
-    /// What this consumer has counted so far.
+    /// What this consumer has counted so far, without what goes over its connections: Kafka's tool
+    /// asks a consumer that is closed, and has forgotten them.
     pub fn metrics(&self) -> Vec<Metric> {
         let settings = self.cluster.settings();
         let mut rows = Rows::new(&settings.client_id, self.now_ms() - self.started_ms);
         self.fetcher.consumed().rows(&mut rows);
-        rows.traffic("consumer-metrics", &settings.traffic);
-        const GROUP: &str = "consumer-coordinator-metrics";
-        let assigned = self.positions.len() as f64;
-        rows.value(GROUP, "assigned-partitions", None, assigned);
-        let commits = self.commits as f64;
-        rows.total(GROUP, ["commit-rate", "commit-total"], None, commits);
-        rows.value(GROUP, "rebalance-total", None, self.rebalances as f64);
-        let ms = self.joined_ms as f64;
-        rows.value(GROUP, "rebalance-latency-total", None, ms);
+        let membership = self.membership.as_ref();
+        let mut grouped = membership.map_or_else(Grouped::default, Membership::counted);
+        grouped.assigned = self.assigned;
+        grouped.revoked = self.revoked;
+        grouped.rows(&mut rows, self.now_ms(), self.positions.len());
         rows.finish()
     }
 
@@ -280,13 +278,12 @@ impl Consumer {
             .filter_map(|(partition, offset)| Some((partition.clone(), (*offset)?)))
             .collect();
         membership.commit(&offsets).await?;
-        self.commits += 1;
         self.committed_ms = self.now_ms();
         Ok(())
     }
 
-    /// Commits if it commits by itself, and leaves the group.
-    pub async fn close(mut self) -> Result<(), ClientError> {
+    /// Commits if it commits by itself, and leaves the group. Nothing but counting is of use then.
+    pub async fn close(&mut self) -> Result<(), ClientError> {
         self.fetcher.close();
         let committed = if self.settings.auto_commit {
             self.commit().await
@@ -296,13 +293,21 @@ impl Consumer {
         if let Some(membership) = &self.membership
             && !matches!(self.interest, Interest::Partitions | Interest::Nothing)
         {
+            let began_us = self.cluster.world().clock.monotonic_us();
+            self.positions.clear();
+            self.revoked.add(self.ms_since(began_us));
             membership.leave().await;
         }
+        self.interest = Interest::Nothing;
         committed
     }
 
     fn now_ms(&self) -> i64 {
         self.cluster.world().clock.monotonic_ms()
+    }
+
+    fn ms_since(&self, began_us: i64) -> f64 {
+        (self.cluster.world().clock.monotonic_us() - began_us) as f64 / 1_000.0
     }
 
     fn reset_spec(&self) -> OffsetSpec {
@@ -354,7 +359,6 @@ impl Consumer {
             }
             self.take_over(joined.partitions);
             self.remember_counts(&topics).await?;
-            self.rebalances += 1;
             if let Some(since) = self.joining_since_ms.take() {
                 self.joined_ms += self.now_ms() - since;
             }
@@ -364,14 +368,24 @@ impl Consumer {
     /// Replaces the assignment; what stays keeps its position.
     fn take_over(&mut self, partitions: Vec<TopicPartition>) {
         let new: BTreeSet<TopicPartition> = partitions.into_iter().collect();
+        let before = self.positions.len();
+        let began_us = self.cluster.world().clock.monotonic_us();
         for old in self.positions.keys() {
             if !new.contains(old) {
                 self.fetcher.forget(old);
             }
         }
         self.positions.retain(|old, _| new.contains(old));
+        let kept = self.positions.len();
+        if kept < before {
+            self.revoked.add(self.ms_since(began_us));
+        }
+        let began_us = self.cluster.world().clock.monotonic_us();
         for partition in new {
             self.positions.entry(partition).or_insert(None);
+        }
+        if self.positions.len() > kept {
+            self.assigned.add(self.ms_since(began_us));
         }
     }
 

@@ -28,6 +28,7 @@ use tokio::sync::Notify;
 use super::ClientError;
 use super::cluster::{Cluster, Purpose, Retry, Wanted};
 use super::connection::Connection;
+use super::metrics::{Grouped, Measured};
 use crate::common::ids::TopicPartition;
 use crate::common::tasks::Kind;
 use crate::kafka::subscription::{Assignment, StickyUserData, Subscription};
@@ -114,6 +115,7 @@ struct State {
     failed: Option<ResponseError>,
     /// What the sticky assignor is told next time.
     last: Vec<TopicPartition>,
+    counted: Grouped,
 }
 
 /// What to do after an error code.
@@ -168,6 +170,11 @@ impl Membership {
         self.shared.state().must_join
     }
 
+    /// What was counted of this membership.
+    pub fn counted(&self) -> Grouped {
+        self.shared.state().counted.clone()
+    }
+
     /// Asks for a rebalance: partitions were added, or more are to be had.
     pub fn rejoin(&self) {
         let mut state = self.shared.state();
@@ -182,6 +189,7 @@ impl Membership {
         owned: &[TopicPartition],
     ) -> Result<Joined, ClientError> {
         let mut retry = Retry::within(COORDINATOR_PATIENCE);
+        let began_us = self.shared.now_us();
         loop {
             if let Some(error) = self.shared.state().failed {
                 return Err(ClientError::Answer {
@@ -189,9 +197,21 @@ impl Membership {
                     message: None,
                 });
             }
-            let error = match self.attempt(topics, owned).await {
+            let attempted = match self.shared.coordinator().await {
+                Ok(connection) => {
+                    let attempted = self.attempt(&connection, topics, owned).await;
+                    self.shared.state().counted.failed += u64::from(attempted.is_err());
+                    attempted
+                }
+                Err(error) => Err(error),
+            };
+            let error = match attempted {
                 Ok(joined) => {
+                    let now_us = self.shared.now_us();
                     let mut state = self.shared.state();
+                    let ms = (now_us - began_us) as f64 / 1_000.0;
+                    state.counted.rebalances.add(ms);
+                    state.counted.rebalanced_at_ms = Some(now_us / 1_000);
                     state.stable = true;
                     state.must_join = false;
                     state.last = joined.partitions.clone();
@@ -263,20 +283,22 @@ impl Membership {
 
     async fn attempt(
         &self,
+        connection: &Connection,
         topics: &[String],
         owned: &[TopicPartition],
     ) -> Result<Joined, ClientError> {
         let shared = &self.shared;
-        let connection = shared.coordinator().await?;
         let version = connection.version::<JoinGroupRequest>(i16::MAX)?;
         let request = shared.join_request(topics, owned, version);
         // The coordinator answers when every member has joined or was given up.
         let limit = shared.settings.rebalance_timeout + Duration::from_secs(5);
+        let sent_us = shared.now_us();
         let answer = connection.send_within(&request, version, limit).await?;
         if answer.error_code == ResponseError::MemberIdRequired.code() {
             shared.state().member_id = answer.member_id.to_string();
         }
         ClientError::check(answer.error_code, None)?;
+        shared.count(sent_us, |counted| &mut counted.joins);
         {
             let mut state = shared.state();
             state.member_id = answer.member_id.to_string();
@@ -297,8 +319,10 @@ impl Membership {
         let mut request = shared.sync_request(plan, &assignor, version);
         request.generation_id = answer.generation_id;
         request.member_id = answer.member_id.clone();
+        let sent_us = shared.now_us();
         let synced = connection.send_within(&request, version, limit).await?;
         ClientError::check(synced.error_code, None)?;
+        shared.count(sent_us, |counted| &mut counted.syncs);
         let partitions = Assignment::decode(&synced.assignment)
             .map_err(|source| ClientError::Malformed {
                 address: connection.address().clone(),
@@ -350,6 +374,16 @@ impl Shared {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now_us(&self) -> i64 {
+        self.cluster.world().clock.monotonic_us()
+    }
+
+    /// Counts an answer to a request that was sent then.
+    fn count(&self, sent_us: i64, what: impl FnOnce(&mut Grouped) -> &mut Measured) {
+        let ms = (self.now_us() - sent_us) as f64 / 1_000.0;
+        what(&mut self.state().counted).add(ms);
     }
 
     async fn coordinator(&self) -> Result<Connection, ClientError> {
@@ -479,7 +513,9 @@ impl Shared {
         if version >= 7 {
             request = request.with_group_instance_id(self.instance_id());
         }
+        let sent_us = self.now_us();
         let answer = connection.send_as(&request, version).await?;
+        self.count(sent_us, |counted| &mut counted.commits);
         answer
             .topics
             .iter()
@@ -502,7 +538,10 @@ impl Shared {
             request = request.with_group_instance_id(self.instance_id());
         }
         let limit = self.settings.session_timeout;
+        let sent_us = self.now_us();
+        self.state().counted.heartbeat_at_ms = Some(sent_us / 1_000);
         let answer = connection.send_within(&request, version, limit).await?;
+        self.count(sent_us, |counted| &mut counted.heartbeats);
         ClientError::check(answer.error_code, None)
     }
 

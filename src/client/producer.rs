@@ -6,6 +6,7 @@
 
 pub mod accumulator;
 pub mod partitioner;
+mod settings;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,66 +21,15 @@ use tokio::sync::Notify;
 use super::ClientError;
 use super::cluster::{Cluster, Retry, Wanted};
 use super::connection::{Connection, InFlight};
-use super::metrics::{Metric, Produced, Rows};
+use super::metrics::{Buffer, Metric, Of, Produced, Rows, Sent};
 use crate::common::ids::{ProducerEpoch, ProducerId};
 use crate::common::tasks::Kind;
-use crate::kafka::batch::Compression;
 pub use accumulator::Record;
 use accumulator::{Accumulator, Appended, Identity, Leader, Limits, Pending};
+pub use settings::Settings;
 
 /// From version 13 on topics are named by id.
 const PRODUCE_VERSION_MAX: i16 = 12;
-
-/// How a producer behaves; the defaults are Kafka 2.8's.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// `acks`: 0, 1 or -1.
-    pub acks: i16,
-    /// `linger.ms`.
-    pub linger: Duration,
-    /// `batch.size`.
-    pub batch_bytes: usize,
-    /// `max.request.size`.
-    pub request_bytes_max: usize,
-    /// `buffer.memory`.
-    pub buffer_bytes: usize,
-    /// `max.in.flight.requests.per.connection`.
-    pub in_flight_max: usize,
-    /// `compression.type`.
-    pub compression: Compression,
-    /// `enable.idempotence`.
-    pub idempotent: bool,
-    /// `request.timeout.ms`.
-    pub request_timeout: Duration,
-    /// `delivery.timeout.ms`.
-    pub delivery_timeout: Duration,
-    /// `max.block.ms`.
-    pub max_block: Duration,
-    /// `retries`.
-    pub retries: u32,
-    /// `retry.backoff.ms`.
-    pub retry_backoff: Duration,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Settings {
-            acks: 1,
-            linger: Duration::ZERO,
-            batch_bytes: 16_384,
-            request_bytes_max: 1_048_576,
-            buffer_bytes: 33_554_432,
-            in_flight_max: 5,
-            compression: Compression::None,
-            idempotent: false,
-            request_timeout: Duration::from_secs(30),
-            delivery_timeout: Duration::from_secs(120),
-            max_block: Duration::from_secs(60),
-            retries: u32::MAX,
-            retry_backoff: Duration::from_millis(100),
-        }
-    }
-}
 
 /// What became of one batch.
 #[derive(Debug)]
@@ -116,6 +66,7 @@ pub struct Producer {
 struct Shared {
     cluster: Cluster,
     started_ms: i64,
+    started_wall_ms: i64,
     settings: Settings,
     report: Report,
     state: Mutex<State>,
@@ -131,6 +82,8 @@ struct State {
     /// Metadata is being asked for beside the sending.
     refreshing: bool,
     flushing: usize,
+    /// Callers that wait for memory.
+    starving: usize,
     identity: Option<Identity>,
     produced: Produced,
     /// The identity is spoilt and must be replaced once nothing is in flight.
@@ -158,6 +111,7 @@ impl Producer {
         };
         let shared = Arc::new(Shared {
             started_ms: cluster.world().clock.monotonic_ms(),
+            started_wall_ms: cluster.world().clock.wall_ms(),
             cluster,
             settings,
             report,
@@ -166,6 +120,7 @@ impl Producer {
                 nodes: BTreeMap::new(),
                 refreshing: false,
                 flushing: 0,
+                starving: 0,
                 identity: None,
                 produced: Produced::default(),
                 renew: false,
@@ -190,7 +145,7 @@ impl Producer {
         if size > limit {
             return Err(ClientError::RecordTooLarge { size, limit });
         }
-        match self.append(record)? {
+        match self.append(record, size)? {
             Appended::Done(false) => return Ok(()),
             Appended::Done(true) => {
                 self.shared.wake.notify_one();
@@ -200,7 +155,7 @@ impl Producer {
             }
             _ => {}
         }
-        self.send_slowly(record).await
+        self.send_slowly(record, size).await
     }
 
     /// Sends everything that was appended and waits until it is delivered or given up.
@@ -230,9 +185,20 @@ impl Producer {
         let age_ms = cluster.world().clock.monotonic_ms() - self.shared.started_ms;
         let settings = cluster.settings();
         let mut rows = Rows::new(&settings.client_id, age_ms);
-        rows.traffic("producer-metrics", &settings.traffic);
+        rows.app_info(self.shared.started_wall_ms);
+        let (all, node) = ("producer-metrics", "producer-node-metrics");
+        settings.traffic.rows(&mut rows, all, node);
+        let metadata_ms = cluster.answered_ms_ago();
+        let metadata_age = metadata_ms.map_or(f64::NAN, |ms| ms as f64 / 1_000.0);
+        rows.value(all, "metadata-age", Of::Client, metadata_age);
         let state = self.shared.state();
-        state.produced.rows(&mut rows);
+        let buffer = Buffer {
+            total: self.shared.settings.buffer_bytes,
+            available: state.accumulator.available(),
+            waiting: state.starving,
+        };
+        let nodes = settings.traffic.nodes();
+        state.produced.rows(&mut rows, &buffer, &nodes);
         rows.finish()
     }
 
@@ -241,7 +207,7 @@ impl Producer {
         self.shared.now_us()
     }
 
-    fn append(&self, record: &Record<'_>) -> Result<Appended, ClientError> {
+    fn append(&self, record: &Record<'_>, size: usize) -> Result<Appended, ClientError> {
         let now_us = self.shared.now_us();
         let mut state = self.shared.state();
         if state.closed {
@@ -249,16 +215,19 @@ impl Producer {
         }
         let rng = &self.shared.cluster.world().rng;
         let appended = state.accumulator.append(record, now_us, || rng.next_u64());
+        if matches!(appended, Appended::Done(_)) {
+            state.produced.appended(size);
+        }
         Ok(appended)
     }
 
-    async fn send_slowly(&self, record: &Record<'_>) -> Result<(), ClientError> {
+    async fn send_slowly(&self, record: &Record<'_>, size: usize) -> Result<(), ClientError> {
         let limit = self.shared.settings.max_block;
         let limit_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
         let mut retry = Retry::within(limit);
         loop {
             let room = self.shared.room.notified();
-            match self.append(record)? {
+            match self.append(record, size)? {
                 Appended::Done(_) => {
                     self.shared.wake.notify_one();
                     tokio::task::yield_now().await;
@@ -266,7 +235,11 @@ impl Producer {
                 }
                 Appended::Full => {
                     self.shared.wake.notify_one();
-                    if tokio::time::timeout(retry.left(), room).await.is_err() {
+                    let starving = Starving::new(&self.shared);
+                    let came = tokio::time::timeout(retry.left(), room).await;
+                    drop(starving);
+                    if came.is_err() {
+                        self.shared.state().produced.exhausted();
                         return Err(ClientError::NoMemory { limit_ms });
                     }
                 }
@@ -303,6 +276,31 @@ impl Producer {
                 }
             }
         }
+    }
+}
+
+/// Somebody waits for memory, for as long as this lives.
+struct Starving<'a> {
+    shared: &'a Shared,
+    since_us: i64,
+}
+
+impl Starving<'_> {
+    fn new(shared: &Shared) -> Starving<'_> {
+        shared.state().starving += 1;
+        Starving {
+            since_us: shared.now_us(),
+            shared,
+        }
+    }
+}
+
+impl Drop for Starving<'_> {
+    fn drop(&mut self) {
+        let waited_us = self.shared.now_us() - self.since_us;
+        let mut state = self.shared.state();
+        state.starving = state.starving.saturating_sub(1);
+        state.produced.waited(waited_us);
     }
 }
 
@@ -447,6 +445,18 @@ impl Shared {
                 state.accumulator.done(&batch);
             }
         }
+    }
+}
+
+/// A batch that leaves now, as it is counted.
+fn first_sent(batch: &Pending, now_us: i64) -> Sent<'_> {
+    let since_us = batch.appended_us.first().copied().unwrap_or(now_us);
+    Sent {
+        topic: &batch.topic,
+        records: batch.appended_us.len(),
+        bytes: batch.bytes().len(),
+        ratio: batch.compression_ratio(),
+        queued_ms: (now_us - since_us) as f64 / 1_000.0,
     }
 }
 
@@ -628,19 +638,19 @@ impl Shared {
     }
 
     async fn send_request(self: &Arc<Self>, node: i32, batches: Vec<Pending>) {
+        let sent_us = self.now_us();
         let connection = {
             let mut state = self.state();
             let known = state.nodes.entry(node).or_default();
             known.in_flight += 1;
             let connection = known.connection.clone();
+            let records = batches.iter().map(|batch| batch.appended_us.len()).sum();
+            state.produced.requested(records);
             for batch in batches.iter().filter(|batch| batch.attempts == 0) {
-                let (records, bytes) = (batch.appended_us.len(), batch.bytes().len());
-                state.produced.batch(&batch.topic, records, bytes);
+                state.produced.sent(&first_sent(batch, sent_us));
             }
             connection
         };
-        let sent_us = self.now_us();
-        let records = batches.iter().map(|batch| batch.appended_us.len()).sum();
         let Some(connection) = connection else {
             return self.fail_all(node, batches, || ClientError::ClientClosed);
         };
@@ -669,7 +679,10 @@ impl Shared {
             match in_flight.answer(limit).await {
                 Ok(answer) => {
                     let ms = (shared.now_us() - sent_us) as f64 / 1_000.0;
-                    shared.state().produced.answered(records, ms);
+                    let throttled_ms = answer.throttle_time_ms;
+                    let mut state = shared.state();
+                    state.produced.answered(node, ms, throttled_ms);
+                    drop(state);
                     shared.settle_all(node, batches, answer);
                 }
                 Err(error) => {

@@ -20,7 +20,7 @@ use super::session::{FetchSession, Plan};
 use crate::client::ClientError;
 use crate::client::cluster::{Cluster, Purpose};
 use crate::client::connection::Connection;
-use crate::client::metrics::Consumed;
+use crate::client::metrics::{Consumed, Fetched};
 use crate::common::ids::TopicPartition;
 use crate::common::tasks::Kind;
 
@@ -73,6 +73,15 @@ pub(super) struct Arrived {
     pub partition: TopicPartition,
     pub result: Result<Chunk, ClientError>,
     round: u64,
+    /// The partition's first offset, and the end of what may be read; negative where nobody says.
+    ends: (i64, i64),
+}
+
+/// How far `offset` is from the end of what may be read, and from the beginning.
+fn distance((first, end): (i64, i64), offset: i64) -> (Option<i64>, Option<i64>) {
+    let lag = (end >= 0).then(|| end - offset);
+    let lead = (first >= 0).then(|| offset - first);
+    (lag, lead)
 }
 
 impl Fetcher {
@@ -102,13 +111,16 @@ impl Fetcher {
             waiting: 0,
         };
         state.partitions.insert(partition.clone(), fetching);
+        state.consumed.begun(partition);
         drop(state);
         self.work.notify_waiters();
     }
 
     /// Fetches no more of these.
     pub fn forget(&self, partition: &TopicPartition) {
-        self.state().partitions.remove(partition);
+        let mut state = self.state();
+        state.partitions.remove(partition);
+        state.consumed.forgotten(partition);
     }
 
     /// Ends all fetching.
@@ -144,10 +156,10 @@ impl Fetcher {
             {
                 fetching.waiting = fetching.waiting.saturating_sub(1);
                 if let Ok(chunk) = &arrived.result {
-                    let (bytes, records) = chunk.size();
-                    state
-                        .consumed
-                        .handed_out(&arrived.partition.topic, bytes, records);
+                    let distance = distance(arrived.ends, chunk.next_offset);
+                    let partition = &arrived.partition;
+                    state.consumed.handed_out(partition, chunk.size());
+                    state.consumed.stands(partition, distance);
                 }
                 drop(state);
                 self.work.notify_waiters();
@@ -252,24 +264,21 @@ impl Fetcher {
     }
 
     fn accept(&self, wanted: &[(TopicPartition, u64, i64)], answer: FetchResponse, ms: f64) {
-        let mut found: BTreeMap<TopicPartition, PartitionData> = BTreeMap::new();
-        for topic in answer.responses {
-            let name: Arc<str> = topic.topic.0.as_str().into();
-            for data in topic.partitions {
-                found.insert(
-                    TopicPartition::new(name.clone(), data.partition_index),
-                    data,
-                );
-            }
-        }
+        let throttled_ms = answer.throttle_time_ms;
+        let mut found = by_partition(answer);
         let mut stale = false;
         let mut something = false;
-        let mut fetched = (0, 0);
+        let mut fetched = Fetched {
+            ms,
+            throttled_ms,
+            ..Fetched::default()
+        };
         for (partition, round, offset) in wanted {
-            let result = found
-                .remove(partition)
-                .map(|data| self.read(partition, *offset, data));
+            let data = found.remove(partition);
+            let ends = data.as_ref().map_or((-1, -1), |data| self.ends(data));
+            let result = data.map(|data| self.read(partition, *offset, data));
             let mut state = self.state();
+            let state = &mut *state;
             let Some(fetching) = state.partitions.get_mut(partition) else {
                 continue;
             };
@@ -285,31 +294,45 @@ impl Fetcher {
                 }
                 Some(result) => result,
             };
+            if let Ok(chunk) = &result {
+                let size = chunk.size();
+                let topic = fetched.topics.entry(partition.topic.clone()).or_default();
+                *topic = (topic.0 + size.0, topic.1 + size.1);
+            }
             match &result {
-                Ok(chunk) if chunk.next_offset == *offset => continue,
+                Ok(chunk) if chunk.next_offset == *offset => {
+                    state.consumed.stands(partition, distance(ends, *offset));
+                    continue;
+                }
                 Ok(chunk) => fetching.offset = Some(chunk.next_offset),
                 // The consumer decides where to go on.
                 Err(_) => fetching.offset = None,
             }
             fetching.waiting += 1;
-            if let Ok(chunk) = &result {
-                let (bytes, records) = chunk.size();
-                fetched = (fetched.0 + bytes, fetched.1 + records);
-            }
             something = true;
             state.queue.push_back(Arrived {
                 partition: partition.clone(),
                 result,
                 round: *round,
+                ends,
             });
         }
-        self.state().consumed.fetched(fetched.0, fetched.1, ms);
+        self.state().consumed.fetched(&fetched);
         if stale {
             self.cluster.stale();
         }
         if something || stale {
             self.ready.notify_one();
         }
+    }
+
+    fn ends(&self, data: &PartitionData) -> (i64, i64) {
+        let end = if self.settings.read_committed {
+            data.last_stable_offset
+        } else {
+            data.high_watermark
+        };
+        (data.log_start_offset, end)
     }
 
     fn read(
@@ -345,6 +368,18 @@ impl Fetcher {
             }
         }
     }
+}
+
+fn by_partition(answer: FetchResponse) -> BTreeMap<TopicPartition, PartitionData> {
+    let mut found = BTreeMap::new();
+    for topic in answer.responses {
+        let name: Arc<str> = topic.topic.0.as_str().into();
+        for data in topic.partitions {
+            let partition = TopicPartition::new(name.clone(), data.partition_index);
+            found.insert(partition, data);
+        }
+    }
+    found
 }
 
 /// The partition is to be had elsewhere, or later.

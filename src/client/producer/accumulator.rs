@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::partitioner::partition_for_key;
 use crate::common::ids::{ProducerEpoch, ProducerId};
-use crate::kafka::batch::{Batch, Compression, add_sequence};
+use crate::kafka::batch::{Batch, Compression, HEADER_BYTES, add_sequence};
 use crate::kafka::record::{BatchBuilder, Header, RecordError};
 
 /// What the accumulator must know of the producer's settings.
@@ -74,6 +74,8 @@ pub struct Pending {
     /// Not to be sent again before.
     pub not_before_us: i64,
     contents: Contents,
+    /// The bytes of its records before they were compressed, once it is sealed.
+    plain_bytes: usize,
     reserved: usize,
     ordinal: u64,
 }
@@ -104,6 +106,12 @@ impl Pending {
         records.into_iter().flatten().flatten().collect()
     }
 
+    /// How large a sealed batch's records are, compared to what they were before they were compressed.
+    pub fn compression_ratio(&self) -> f64 {
+        let bytes = self.size().saturating_sub(HEADER_BYTES);
+        bytes as f64 / self.plain_bytes as f64
+    }
+
     fn size(&self) -> usize {
         match &self.contents {
             Contents::Open(builder) => builder.size(),
@@ -120,6 +128,7 @@ impl Pending {
             return Ok(());
         };
         let count = builder.count();
+        self.plain_bytes = builder.size().saturating_sub(HEADER_BYTES);
         let builder = match identity {
             Some(identity) => {
                 let first = *sequence;
@@ -211,6 +220,11 @@ impl Accumulator {
         self.outstanding
     }
 
+    /// Memory that is not spoken for.
+    pub fn available(&self) -> usize {
+        self.limits.buffer_bytes.saturating_sub(self.reserved)
+    }
+
     /// Takes in a record. `random` moves records without a key to another partition when a batch is full.
     pub fn append(
         &mut self,
@@ -267,6 +281,7 @@ impl Accumulator {
             attempts: 0,
             not_before_us: 0,
             contents: Contents::Open(builder),
+            plain_bytes: 0,
             reserved: reserve,
             ordinal: self.ordinal,
         });
