@@ -7,12 +7,10 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rustix::process::{Resource, getrlimit};
 use tokio::sync::Semaphore;
 use tracing::{info, warn};
 
@@ -20,7 +18,7 @@ use crate::broker::Broker;
 use crate::broker::connection::{self, Limits, MEMORY_UNIT, Peer};
 use crate::common::flood::Flood;
 use crate::common::metrics::Gauge;
-use crate::common::net::{self, HostPort, TcpListener, TcpStream};
+use crate::common::net::{self, Descriptors, HostPort, Peers, TcpListener, TcpStream};
 use crate::common::tasks::Kind;
 
 /// How long to wait when the system has no descriptor left.
@@ -45,7 +43,7 @@ pub struct Options {
 
 /// A listener that could not be bound.
 #[derive(Debug, thiserror::Error)]
-#[error("listener {name} cannot listen on {address}")]
+#[error("listener {name} cannot listen on {address} (listeners)")]
 pub struct BindError {
     /// The listener's name.
     pub name: String,
@@ -108,8 +106,7 @@ struct Gate {
     per_ip_overrides: BTreeMap<IpAddr, usize>,
     per_ip: Mutex<BTreeMap<IpAddr, usize>>,
     limits: Limits,
-    /// Descriptors from this number on are not for connections.
-    descriptors_max: Option<u64>,
+    descriptors: Descriptors,
     next_number: AtomicU64,
 }
 
@@ -128,16 +125,9 @@ impl Gate {
                 idle: options.idle,
                 memory: Arc::new(Semaphore::new(memory.min(Semaphore::MAX_PERMITS))),
             },
-            descriptors_max: getrlimit(Resource::Nofile).current.map(for_connections),
+            descriptors: Descriptors::of_process(Peers::Kafka),
             next_number: AtomicU64::new(1),
         }
-    }
-
-    /// Does this connection leave enough descriptors to the logs? The system gives the lowest number
-    /// that is free, so that those above are never taken by connections.
-    fn spares(&self, stream: &TcpStream) -> bool {
-        let number = u64::try_from(stream.as_raw_fd()).unwrap_or(0);
-        self.descriptors_max.is_none_or(|max| number < max)
     }
 
     /// Counts one more connection of an address; `None` where it has enough.
@@ -158,12 +148,6 @@ impl Gate {
             ip,
         })
     }
-}
-
-/// How many of the descriptors connections may take: a quarter is kept for logs, and 64 at least, where
-/// that is not more than half.
-fn for_connections(limit: u64) -> u64 {
-    limit - (limit / 4).max(64).min(limit / 2)
 }
 
 /// A counted connection; uncounted when it is dropped, also by a panic.
@@ -223,11 +207,11 @@ async fn accept(broker: &Arc<Broker>, gate: &Arc<Gate>, name: &Arc<str>, listene
                 continue;
             }
         };
-        if !gate.spares(&stream) {
+        let open = usize::try_from(connected.get()).unwrap_or(0);
+        if !gate.descriptors.spare(&stream, open) {
             if let Some(untold) = keeping.tell(broker.clock.monotonic_ms()) {
                 warn!(
-                    listener = %name, peer = %address, descriptors_max = ?gate.descriptors_max, untold,
-                    "connections are refused: what is left of the open files (ulimit -n) is kept for logs"
+                    listener = %name, peer = %address, untold, "{}", net::KEPT
                 );
             }
             continue;
@@ -274,46 +258,4 @@ fn of_one_connection(error: &io::Error) -> bool {
             | io::ErrorKind::ConnectionRefused
             | io::ErrorKind::Interrupted
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_share_of_the_descriptors_is_kept_for_logs() {
-        for (limit, connections) in [
-            (0, 0),
-            (20, 10),
-            (100, 50),
-            (200, 136),
-            (256, 192),
-            (1_024, 768),
-            (1_000_000, 750_000),
-        ] {
-            assert_eq!(for_connections(limit), connections, "{limit}");
-        }
-    }
-
-    #[tokio::test]
-    async fn a_connection_above_the_share_is_refused() {
-        let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a port");
-        let address = listener.local_addr().expect("bound");
-        let stream = std::net::TcpStream::connect(address).expect("connects");
-        stream.set_nonblocking(true).expect("a socket");
-        let stream = TcpStream::from_std(stream).expect("a socket");
-        let options = Options {
-            connections_max: 9,
-            connections_per_ip_max: 9,
-            connections_per_ip_overrides: BTreeMap::new(),
-            idle: Duration::from_secs(1),
-            frame_bytes_max: 1,
-        };
-        let mut gate = Gate::new(&options);
-        assert!(gate.spares(&stream));
-        gate.descriptors_max = Some(3);
-        assert!(!gate.spares(&stream), "0 to 2 are taken by every process");
-        gate.descriptors_max = None;
-        assert!(gate.spares(&stream));
-    }
 }

@@ -111,8 +111,9 @@ pub async fn run(broker: Arc<Broker>, shutdown: Shutdown) {
             () = tokio::time::sleep(RETRY_PERIOD), if broker.replicas.is_unfinished() => {}
             () = broker.replicas.dir_is_lost() => {
                 if !broker.replicas.dirs().may_take_logs() {
-                    error!("every log directory has failed: this node stops");
-                    broker.tasks.fail("log directories");
+                    let why = broker.replicas.dirs().none_left().to_string();
+                    error!(why, "every log directory has failed: this node stops");
+                    broker.tasks.fail("log directories", format!("the broker cannot go on: {why}"));
                 }
             }
             () = shutdown.stopped() => return,

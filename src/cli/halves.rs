@@ -12,11 +12,11 @@ use tracing::info;
 use crate::broker::status::{self, BrokerStatus, SyncFigures};
 use crate::broker::{Broker, BrokerDeps, Prepared, Running};
 use crate::common::clock::Clock;
-use crate::common::disk::Disk;
 use crate::common::disk::real::RealDisk;
+use crate::common::disk::{Disk, told};
 use crate::common::net::{self, HostPort};
 use crate::common::rng::Rng;
-use crate::common::tasks::Tasks;
+use crate::common::tasks::{self, Tasks};
 use crate::config::Config;
 use crate::coordinator::server::Server;
 use crate::coordinator::{self, Coordinator, four_letter};
@@ -142,6 +142,14 @@ impl Halves {
         sources
     }
 
+    /// Removes what a start that was killed left behind: also one that is refused later does that.
+    pub async fn tidy(&self, world: &World) {
+        if self.config.roles.coordinator {
+            let (disk, dir) = (world.disk.clone(), self.config.coordinator_dir.clone());
+            tasks::blocking(move || coordinator::remove_leftover(&*disk, &dir)).await;
+        }
+    }
+
     /// Looks whether the broker can start, if this node has one: what refuses it has to be known before
     /// the coordinator begins to write.
     pub async fn prepare_broker(&self, world: &World) -> Result<(), String> {
@@ -155,7 +163,7 @@ impl Halves {
             rng: world.rng.fork("broker"),
             tasks: world.tasks.clone(),
         };
-        let prepared = Broker::prepare(deps).await.map_err(|error| chain(&error))?;
+        let prepared = Broker::prepare(deps).await.map_err(|error| told(&error))?;
         *locked(&self.prepared) = Some(prepared);
         Ok(())
     }
@@ -174,7 +182,7 @@ impl Halves {
         let options = coordinator_options(&self.config, quorum_host(&self.config).await);
         let coordinator = Coordinator::start(options, world)
             .await
-            .map_err(|error| chain(&error))?;
+            .map_err(|error| told(&error))?;
         let _ = self.server.set(coordinator.server());
         *locked(&self.coordinator) = Some(coordinator);
         Ok(())
@@ -188,7 +196,7 @@ impl Halves {
         let Some(prepared) = locked(&self.prepared).take() else {
             return Ok(false);
         };
-        let running = prepared.start().await.map_err(|error| chain(&error))?;
+        let running = prepared.start().await.map_err(|error| told(&error))?;
         let _ = self.broker.set(running);
         Ok(true)
     }
@@ -211,22 +219,6 @@ impl Halves {
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// An error with all its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        // Some errors already say what their cause says.
-        if !text.ends_with(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        source = cause.source();
-    }
-    text
 }
 
 /// Where to listen for the other members: on the address of our own line, as ZooKeeper does, so that

@@ -15,7 +15,7 @@ use super::logging;
 use super::watch::{self, Watch};
 use crate::common::net::{self, HostPort};
 use crate::common::shutdown::Shutdown;
-use crate::common::tasks::Tasks;
+use crate::common::tasks::{Failed, Tasks};
 use crate::config::Config;
 use crate::http::server::{Options, serve};
 
@@ -104,6 +104,9 @@ pub async fn run(
         let result = start_and_wait(&nodes, &world, tasks, http, banner, &watch.asked).await;
         watch.begun.stop();
         let stopped = stop(&nodes, tasks, watch.limit).await;
+        if result.is_ok() && stopped.is_ok() {
+            info!("stopped");
+        }
         // What went wrong first is what the user has to know.
         result.map_err(Failure::from).and(stopped)
     };
@@ -122,6 +125,9 @@ async fn start_and_wait(
     shutdown: &Shutdown,
 ) -> Result<(), String> {
     let start = async {
+        for node in nodes {
+            node.tidy(world).await;
+        }
         for node in nodes {
             start_http(node, tasks, http).await?;
         }
@@ -145,18 +151,21 @@ async fn start_and_wait(
         started = start => started?,
         // A broker may wait long for its ZooKeeper; a signal ends the wait.
         () = shutdown.stopped() => return Ok(()),
-        name = tasks.failed() => return Err(failure(name)),
+        failed = tasks.failed() => return Err(failure(failed)),
     }
     tokio::select! {
         () = shutdown.stopped() => Ok(()),
-        name = tasks.failed() => Err(failure(name)),
+        failed = tasks.failed() => Err(failure(failed)),
     }
 }
 
-fn failure(task: &str) -> String {
-    format!(
-        "the task '{task}' failed, and a half-dead node is worse than a stopped one; the log says why"
-    )
+fn failure(failed: Failed) -> String {
+    failed.why.unwrap_or_else(|| {
+        format!(
+            "the task '{}' failed, and a half-dead node is worse than a stopped one; the log says why",
+            failed.task
+        )
+    })
 }
 
 /// How many ports are tried for HTTP where none was asked for.
@@ -202,7 +211,7 @@ async fn start_http(node: &Halves, tasks: &Tasks, policy: HttpPolicy) -> Result<
             Ok(())
         }
         Err(error) => Err(format!(
-            "cannot listen for HTTP on {address}: {error} (http.port; another port or http.enable=false helps)"
+            "cannot listen for HTTP on {address}: {error} (http.port; http.enable=false does without)"
         )),
     }
 }
@@ -241,7 +250,6 @@ async fn stop(nodes: &[Halves], tasks: &Tasks, limit: Duration) -> Result<(), Fa
         () = tokio::time::sleep(limit.saturating_sub(rest)) => false,
     };
     if in_time && tasks.stop(rest).await {
-        info!("stopped");
         return Ok(());
     }
     // The phases that have not ended are known as long as their futures live.

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
-use rustix::process::{Pid, Resource, Signal};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, setrlimit};
 use tokio::runtime::{Handle, RuntimeMetrics};
 use tokio::time::Instant;
 
@@ -43,9 +43,7 @@ pub fn figures() -> ProcessFigures {
         cpu_seconds: (field(11) + field(12)) / TICKS_PER_SECOND,
         resident_bytes: resident_kib.saturating_mul(1024),
         open_fds: fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count() as u64),
-        max_fds: rustix::process::getrlimit(Resource::Nofile)
-            .current
-            .unwrap_or(u64::MAX),
+        max_fds: getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX),
         start_seconds: boot_seconds + field(19) / TICKS_PER_SECOND,
         idle_share: None,
     }
@@ -76,6 +74,52 @@ impl Workers {
         let now_us = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
         let mut share = self.share.lock().unwrap_or_else(PoisonError::into_inner);
         share.look(now_us, busy_us(&self.runtime), self.runtime.num_workers())
+    }
+}
+
+/// With fewer descriptors a node cannot even open its data.
+const FILES_MIN: u64 = 64;
+/// With fewer, connections and partitions are soon refused.
+const FILES_FEW: u64 = 512;
+/// With less address space a node does not get as far as its first client: allocators and threads
+/// reserve more than they use.
+const ADDRESS_BYTES_MIN: u64 = 1 << 30;
+
+/// Takes as many open files as this process may, and looks whether its limits let a node run: what no
+/// allocation and no thread can tell any more has to be told before. Gives warnings, or a refusal.
+pub fn take_limits() -> Result<Vec<String>, String> {
+    let files = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: files.maximum,
+        maximum: files.maximum,
+    };
+    // Not worth a start; what is there is looked at below.
+    let files = match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => files.maximum,
+        Err(_) => files.current,
+    };
+    limits(files, getrlimit(Resource::As).current)
+}
+
+fn limits(files: Option<u64>, address_bytes: Option<u64>) -> Result<Vec<String>, String> {
+    if let Some(bytes) = address_bytes.filter(|bytes| *bytes < ADDRESS_BYTES_MIN) {
+        return Err(format!(
+            "the limit of the address space (ulimit -v, LimitAS) is {} MiB, and a node needs {} MiB at \
+             least: raise it, or limit memory by a control group; nothing was touched",
+            bytes >> 20,
+            ADDRESS_BYTES_MIN >> 20
+        ));
+    }
+    match files {
+        Some(files) if files < FILES_MIN => Err(format!(
+            "the limit of open files (ulimit -n, LimitNOFILE) is {files}, and a node needs {FILES_MIN} at \
+             least; nothing was touched"
+        )),
+        Some(files) if files < FILES_FEW => Ok(vec![format!(
+            "the limit of open files (ulimit -n, LimitNOFILE) is only {files}: connections will be \
+             refused, and partitions may find none; Kafka's advice is 100000"
+        )]),
+        _ => Ok(Vec::new()),
     }
 }
 
@@ -167,6 +211,21 @@ pub fn terminate(pid: i32) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn limits_that_are_too_small_are_told() {
+        for (files, address_bytes, is_ok, warnings) in [
+            (None, None, true, 0),
+            (Some(100_000), Some(8 << 30), true, 0),
+            (Some(256), None, true, 1),
+            (Some(63), None, false, 0),
+            (None, Some(500 << 20), false, 0),
+        ] {
+            let told = limits(files, address_bytes);
+            assert_eq!(told.is_ok(), is_ok, "{told:?}");
+            assert_eq!(told.map_or(0, |told| told.len()), warnings, "{files:?}");
+        }
+    }
 
     #[test]
     fn this_process_has_figures() {

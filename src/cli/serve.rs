@@ -11,6 +11,7 @@ use clap::{CommandFactory, FromArgMatches, Parser};
 use super::logging;
 use super::node::{self, HttpPolicy};
 use super::print::{err, out};
+use super::process;
 use super::signals::Signals;
 use super::watch::Watch;
 use crate::config::keys::{self, Honour, Key};
@@ -293,11 +294,18 @@ pub fn run_nodes(
     let Some(first) = configs.first() else {
         return 0;
     };
+    let more = match process::take_limits() {
+        Ok(more) => more,
+        Err(text) => {
+            err!("tripod: {text}");
+            return 1;
+        }
+    };
     if let Err(text) = logging::install(&first.log) {
         err!("tripod: {text}");
         return 1;
     }
-    for warning in warnings {
+    for warning in warnings.into_iter().chain(more) {
         tracing::warn!("{warning}");
     }
     let limit = configs.iter().map(|config| config.node.stop_timeout_ms);

@@ -1,4 +1,5 @@
-//! The signals that stop a node: SIGTERM, SIGINT, and SIGHUP unless the parent ignores it.
+//! The signals that stop a node: SIGTERM, SIGINT, and SIGHUP unless the parent ignores it. And SIGXFSZ,
+//! which must not: with a handler a write above the limit of file sizes fails as others do.
 //!
 //! Installed before anything else is done, so that one that comes while the configuration is still read
 //! waits for the node and stops it cleanly. Only the commands that run nodes install them.
@@ -24,6 +25,9 @@ impl Signals {
             .build()
             .map_err(failed)?;
         let _entered = runtime.enter();
+        // The handler outlives this; nobody has to listen.
+        let too_large = rustix::process::Signal::XFSZ.as_raw();
+        let _ = signal(SignalKind::from_raw(too_large)).map_err(failed)?;
         let terminate = signal(SignalKind::terminate()).map_err(failed)?;
         let interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
         // What nohup started has to survive its terminal.

@@ -41,6 +41,60 @@ pub fn is_out_of_descriptors(error: &(dyn std::error::Error + 'static)) -> bool 
     false
 }
 
+/// What a person can do about an error that is the state of the disk or a limit, and no damage of ours.
+pub fn advice(error: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        let found = error.downcast_ref::<io::Error>();
+        let advice = found.and_then(|found| advice_on(found.kind()));
+        if advice.is_some() {
+            return advice;
+        }
+        cause = error.source();
+    }
+    is_out_of_descriptors(error)
+        .then_some("too many files are open: raise the limit (ulimit -n, LimitNOFILE)")
+}
+
+fn advice_on(kind: io::ErrorKind) -> Option<&'static str> {
+    match kind {
+        io::ErrorKind::StorageFull => {
+            Some("the disk is full: free some space there; what is on it is kept, do not remove it")
+        }
+        io::ErrorKind::QuotaExceeded => {
+            Some("the disk quota is used up: raise it; what is there is kept, do not remove it")
+        }
+        io::ErrorKind::FileTooLarge => {
+            Some("files may not grow further: raise the limit (ulimit -f, LimitFSIZE)")
+        }
+        io::ErrorKind::OutOfMemory => Some(
+            "memory, address space or threads have run out: raise the limit (ulimit -v, ulimit -u, a control group's)",
+        ),
+        io::ErrorKind::ReadOnlyFilesystem => {
+            Some("the file system is mounted read-only: the kernel's log may say why")
+        }
+        _ => None,
+    }
+}
+
+/// An error with its causes on one line, and what can be done about it where that is known.
+pub fn told(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        // Some errors already say what their cause says.
+        if !text.ends_with(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = error.source();
+    }
+    match advice(error) {
+        Some(advice) if !text.contains(advice) => format!("{text}; {advice}"),
+        _ => text,
+    }
+}
+
 const OUT_OF_DESCRIPTORS: [i32; 2] = [
     rustix::io::Errno::MFILE.raw_os_error(),
     rustix::io::Errno::NFILE.raw_os_error(),
@@ -139,3 +193,33 @@ pub trait DiskFile: Debug + Send + Sync {
 
 /// Held while a directory is ours.
 pub trait DirLock: Debug + Send + Sync {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("writing /d")]
+    struct Writing(#[source] io::Error);
+
+    #[test]
+    fn an_error_says_its_cause_and_what_to_do() {
+        use rustix::io::Errno;
+        for (code, cause, advice) in [
+            (Errno::NOSPC, "No space left on device", "free some space"),
+            (Errno::DQUOT, "Disk quota exceeded", "quota"),
+            (Errno::FBIG, "File too large", "ulimit -f"),
+            (Errno::ROFS, "Read-only file system", "read-only"),
+            (Errno::MFILE, "Too many open files", "ulimit -n"),
+            (Errno::NFILE, "Too many open files", "ulimit -n"),
+        ] {
+            let text = told(&Writing(code.into()));
+            assert!(
+                text.starts_with(&format!("writing /d: {cause}")) && text.contains(advice),
+                "{text}"
+            );
+        }
+        let text = told(&Writing(Errno::IO.into()));
+        assert_eq!(text, "writing /d: Input/output error (os error 5)");
+    }
+}

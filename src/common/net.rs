@@ -5,9 +5,11 @@
 use std::fmt;
 use std::io;
 use std::net::{Ipv6Addr, SocketAddr};
+use std::os::fd::AsRawFd;
 use std::str::FromStr;
 use std::time::Duration;
 
+use rustix::process::{Resource, getrlimit};
 pub use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 pub use tokio::net::{TcpListener, TcpStream};
 
@@ -106,7 +108,76 @@ pub async fn bind(address: &HostPort) -> io::Result<TcpListener> {
     } else {
         &address.host
     };
-    TcpListener::bind((host, address.port)).await
+    let bound = TcpListener::bind((host, address.port)).await;
+    bound.map_err(|error| match error.kind() {
+        io::ErrorKind::AddrInUse => io::Error::new(
+            error.kind(),
+            format!("{error}: something listens there already; stop it, or choose another port"),
+        ),
+        io::ErrorKind::AddrNotAvailable => io::Error::new(
+            error.kind(),
+            format!("{error}: {host} is no address of this machine"),
+        ),
+        _ => error,
+    })
+}
+
+/// Who accepted a connection: what is left of the open files is kept for some longer than for others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peers {
+    /// Kafka's clients and other brokers.
+    Kafka,
+    /// ZooKeeper's clients, brokers among them, which cannot do without.
+    ZooKeeper,
+    /// Probes, and the other members.
+    Members,
+}
+
+/// What to log about connections that [`Descriptors::spare`] does not let in.
+pub const KEPT: &str =
+    "connections are refused: what is left of the open files (ulimit -n) is kept for logs";
+
+/// How many of the process's descriptors connections may take, so that logs and stores find some.
+///
+/// One budget for all listeners, without a common count: the system gives the lowest number that is free,
+/// so that connections never take those above a bound.
+#[derive(Clone, Copy, Debug)]
+pub struct Descriptors {
+    /// Descriptors from this number on are not for these connections; `None` without a limit.
+    bound: Option<u64>,
+    /// A listener with fewer connections takes more whatever their number: logs may hold all below.
+    few: usize,
+}
+
+impl Descriptors {
+    /// Within the limit of this process, as it is now.
+    pub fn of_process(peers: Peers) -> Descriptors {
+        Descriptors::within(getrlimit(Resource::Nofile).current, peers)
+    }
+
+    fn within(limit: Option<u64>, peers: Peers) -> Descriptors {
+        Descriptors {
+            bound: limit.map(|limit| bound(limit, peers)),
+            few: usize::try_from(limit.unwrap_or(0) / 16).unwrap_or(0),
+        }
+    }
+
+    /// Does this connection, which comes to `open` others of its listener, leave enough to logs?
+    pub fn spare(&self, stream: &TcpStream, open: usize) -> bool {
+        let number = u64::try_from(stream.as_raw_fd()).unwrap_or(0);
+        open < self.few || self.bound.is_none_or(|bound| number < bound)
+    }
+}
+
+/// A quarter is kept from ZooKeeper's clients, and 64 at least, where that is not more than half; a little
+/// more from Kafka's, a little less from members.
+fn bound(limit: u64, peers: Peers) -> u64 {
+    let kept = (limit / 4).max(64).min(limit / 2);
+    match peers {
+        Peers::Kafka => limit - kept - kept / 4,
+        Peers::ZooKeeper => limit - kept,
+        Peers::Members => limit - kept + (kept / 8).min(16),
+    }
 }
 
 /// The sizes of a socket's buffers; `None` leaves one to the system.
@@ -180,6 +251,40 @@ pub fn local_address(listener: &TcpListener) -> io::Result<SocketAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_share_of_the_descriptors_is_kept_for_logs() {
+        for (limit, kafka, zookeeper, members) in [
+            (0, 0, 0, 0),
+            (20, 8, 10, 11),
+            (100, 38, 50, 56),
+            (256, 176, 192, 200),
+            (1_024, 704, 768, 784),
+            (1_000_000, 687_500, 750_000, 750_016),
+        ] {
+            let bounds = [Peers::Kafka, Peers::ZooKeeper, Peers::Members];
+            let bounds = bounds.map(|peers| bound(limit, peers));
+            assert_eq!(bounds, [kafka, zookeeper, members], "{limit}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_above_the_share_is_refused_unless_there_are_few() {
+        let listener = bind(&HostPort::new("127.0.0.1", 0)).await.expect("a port");
+        let port = local_address(&listener).expect("bound").port();
+        let stream = TcpStream::connect(("127.0.0.1", port)).await;
+        let stream = stream.expect("connects");
+        let spare = |limit, open| Descriptors::within(limit, Peers::Kafka).spare(&stream, open);
+        assert!(spare(None, 1_000_000));
+        assert!(spare(Some(1_000_000), 100_000));
+        // 0 to 2 are taken by every process.
+        assert!(!spare(Some(5), 0));
+        let held = Descriptors {
+            bound: Some(3),
+            few: 2,
+        };
+        assert!(held.spare(&stream, 1) && !held.spare(&stream, 2));
+    }
 
     #[test]
     fn host_and_port_are_told_apart() {

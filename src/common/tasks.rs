@@ -38,8 +38,17 @@ pub struct Tasks {
 /// What a set shares with its children.
 #[derive(Debug)]
 struct Family {
-    failure: watch::Sender<Option<&'static str>>,
+    failure: watch::Sender<Option<Failed>>,
     left: Mutex<Left>,
+}
+
+/// An essential task that cannot go on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failed {
+    /// Its name.
+    pub task: &'static str,
+    /// Why, and what to do, for people; nothing of a panic, which the log tells.
+    pub why: Option<String>,
 }
 
 /// What has begun and not ended.
@@ -53,6 +62,15 @@ struct Left {
 }
 
 impl Family {
+    /// The first failure is the one to tell: others follow from it.
+    fn fail(&self, task: &'static str, why: Option<String>) {
+        self.failure.send_if_modified(|failure| {
+            let is_first = failure.is_none();
+            failure.get_or_insert(Failed { task, why });
+            is_first
+        });
+    }
+
     fn left(&self) -> MutexGuard<'_, Left> {
         self.left.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -128,7 +146,7 @@ impl Tasks {
             if caught.is_err() {
                 error!(task = name, "a task panicked");
                 if kind == Kind::Essential {
-                    counted.0.failure.send_replace(Some(name));
+                    counted.0.fail(name, None);
                 }
             }
             drop(counted);
@@ -137,17 +155,18 @@ impl Tasks {
             .spawn(guarded.instrument(error_span!("task", task = name)));
     }
 
-    /// Says that the essential task `name` cannot go on, without a panic: the task has logged why.
-    pub fn fail(&self, name: &'static str) {
-        self.family.failure.send_replace(Some(name));
+    /// Says that the essential task `name` cannot go on, without a panic, and why.
+    pub fn fail(&self, name: &'static str, why: String) {
+        self.family.fail(name, Some(why));
     }
 
-    /// Resolves with the name of an essential task that failed or panicked, if one ever does.
-    pub async fn failed(&self) -> &'static str {
+    /// Resolves with the first essential task that failed or panicked, if one ever does.
+    pub async fn failed(&self) -> Failed {
         let mut failures = self.family.failure.subscribe();
-        match failures.wait_for(Option::is_some).await {
-            Ok(name) => name.unwrap_or("unknown"),
-            Err(_) => std::future::pending().await,
+        let failed = failures.wait_for(Option::is_some).await;
+        match failed.ok().and_then(|failed| failed.clone()) {
+            Some(failed) => failed,
+            None => std::future::pending().await,
         }
     }
 
@@ -312,9 +331,13 @@ mod tests {
             tokio::task::yield_now().await;
         }
         tasks.spawn("essential", Kind::Essential, async { panic!("on purpose") });
-        assert_eq!(tasks.failed().await, "essential");
-        tasks.child().fail("another");
-        assert_eq!(tasks.failed().await, "another");
+        let panicked = Failed {
+            task: "essential",
+            why: None,
+        };
+        assert_eq!(tasks.failed().await, panicked);
+        tasks.child().fail("another", "later".to_owned());
+        assert_eq!(tasks.failed().await, panicked, "the first one is told");
         assert!(tasks.stop(Duration::from_secs(5)).await);
     }
 

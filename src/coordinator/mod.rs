@@ -41,6 +41,7 @@ use crate::common::net::{self, HostPort, TcpListener};
 use crate::common::rng::Rng;
 use crate::common::tasks::{Kind, Tasks};
 use crate::coordinator::raft::examine::examine;
+pub use crate::coordinator::raft::examine::remove_leftover;
 use crate::coordinator::raft::{RaftNode, RaftOptions, Role};
 use crate::coordinator::replica::Replica;
 use crate::coordinator::server::{Parts, Server};
@@ -161,7 +162,7 @@ pub struct World {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// Mostly: another process has the port.
-    #[error("cannot listen for ZooKeeper clients on {address}: {source}")]
+    #[error("cannot listen for ZooKeeper clients on {address} (coordinator.client.port): {source}")]
     Bind {
         /// As configured.
         address: HostPort,

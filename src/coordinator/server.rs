@@ -17,7 +17,7 @@ use crate::common::disk::{Disk, Open};
 use crate::common::flood::Flood;
 use crate::common::frame;
 use crate::common::ids::{MemberId, SessionId};
-use crate::common::net::{TcpListener, TcpStream};
+use crate::common::net::{Descriptors, KEPT, Peers, TcpListener, TcpStream};
 use crate::common::rng::Rng;
 use crate::common::shutdown::Shutdown;
 use crate::common::tasks::{Kind, Tasks};
@@ -189,6 +189,13 @@ impl Server {
         Some(entries.len() as u64)
     }
 
+    /// How many connections are admitted.
+    fn admitted(&self) -> usize {
+        let addresses = self.addresses.lock();
+        let addresses = addresses.unwrap_or_else(PoisonError::into_inner);
+        addresses.values().sum()
+    }
+
     fn admit(&self, address: IpAddr) -> bool {
         let mut addresses = self
             .addresses
@@ -225,7 +232,8 @@ impl Server {
 pub async fn run(server: Arc<Server>, listener: TcpListener, tasks: Tasks) {
     let shutdown = tasks.shutdown().clone();
     info!(address = %server.client_address, "serving ZooKeeper clients");
-    let (failing, refusing) = (Flood::default(), Flood::default());
+    let (failing, refusing, keeping) = (Flood::default(), Flood::default(), Flood::default());
+    let descriptors = Descriptors::of_process(Peers::ZooKeeper);
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -233,6 +241,13 @@ pub async fn run(server: Arc<Server>, listener: TcpListener, tasks: Tasks) {
         };
         match accepted {
             Ok((stream, peer)) => {
+                if !descriptors.spare(&stream, server.admitted()) {
+                    server.stats.rejected.add(1);
+                    if let Some(untold) = keeping.tell(server.clock.monotonic_ms()) {
+                        warn!(%peer, untold, "{KEPT}");
+                    }
+                    continue;
+                }
                 // Beyond the limit: closed at once, as ZooKeeper does.
                 if !server.admit(peer.ip()) {
                     server.stats.rejected.add(1);

@@ -18,9 +18,11 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
-use crate::common::net::{self, TcpListener, TcpStream};
+use crate::common::flood::Flood;
+use crate::common::net::{self, Descriptors, Peers, TcpListener, TcpStream};
 use crate::common::shutdown::Shutdown;
 use crate::common::tasks::{Kind, Tasks};
 use crate::http::{Sources, commands, health, metrics};
@@ -74,10 +76,13 @@ impl Idle {
         self.lock().waiting.remove(&number);
     }
 
-    fn evict_oldest(&self) {
-        if let Some((_, evict)) = self.lock().waiting.pop_first() {
+    /// Says whether there was one.
+    fn evict_oldest(&self) -> bool {
+        let oldest = self.lock().waiting.pop_first();
+        if let Some((_, evict)) = &oldest {
             evict.stop();
         }
+        oldest.is_some()
     }
 }
 
@@ -141,8 +146,13 @@ pub fn serve(
     let inner = tasks.clone();
     let state = Arc::new((sources, options));
     tasks.spawn("http", Kind::Connection, async move {
-        let permits = Arc::new(Semaphore::new(options.connections_max.max(1)));
+        let seats = options.connections_max.max(1);
+        let permits = Arc::new(Semaphore::new(seats));
         let idle = Idle::default();
+        let descriptors = Descriptors::of_process(Peers::Members);
+        let (failing, keeping) = (Flood::default(), Flood::default());
+        let started = Instant::now();
+        let since_ms = move || i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX);
         let shutdown = inner.shutdown().clone();
         loop {
             let accepted = tokio::select! {
@@ -156,6 +166,14 @@ pub fn serve(
                         permit = seat(&permits, &idle) => permit,
                     };
                     let Some(permit) = permit else { return };
+                    let open = seats - permits.available_permits() - 1;
+                    // One that takes the place of another one takes nothing from the logs.
+                    if !descriptors.spare(&stream, open) && !idle.evict_oldest() {
+                        if let Some(untold) = keeping.tell(since_ms()) {
+                            warn!(%peer, untold, "{}", net::KEPT);
+                        }
+                        continue;
+                    }
                     let place = Arc::new(Place::new(idle.clone()));
                     let (state, tasks) = (state.clone(), inner.clone());
                     inner.spawn("http connection", Kind::Connection, async move {
@@ -164,7 +182,10 @@ pub fn serve(
                     });
                 }
                 Err(error) => {
-                    warn!(%error, "accepting an HTTP connection");
+                    if let Some(untold) = failing.tell(since_ms()) {
+                        warn!(%error, untold, "accepting an HTTP connection");
+                    }
+                    idle.evict_oldest();
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }

@@ -43,7 +43,8 @@ pub struct Identity {
 pub enum DirError {
     /// The directory is another broker's. Nothing was written.
     #[error(
-        "{} belongs to broker {} of cluster {:?}; this is broker {} of cluster {:?}",
+        "{} belongs to broker {} of cluster {:?}; this is broker {} of cluster {:?}; nothing was changed: give \
+         this broker its own directory, or correct its id or its cluster",
         path.display(), found.broker_id, found.cluster_id, ours.broker_id, ours.cluster_id
     )]
     Foreign {

@@ -87,15 +87,9 @@ pub(super) struct Failure {
 
 impl Failure {
     pub(super) fn of(error: &(dyn std::error::Error + 'static)) -> Failure {
-        let mut reason = String::new();
         let mut is_passing = disk::is_out_of_descriptors(error);
         let mut cause = Some(error);
         while let Some(error) = cause {
-            let text = error.to_string();
-            if !reason.ends_with(&text) {
-                let colon = if reason.is_empty() { "" } else { ": " };
-                reason = format!("{reason}{colon}{text}");
-            }
             let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
             is_passing |= matches!(
                 kind,
@@ -103,7 +97,10 @@ impl Failure {
             );
             cause = error.source();
         }
-        Failure { reason, is_passing }
+        Failure {
+            reason: disk::told(error),
+            is_passing,
+        }
     }
 }
 

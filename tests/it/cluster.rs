@@ -295,7 +295,7 @@ impl Node {
         let tasks = &self.running.as_ref()?.world.tasks;
         tokio::select! {
             biased;
-            name = tasks.failed() => Some(name),
+            failed = tasks.failed() => Some(failed.task),
             () = std::future::ready(()) => None,
         }
     }

@@ -102,6 +102,14 @@ fn look(
     result
 }
 
+/// Removes the copy of a look that was killed, unless somebody uses the directory. Blocks.
+pub fn remove_leftover(disk: &dyn Disk, dir: &Path) {
+    let copy = dir.join(COPY);
+    if disk.exists(&copy) && disk.lock(&dir.join("lock")).is_ok() {
+        remove(disk, &copy);
+    }
+}
+
 /// A directory without identity holds nothing else either.
 fn nothing_left(disk: &dyn Disk, dir: &Path) -> Result<(), StartError> {
     let is_inhabited = |name: &str| {
@@ -327,6 +335,15 @@ mod tests {
         fs::write(&file, &good[1..]).expect("cut");
         examined(dir, Some("are in no whole snapshot")).await;
         fs::write(&file, good).expect("mended");
+        let copy = dir.join(COPY);
+        fs::create_dir_all(copy.join("blobs")).expect("made");
+        fs::write(copy.join("db"), "half of it").expect("written");
+        let lock = disk.lock(&dir.join("lock")).expect("free");
+        remove_leftover(&*disk, dir);
+        assert!(copy.exists(), "somebody is at work");
+        drop(lock);
+        remove_leftover(&*disk, dir);
+        assert!(!copy.exists());
         fs::rename(dir.join("identity"), dir.join("elsewhere")).expect("renamed");
         examined(dir, Some("no identity file")).await;
         fs::remove_dir_all(dir.join(STORE)).expect("removed");

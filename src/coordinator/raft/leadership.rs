@@ -119,10 +119,12 @@ fn has_stopped(node: &RaftNode, now: &Metrics) -> bool {
     node.proposals.stop();
     if !node.tasks.shutdown().is_stopping() {
         // A failure of our storage was logged where it happened.
-        if let (None, Err(fatal)) = (failure, &state) {
+        if let (None, Err(fatal)) = (&failure, &state) {
             error!(member = now.id, reason = %fatal, "raft has stopped");
         }
-        node.tasks.fail(TASK);
+        let why = failure.unwrap_or_else(|| "raft has stopped; the log says why".to_owned());
+        node.tasks
+            .fail(TASK, format!("the coordinator cannot go on: {why}"));
     }
     true
 }

@@ -21,6 +21,7 @@ use tracing::error;
 
 use super::types::{Entry, LogId, StorageError, TypeConfig, Vote, decode, encode};
 use crate::common::clock::Clock;
+use crate::common::disk::told;
 use crate::common::metrics::Histogram;
 use crate::common::tasks;
 use crate::coordinator::identity::{IdentityError, IdentityFile, StoredVote};
@@ -191,7 +192,7 @@ impl LogStore {
         self.0.slow_us.store(slow, Ordering::Relaxed);
         self.0.writing.store(false, Ordering::SeqCst);
         result.map_err(|failure| {
-            let text = chain(&failure);
+            let text = told(&failure);
             let mut state = self.lock();
             if state.failure.is_none() {
                 error!(error = %text, "the raft log failed; this member stops");
@@ -213,8 +214,8 @@ impl LogStore {
     /// Blocks.
     #[allow(clippy::result_large_err, reason = "the size of openraft's own error")]
     fn read_store(&self, from: u64, to: u64, bytes_max: usize) -> Result<Vec<Entry>, StorageError> {
-        let damaged = |index: u64, cause: &dyn std::error::Error| -> StorageError {
-            StorageIOError::read_log_at_index(index, AnyError::error(chain(cause))).into()
+        let damaged = |index: u64, cause: &(dyn std::error::Error + 'static)| -> StorageError {
+            StorageIOError::read_log_at_index(index, AnyError::error(told(cause))).into()
         };
         let found = self
             .0
@@ -539,17 +540,6 @@ fn plain_range(range: &impl RangeBounds<u64>) -> (u64, u64) {
         Bound::Unbounded => u64::MAX,
     };
     (from, to)
-}
-
-/// An error with its causes on one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ pub use super::batch::ProposeError;
 use super::batch::{Proposals, Send, Waiter};
 use super::handover;
 use super::leadership;
-use super::log_store::{LogStore, chain};
+use super::log_store::LogStore;
 use super::network::Links;
 use super::peer::{Answer, Credentials, Message, PeerServer};
 pub use super::start_error::StartError;
@@ -30,7 +30,7 @@ use super::state_machine::StateMachine;
 use super::types::{LeaderKey, Part, Raft, encode};
 use super::waits::{Other, Waits};
 use crate::common::clock::Clock;
-use crate::common::disk::{DirLock, Disk};
+use crate::common::disk::{DirLock, Disk, told};
 use crate::common::ids::{MemberId, SessionId, Zxid};
 use crate::common::metrics::Histogram;
 use crate::common::net::{HostPort, TcpListener};
@@ -267,7 +267,7 @@ impl RaftNode {
         let (log, machine) = (data.log.clone(), data.machine.clone());
         let raft = Raft::new(member.0, config, links.clone(), log, machine).await;
         let raft = raft.map_err(|error| StartError::Core {
-            reason: chain(&error),
+            reason: told(&error),
         })?;
         let node = Arc::new(RaftNode {
             options,
@@ -498,7 +498,7 @@ impl RaftNode {
     async fn note_durable(&self) {
         let log = self.log.clone();
         if let Err(error) = tasks::blocking(move || log.note_durable()).await {
-            warn!(error = %chain(&error), "the durable index was not noted");
+            warn!(error = %told(&error), "the durable index was not noted");
         }
     }
 
@@ -654,7 +654,7 @@ fn config(options: &RaftOptions) -> Result<Arc<Config>, StartError> {
         .validate()
         .map(Arc::new)
         .map_err(|error| StartError::Core {
-            reason: chain(&error),
+            reason: told(&error),
         })
 }
 

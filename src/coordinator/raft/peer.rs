@@ -32,7 +32,7 @@ use super::types::{LeaderKey, Part, Raft, TypeConfig, decode, encode};
 use crate::common::flood::Flood;
 use crate::common::frame::{FrameError, read_frame};
 use crate::common::ids::{MemberId, SessionId};
-use crate::common::net::{TcpListener, TcpStream};
+use crate::common::net::{Descriptors, KEPT, Peers, TcpListener, TcpStream};
 use crate::common::rng::Rng;
 use crate::common::tasks::{Kind, Tasks};
 use crate::coordinator::identity::IdentityFile;
@@ -387,7 +387,9 @@ impl PeerServer {
         let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let started = Instant::now();
         let since_ms = move || i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX);
-        let (refusing, strangers) = (Flood::default(), Arc::new(Flood::default()));
+        let descriptors = Descriptors::of_process(Peers::Members);
+        let (failing, refusing) = (Flood::default(), Flood::default());
+        let (keeping, strangers) = (Flood::default(), Arc::new(Flood::default()));
         let shutdown = self.tasks.shutdown().clone();
         loop {
             let accepted = tokio::select! {
@@ -397,7 +399,9 @@ impl PeerServer {
             let (stream, address) = match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    warn!(%error, "accepting on the raft port");
+                    if let Some(untold) = failing.tell(since_ms()) {
+                        warn!(%error, untold, "accepting on the raft port");
+                    }
                     tokio::time::sleep(Duration::from_millis(100)).await;
                     continue;
                 }
@@ -408,6 +412,13 @@ impl PeerServer {
                 }
                 continue;
             };
+            let open = CONNECTIONS_MAX - places.available_permits() - 1;
+            if !descriptors.spare(&stream, open) {
+                if let Some(untold) = keeping.tell(since_ms()) {
+                    warn!(%address, untold, "{KEPT}");
+                }
+                continue;
+            }
             let (server, strangers) = (self.clone(), strangers.clone());
             self.tasks.spawn("raft peer", Kind::Connection, async move {
                 let stopped = server.tasks.shutdown().clone();

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::log_store::LogError;
 use super::state_machine::RestoreError;
-use crate::common::disk::Disk;
+use crate::common::disk::{self, Disk};
 use crate::common::ids::MemberId;
 use crate::coordinator::identity::IdentityError;
 use crate::coordinator::store::StoreError;
@@ -59,11 +59,8 @@ pub enum StartError {
         #[source]
         source: StoreError,
     },
-    /// There is no room, which is no damage.
-    #[error(
-        "no space is left on the disk of {}; free some and start the member again. Its data is kept, \
-         do not remove it", dir.display()
-    )]
+    /// The disk is full, or a limit is reached, which is no damage.
+    #[error("the data directory {} cannot be written", dir.display())]
     DiskFull {
         /// Which directory.
         dir: PathBuf,
@@ -116,27 +113,30 @@ pub enum StartError {
     },
 }
 
-/// A full disk is told as what it is: the other messages advise what would lose the data.
+/// A full disk or a limit is told as what it is: the other messages advise what would lose the data.
 pub(super) fn or_disk_full(error: StartError, disk: &dyn Disk, dir: &Path) -> StartError {
-    let mut full = None;
-    let mut cause: Option<&dyn std::error::Error> = Some(&error);
+    let mut known = None;
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
     while let Some(at) = cause {
         let found = at.downcast_ref::<io::Error>();
-        if let Some(found) = found.filter(|found| found.kind() == io::ErrorKind::StorageFull) {
-            full = Some(found.to_string());
+        if let Some(found) = found.filter(|found| disk::advice(*found).is_some()) {
+            // Not always with its code, which a text of its own has replaced.
+            let code = found.raw_os_error().map(io::Error::from_raw_os_error);
+            let with_text = || io::Error::new(found.kind(), found.to_string());
+            known = Some(code.unwrap_or_else(with_text));
         }
         cause = at.source();
     }
     // The store does not always pass on why it failed.
-    if full.is_none() && matches!(error, StartError::Store { .. }) {
+    if known.is_none() && matches!(error, StartError::Store { .. }) {
         let free = disk.free_bytes(dir).unwrap_or(u64::MAX);
-        full = (free < FREE_BYTES_MIN).then(|| format!("{free} bytes are free"));
+        let text = format!("{free} bytes are free");
+        let full = io::Error::new(io::ErrorKind::StorageFull, text);
+        known = (free < FREE_BYTES_MIN).then_some(full);
     }
-    match full {
+    let dir = dir.to_owned();
+    match known {
         None => error,
-        Some(text) => StartError::DiskFull {
-            dir: dir.to_owned(),
-            source: io::Error::new(io::ErrorKind::StorageFull, text),
-        },
+        Some(source) => StartError::DiskFull { dir, source },
     }
 }

@@ -17,8 +17,8 @@ use tokio::sync::watch;
 use tracing::{error, info};
 
 use super::batch::Proposals;
-use super::log_store::chain;
 use super::types::{Batch, Entry, LogId, StorageError, TypeConfig, decode, encode};
+use crate::common::disk::told;
 use crate::common::tasks;
 use crate::coordinator::replica::Replica;
 use crate::coordinator::snapshot_file::{SnapshotDir, SnapshotFileError, StoredSnapshot};
@@ -178,7 +178,7 @@ impl StateMachine {
         let older = match saved {
             Ok(older) => older,
             Err(error) => {
-                let source = self.failed(chain(&error));
+                let source = self.failed(told(&error));
                 return Err(StorageIOError::write_snapshot(Some(meta.signature()), source).into());
             }
         };
@@ -271,7 +271,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         }
         let snapshots = self.0.snapshots.clone();
         let read = tasks::blocking(move || snapshots.newest()).await;
-        let read = read.map_err(|error| chain(&error)).and_then(|found| {
+        let read = read.map_err(|error| told(&error)).and_then(|found| {
             let found = found.ok_or("no snapshot is whole")?;
             let meta = decode(&found.meta).ok_or("its description cannot be read")?;
             Ok((meta, found.data))

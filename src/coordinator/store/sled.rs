@@ -6,6 +6,7 @@
 //! so opening is guarded and tried again without its `snap.*` file, which it can do without; and it
 //! cannot be trusted to notice damage, so each piece carries a checksum over its key.
 
+use std::any::Any;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -26,6 +27,9 @@ const _: () = assert!(PIECE_BYTES * 18 < SEGMENT_BYTES / 4);
 
 /// Cached pages; the log store caches the log's end by itself.
 const CACHE_BYTES: u64 = 16 << 20;
+
+/// How much of a panic's text is told.
+const PANIC_CHARS_MAX: usize = 200;
 
 /// Keys removed in one sled batch.
 const REMOVE_BATCH: usize = 1024;
@@ -90,8 +94,8 @@ impl SledStore {
         let (db, log, meta) = match opened {
             Ok(Ok(parts)) => parts,
             Ok(Err(error)) => return Err(failed("opening", path, error)),
-            Err(_) => {
-                let source = io::Error::new(io::ErrorKind::InvalidData, "sled panicked");
+            Err(panic) => {
+                let source = panicked(&*panic);
                 return Err(StoreError::Io {
                     action: "opening",
                     path: path.to_owned(),
@@ -406,7 +410,7 @@ fn set_snapshots_aside(disk: &dyn Disk, path: &Path) -> Result<bool, StoreError>
 
 fn failed(action: &'static str, path: &Path, error: sled::Error) -> StoreError {
     let source = match error {
-        sled::Error::Io(error) => error,
+        sled::Error::Io(error) => original(error),
         other => io::Error::new(io::ErrorKind::InvalidData, shown(&other.to_string())),
     };
     StoreError::Io {
@@ -414,6 +418,29 @@ fn failed(action: &'static str, path: &Path, error: sled::Error) -> StoreError {
         path: path.to_owned(),
         source,
     }
+}
+
+/// sled passes on copies of errors, with what was the system's code in their texts only.
+fn original(error: io::Error) -> io::Error {
+    let text = error.to_string();
+    let code = text
+        .strip_prefix("Os { code: ")
+        .and_then(|rest| rest.split_once(',')?.0.parse().ok());
+    code.map_or(error, io::Error::from_raw_os_error)
+}
+
+/// What sled panics on is damage, or that it gets no thread and no memory, which is none.
+fn panicked(panic: &(dyn Any + Send)) -> io::Error {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+    let text = text.unwrap_or_default();
+    let short = ["code: 11,", "code: 12,", "Cannot allocate memory"];
+    let kind = match short.iter().any(|short| text.contains(short)) {
+        true => io::ErrorKind::OutOfMemory,
+        false => io::ErrorKind::InvalidData,
+    };
+    let text: String = text.chars().take(PANIC_CHARS_MAX).collect();
+    io::Error::new(kind, format!("sled panicked: {text:?}"))
 }
 
 /// sled's own text without the backtrace, which is always empty.

@@ -87,7 +87,8 @@ impl Dirs {
         }
     }
 
-    pub(super) fn none_left(&self) -> DirError {
+    /// Every directory has failed, and why.
+    pub fn none_left(&self) -> DirError {
         let failed = self.failed();
         DirError::NoneLeft {
             reasons: failed.into_iter().map(|(_, reason)| reason).collect(),

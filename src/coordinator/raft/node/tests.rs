@@ -67,7 +67,7 @@ async fn start_again(options: RaftOptions, address: Option<&HostPort>) -> Member
         };
         match start(options.clone(), listener).await {
             Ok(member) => return member,
-            Err(error) if Instant::now() > until => panic!("{}", chain(&error)),
+            Err(error) if Instant::now() > until => panic!("{}", told(&error)),
             Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
         }
     }
@@ -839,7 +839,10 @@ async fn a_failed_sync_ends_the_member_and_is_not_retried() {
     // The disk recovering changes nothing: what the failed sync left behind is not known.
     faults.sync_fails.store(false, Ordering::Relaxed);
     let failed = tokio::time::timeout(LIMIT, tasks.failed()).await;
-    assert_eq!(failed, Ok("raft leadership"));
+    let failed = failed.expect("in time");
+    assert_eq!(failed.task, "raft leadership");
+    let why = failed.why.expect("told");
+    assert!(why.contains(&dir.path().display().to_string()), "{why}");
     assert_eq!(member.node.barrier().await, Err(ProposeError::Stopped));
 }
 
@@ -853,7 +856,7 @@ fn a_full_disk_is_no_reason_to_empty_the_directory() {
             source: kind.into(),
         };
         let dir = dir.to_owned();
-        chain(&or_disk_full(
+        told(&or_disk_full(
             StartError::Store {
                 dir: dir.clone(),
                 source,
