@@ -71,6 +71,9 @@ impl Banner {
 /// How long HTTP connections and other rests may take at the very end.
 const REST_LIMIT: Duration = Duration::from_secs(2);
 
+/// How long to wait for the cause of a broker's failure in its own process.
+const CAUSE_LIMIT: Duration = Duration::from_millis(500);
+
 /// Why a process that ran nodes ends otherwise than well.
 #[derive(Debug)]
 pub struct Failure {
@@ -139,7 +142,11 @@ async fn start_and_wait(
         }
         let brokers = nodes.iter().map(|node| start_broker(node, world));
         for started in join_all(brokers).await {
-            started?;
+            if let Err(text) = started {
+                // A broker whose own coordinator failed only hears that its connection was lost.
+                let failed = tokio::time::timeout(CAUSE_LIMIT, tasks.failed()).await;
+                return Err(failed.map_or(text, failure));
+            }
         }
         // Not before: who reads it may connect.
         if let Some(banner) = banner {
