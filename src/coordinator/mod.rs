@@ -162,7 +162,7 @@ pub struct World {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// Mostly: another process has the port.
-    #[error("cannot listen for ZooKeeper clients on {address} (coordinator.client.port): {source}")]
+    #[error("cannot listen for ZooKeeper clients on {address} (coordinator.clientPort): {source}")]
     Bind {
         /// As configured.
         address: HostPort,
