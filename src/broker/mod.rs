@@ -263,16 +263,34 @@ async fn enter_cluster(
     let (zookeeper, events) = ZooKeeper::connect(zookeeper_options(config), &world)
         .await
         .map_err(failed)?;
-    registration::refuse_orphans(&zookeeper, marks.inhabited.clone()).await?;
-    registration::prepare(&zookeeper).await.map_err(failed)?;
-    let wanted = config.node.cluster_id.as_deref();
-    let marked = marks.identity.as_ref();
-    let marked = marked.map(|identity| identity.cluster_id.as_str());
-    let cluster_id = registration::cluster_id(&zookeeper, wanted, marked, &deps.rng).await?;
-    // Before a log is opened, and with that changed.
     let listeners = advertised(config, addresses);
-    registration::refuse_taken(&zookeeper, config.broker_id, &listeners).await?;
+    let cluster_id = while_connections_go(&zookeeper, async || {
+        registration::refuse_orphans(&zookeeper, marks.inhabited.clone()).await?;
+        registration::prepare(&zookeeper).await?;
+        let wanted = config.node.cluster_id.as_deref();
+        let marked = marks.identity.as_ref();
+        let marked = marked.map(|identity| identity.cluster_id.as_str());
+        let cluster_id = registration::cluster_id(&zookeeper, wanted, marked, &deps.rng).await?;
+        // Before a log is opened, and with that changed.
+        registration::refuse_taken(&zookeeper, config.broker_id, &listeners).await?;
+        Ok(cluster_id)
+    })
+    .await?;
     Ok((zookeeper, events, cluster_id))
+}
+
+/// Does a step of the start, again whenever the connection to ZooKeeper goes over it: an ensemble that elects
+/// a leader just now ends connections, and is back soon. The step may be done twice.
+async fn while_connections_go<T>(
+    zookeeper: &ZooKeeper,
+    mut step: impl AsyncFnMut() -> Result<T, RegistrationError>,
+) -> Result<T, RegistrationError> {
+    loop {
+        match step().await {
+            Err(RegistrationError::ZooKeeper(error)) => zookeeper.mended(error).await?,
+            done => return done,
+        }
+    }
 }
 
 /// What to bind, by listener.
@@ -407,7 +425,8 @@ async fn register(
     disk: Arc<dyn Disk>,
     dir: Option<&PathBuf>,
 ) -> Result<(), StartError> {
-    let epoch = registration.register().await?;
+    let registering = async || registration.register().await;
+    let epoch = while_connections_go(&registration.zookeeper, registering).await?;
     if let (Blank::Now, Some(dir)) = (registration.blank, dir.cloned()) {
         tasks::blocking(move || {
             let settled = blank::settle(disk.as_ref(), &dir, epoch);

@@ -332,6 +332,15 @@ impl ZooKeeper {
         }
     }
 
+    /// Waits for the next connection where `error` says that the last one went: what may be done twice can
+    /// be done again then. Any other error comes back.
+    pub async fn mended(&self, error: Error) -> Result<(), Error> {
+        match error {
+            Error::ConnectionLoss | Error::SessionExpired => self.connected().await.map(drop),
+            other => Err(other),
+        }
+    }
+
     /// Follows where the session stands.
     pub fn state(&self) -> watch::Receiver<State> {
         self.shared.state.subscribe()

@@ -14,6 +14,7 @@ mod garbage;
 mod groups;
 mod http;
 mod images;
+mod lost_connections;
 mod malformed_znodes;
 mod moves;
 mod output;

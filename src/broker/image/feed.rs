@@ -57,7 +57,8 @@ pub struct Feed {
 const UNKNOWN_OWNER: BrokerId = BrokerId(-1);
 
 impl Feed {
-    /// Sets the watches and reads the first image. The paths that Kafka expects have to exist.
+    /// Sets the watches and reads the first image, again where a connection is lost over it. The paths that
+    /// Kafka expects have to exist.
     pub async fn load(
         zookeeper: Arc<ZooKeeper>,
         mut events: Events,
@@ -74,7 +75,9 @@ impl Feed {
             said: BTreeSet::new(),
             mark: 0,
         };
-        feed.reload().await?;
+        while let Err(error) = feed.reload().await {
+            feed.zookeeper.mended(error).await?;
+        }
         Ok(feed)
     }
 
