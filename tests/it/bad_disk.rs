@@ -53,6 +53,14 @@ fn coordinator(setup: &Setup) -> PathBuf {
     Path::new(&setup.data).join("coordinator")
 }
 
+/// A directory with the data of a node that has run and stopped.
+async fn used_data() -> (tempfile::TempDir, Setup) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let setup = Setup::new(dir.path());
+    setup.run_once().await;
+    (dir, setup)
+}
+
 /// What may happen to the files of a coordinator, by name.
 type Damage = (&'static str, fn(&Path));
 
@@ -142,17 +150,13 @@ async fn try_all(dir: &Path, setup: &Setup, damages: &[Damage]) {
 
 #[tokio::test]
 async fn damaged_data_of_a_coordinator_is_left_as_it_is() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let setup = Setup::new(dir.path());
-    setup.run_once().await;
+    let (dir, setup) = used_data().await;
     try_all(dir.path(), &setup, DAMAGES).await;
 }
 
 #[tokio::test]
 async fn a_strangers_flags_and_ports_leave_used_data_as_it_is() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let setup = Setup::new(dir.path());
-    setup.run_once().await;
+    let (dir, setup) = used_data().await;
     for (flags, said) in [
         (&["--myid", "7"][..], "7"),
         (
@@ -194,9 +198,7 @@ async fn a_strangers_flags_and_ports_leave_used_data_as_it_is() {
 
 #[tokio::test]
 async fn a_directory_that_may_only_be_read_is_left_as_it_is() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let setup = Setup::new(dir.path());
-    setup.run_once().await;
+    let (dir, setup) = used_data().await;
     let script = "mount --bind \"$0\" \"$0\" && mount -o remount,ro,bind \"$0\" && exec \"$@\"";
     let within = |program: &str, arguments: &[String]| {
         let mut command = Command::new("unshare");
@@ -227,9 +229,7 @@ async fn a_directory_that_may_only_be_read_is_left_as_it_is() {
 /// The broker's is not touched.
 #[tokio::test]
 async fn what_zookeeper_reveals_leaves_the_brokers_data_as_it_is() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let setup = Setup::new(dir.path());
-    setup.run_once().await;
+    let (dir, setup) = used_data().await;
     let broker = Path::new(&setup.data).join("broker");
     let properties = broker.join("meta.properties");
     let good = fs::read_to_string(&properties).expect("there");

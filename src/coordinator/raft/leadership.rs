@@ -80,16 +80,18 @@ pub async fn watch(node: Arc<RaftNode>) {
         if has_stopped(&node, &now) {
             return;
         }
-        let leader = leader(&now).filter(|_| !node.stopping.load(Ordering::SeqCst));
+        let elected = leader(&now);
+        let seen = elected.map_or(Leader::Unknown, |key| see(&node, key));
+        let leader = elected.filter(|_| !node.stopping.load(Ordering::SeqCst));
         let leading = now.state == ServerState::Leader;
         node.proposals.set_leader(leader, leading);
-        publish(&node, &now, leader, leading, &mut memory);
+        publish(&node, &now, leader, seen, &mut memory);
         if node.options.members.len() == 1 {
             alone(&node, leader, &mut memory).await;
         } else {
             relink(&node, leader, &mut memory);
             begin(&node, &mut memory).await;
-            stand(&node, &now, started.elapsed(), &mut memory).await;
+            stand(&node, &now, seen, started.elapsed(), &mut memory).await;
             note_peers(&node, leader, &mut memory).await;
             tell(&node, &mut memory);
         }
@@ -133,10 +135,10 @@ fn publish(
     node: &RaftNode,
     now: &Metrics,
     leader: Option<LeaderKey>,
-    leading: bool,
+    seen: Leader,
     memory: &mut Memory,
 ) {
-    let led = leader.is_some_and(|leader| see(node, leader) == Leader::Leads);
+    let led = leader.is_some() && seen == Leader::Leads;
     let unled_since = (!led).then(|| {
         let now = tokio::time::Instant::now;
         memory.unled_since.unwrap_or_else(now)
@@ -147,7 +149,7 @@ fn publish(
         Role::Looking
     } else if node.options.members.len() == 1 {
         Role::Standalone
-    } else if !leading {
+    } else if now.state != ServerState::Leader {
         Role::Follower
     } else {
         let silence = node.raft.data_metrics().borrow().millis_since_quorum_ack;
@@ -244,7 +246,7 @@ async fn initialize(node: &RaftNode) {
 }
 
 /// Stands for election when it is time to.
-async fn stand(node: &RaftNode, now: &Metrics, at: Duration, memory: &mut Memory) {
+async fn stand(node: &RaftNode, now: &Metrics, seen: Leader, at: Duration, memory: &mut Memory) {
     let me = node.options.member;
     let leader = leader(now);
     let others = node.options.members.keys().filter(|id| {
@@ -254,7 +256,7 @@ async fn stand(node: &RaftNode, now: &Metrics, at: Duration, memory: &mut Memory
     let before = others.take_while(|id| **id != me).count();
     let sight = Sight {
         vote: now.vote,
-        leader: leader.map_or(Leader::Unknown, |leader| see(node, leader)),
+        leader: seen,
         able: quorum_here(node) && !node.log.is_fresh() && !node.stopping.load(Ordering::SeqCst),
         busy: node.log.is_writing(),
         before: u32::try_from(before).unwrap_or(u32::MAX),

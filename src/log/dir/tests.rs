@@ -27,6 +27,13 @@ impl World {
         World { disk, clock }
     }
 
+    /// A new one, and these directories open in it.
+    pub(super) fn opened(dirs: &[&str]) -> (World, Dirs) {
+        let world = World::new();
+        let dirs = world.open(dirs);
+        (world, dirs)
+    }
+
     fn open_as(&self, dirs: &[&str], identity: Identity) -> Result<Dirs, DirError> {
         let dirs: Vec<PathBuf> = dirs.iter().map(PathBuf::from).collect();
         let options = |_: &str| options();
@@ -65,9 +72,8 @@ pub(super) fn id(topic: &str, partition: i32) -> TopicPartition {
 
 #[test]
 fn logs_survive_clean_and_unclean_stops() {
-    let world = World::new();
+    let (world, dirs) = World::opened(&["/a", "/b"]);
     let topic_id = uuid::Uuid::from_u128(7);
-    let dirs = world.open(&["/a", "/b"]);
     for partition in 0..4 {
         let log = dirs
             .create(&id("t", partition), Some(topic_id), options())
@@ -149,8 +155,7 @@ fn anothers_directory_is_refused_and_nothing_is_written() {
 
 #[test]
 fn a_deleted_log_is_renamed_now_and_removed_later() {
-    let world = World::new();
-    let dirs = world.open(&["/a"]);
+    let (world, dirs) = World::opened(&["/a"]);
     let log = dirs.create(&id("t", 0), None, options()).expect("made");
     put(&log);
     let region = log
@@ -181,8 +186,7 @@ fn a_deleted_log_is_renamed_now_and_removed_later() {
 
 #[test]
 fn many_logs_made_at_once_survive_a_power_cut() {
-    let world = World::new();
-    let dirs = world.open(&["/a", "/b"]);
+    let (world, dirs) = World::opened(&["/a", "/b"]);
     dirs.create(&id("t", 3), None, options()).expect("made");
     let topic_id = Some(uuid::Uuid::from_u128(7));
     let wanted = |partition| NewLog {
@@ -217,8 +221,7 @@ fn many_logs_made_at_once_survive_a_power_cut() {
 
 #[test]
 fn a_bad_directory_fails_alone_and_garbage_checkpoints_are_done_without() {
-    let world = World::new();
-    let dirs = world.open(&["/a", "/b"]);
+    let (world, dirs) = World::opened(&["/a", "/b"]);
     for partition in 0..2 {
         put(&dirs
             .create(&id("t", partition), None, options())
@@ -303,9 +306,8 @@ fn put_in_segments(log: &Log) {
 #[test]
 fn a_damaged_closed_segment_takes_its_partition_alone() {
     for clean in [true, false] {
-        let world = World::new();
+        let (world, dirs) = World::opened(&["/a"]);
         let topic_id = Some(uuid::Uuid::from_u128(7));
-        let dirs = world.open(&["/a"]);
         for partition in 0..3 {
             let id = id("t", partition);
             let log = dirs.create(&id, topic_id, options()).expect("made");
@@ -367,8 +369,7 @@ fn a_damaged_closed_segment_takes_its_partition_alone() {
 
 #[test]
 fn a_damaged_log_can_be_deleted() {
-    let world = World::new();
-    let dirs = world.open(&["/a"]);
+    let (world, dirs) = World::opened(&["/a"]);
     put_in_segments(&dirs.create(&id("t", 0), None, options()).expect("made"));
     dirs.close(&|_| None).expect("closes");
     drop(dirs);
@@ -387,8 +388,7 @@ fn a_damaged_log_can_be_deleted() {
 #[test]
 fn a_full_directory_is_offline_until_it_has_room() {
     use crate::common::disk::sim::Faults;
-    let world = World::new();
-    let dirs = world.open(&["/a", "/b"]);
+    let (world, dirs) = World::opened(&["/a", "/b"]);
     let full = dirs.create(&id("t", 0), None, options()).expect("made");
     put(&full);
     let capacity = |capacity| {
@@ -449,8 +449,7 @@ fn a_full_directory_is_offline_until_it_has_room() {
 #[test]
 fn a_lack_of_descriptors_passes() {
     use crate::common::disk::sim::Faults;
-    let world = World::new();
-    let dirs = world.open(&["/a"]);
+    let (world, dirs) = World::opened(&["/a"]);
     let log = dirs.create(&id("t", 0), None, options()).expect("made");
     put(&log);
     let lack = |no_descriptors| {
@@ -540,8 +539,7 @@ fn told_after(
     clean: bool,
     harm: impl Fn(&SimDisk),
 ) -> (Option<crate::log::Lost>, Arc<Log>, String) {
-    let world = World::new();
-    let dirs = world.open(&["/a"]);
+    let (world, dirs) = World::opened(&["/a"]);
     put_in_segments(&dirs.create(&id("t", 0), None, options()).expect("made"));
     if clean {
         dirs.close(&|_| None).expect("closes");
@@ -613,8 +611,7 @@ fn records_that_are_gone_are_told_as_an_error() {
 
 #[test]
 fn a_directory_that_failed_for_good_takes_its_logs_offline_and_no_other() {
-    let world = World::new();
-    let dirs = world.open(&["/a", "/b"]);
+    let (world, dirs) = World::opened(&["/a", "/b"]);
     for partition in 0..4 {
         let log = dirs.create(&id("t", partition), None, options());
         put(&log.expect("made"));
