@@ -263,7 +263,7 @@ impl Cluster {
                 "Null value not supported for topic configs : {}",
                 nulls.join(",")
             );
-            return Err(Refusal::because(E::InvalidConfig, message));
+            return Err(Refusal::because(E::InvalidRequest, message));
         }
         let partitions = if topic.assignments.is_empty() {
             self.place(image, topic.partitions, topic.replication_factor)?
@@ -290,7 +290,7 @@ impl Cluster {
             .filter_map(|(name, value)| Some((name, value?)))
             .collect();
         TopicConfig::validate(&config)
-            .map_err(|reason| Refusal::because(E::InvalidConfig, reason))?;
+            .map_err(|fault| Refusal::because(E::InvalidConfig, fault.to_string()))?;
         let id = self.rng.uuid();
         let created = Created {
             id,

@@ -13,7 +13,7 @@ use crate::client::admin::{Admin, ConfigEntry, NewTopic, Reassignment, Resource}
 use crate::client::cluster::{Partition, Topic, Wanted};
 use crate::client::{ClientError, World};
 use crate::common::ids::{TopicPartition, kafka_uuid_parse, kafka_uuid_text};
-use crate::config::topic::TopicConfig;
+use crate::config::topic::{Fault, TopicConfig};
 
 const SPECS: &[Spec] = &[
     option(
@@ -353,13 +353,12 @@ pub(super) fn new_topic(options: &Options) -> Result<NewTopic, Failure> {
 
 /// `LogConfig.validate`: names and values are checked here, before any broker sees them.
 fn check_configs(configs: &[(String, String)]) -> Result<(), Failure> {
-    TopicConfig::validate(&configs.iter().cloned().collect()).map_err(|message| {
-        let class = if message.starts_with("Invalid value") {
-            CONFIG_EXCEPTION
-        } else {
-            "org.apache.kafka.common.errors.InvalidConfigurationException"
+    TopicConfig::validate(&configs.iter().cloned().collect()).map_err(|fault| {
+        let class = match fault {
+            Fault::Value(_) => CONFIG_EXCEPTION,
+            Fault::Settings(_) => "org.apache.kafka.common.errors.InvalidConfigurationException",
         };
-        Failure::Own(class, message)
+        Failure::Own(class, fault.to_string())
     })
 }
 

@@ -204,10 +204,10 @@ impl Topics<'_> {
             ));
         }
         let config: BTreeMap<String, String> = topic.configs.iter().cloned().collect();
-        topic::TopicConfig::validate(&config).map_err(|message| {
+        topic::TopicConfig::validate(&config).map_err(|fault| {
             own(
                 "org.apache.kafka.common.errors.InvalidConfigurationException",
-                message,
+                fault.to_string(),
             )
         })?;
         self.write_config(&topic.name, &config).await?;
@@ -297,10 +297,10 @@ impl Topics<'_> {
             for name in removed {
                 config.remove(name.trim());
             }
-            topic::TopicConfig::validate(&config).map_err(|message| {
+            topic::TopicConfig::validate(&config).map_err(|fault| {
                 own(
                     "org.apache.kafka.common.errors.InvalidConfigurationException",
-                    message,
+                    fault.to_string(),
                 )
             })?;
             self.write_config(topic, &config).await?;

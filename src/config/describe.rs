@@ -67,9 +67,45 @@ pub struct DynamicConfig {
     pub cluster: BTreeMap<String, String>,
 }
 
-/// All settings of a broker, by name.
+/// Settings that Kafka 2.8.0 does not have, or has but does not describe. Its clients see them once they
+/// are said.
+const UNSEEN: &[&str] = &[
+    "allow.everyone.if.no.acl.found",
+    "controller.quorum.bootstrap.servers",
+    "follower.replication.throttled.rate",
+    "group.consumer.assignors",
+    "group.consumer.heartbeat.interval.ms",
+    "group.consumer.max.heartbeat.interval.ms",
+    "group.consumer.max.session.timeout.ms",
+    "group.consumer.max.size",
+    "group.consumer.migration.policy",
+    "group.consumer.min.heartbeat.interval.ms",
+    "group.consumer.min.session.timeout.ms",
+    "group.consumer.session.timeout.ms",
+    "group.coordinator.rebalance.protocols",
+    "leader.replication.throttled.rate",
+    "log.dir.failure.timeout.ms",
+    "log.message.timestamp.after.max.ms",
+    "log.message.timestamp.before.max.ms",
+    "max.request.partition.size.limit",
+    "message.timestamp.after.max.ms",
+    "message.timestamp.before.max.ms",
+    "producer.id.expiration.check.interval.ms",
+    "producer.id.expiration.ms",
+    "replica.alter.log.dirs.io.max.bytes.per.second",
+    "super.users",
+    "transaction.partition.verification.enable",
+];
+
+/// All settings of a broker that 2.8.0 has or that somebody said, by name.
 pub fn describe_broker(config: &Config, dynamic: &DynamicConfig) -> Vec<ConfigEntry> {
+    let said = |name: &str| {
+        config.statics.contains_key(name)
+            || dynamic.broker.contains_key(name)
+            || dynamic.cluster.contains_key(name)
+    };
     let mut entries: Vec<ConfigEntry> = keys::broker()
+        .filter(|key| !UNSEEN.contains(&key.name) || said(key.name))
         .map(|key| {
             let synonyms = chain(config, dynamic, key.name);
             entry(key, synonyms, broker_value(config, dynamic, key))
@@ -79,7 +115,7 @@ pub fn describe_broker(config: &Config, dynamic: &DynamicConfig) -> Vec<ConfigEn
     entries
 }
 
-/// All settings of a topic that says `overrides`, by name.
+/// All settings of a topic that says `overrides`, by name: those of 2.8.0, and what it says itself.
 pub fn describe_topic(
     config: &Config,
     dynamic: &DynamicConfig,
@@ -89,6 +125,7 @@ pub fn describe_topic(
     let topic = TopicConfig::resolve(&broker, overrides);
     let mut entries: Vec<ConfigEntry> = keys::TOPIC
         .iter()
+        .filter(|key| !UNSEEN.contains(&key.name) || overrides.contains_key(key.name))
         .map(|key| {
             let own = overrides.get(key.name).map(|text| Synonym {
                 name: key.name.to_owned(),
@@ -239,7 +276,7 @@ mod tests {
             cluster: BTreeMap::new(),
         };
         let entries = describe_topic(&config(), &dynamic, &overrides);
-        assert_eq!(entries.len(), keys::TOPIC.len());
+        assert_eq!(entries.len(), 26);
         assert_eq!(
             show(&entries, "max.message.bytes"),
             "7 DynamicTopic [DynamicTopic:max.message.bytes=7, DynamicBroker:message.max.bytes=8, \
@@ -251,6 +288,33 @@ mod tests {
             show(&entries, "cleanup.policy"),
             "delete Default [Default:log.cleanup.policy=delete]"
         );
+    }
+
+    #[test]
+    fn what_kafka_does_not_have_is_shown_once_it_is_said() {
+        let mut config = config();
+        let names = |entries: Vec<ConfigEntry>| -> Vec<&str> {
+            entries.iter().map(|entry| entry.name).collect()
+        };
+        let nothing = DynamicConfig::default();
+        let rate = "leader.replication.throttled.rate";
+        let broker = names(describe_broker(&config, &nothing));
+        // As many as a 2.8.0 broker describes.
+        assert_eq!(broker.len(), 232);
+        assert!(!broker.contains(&rate) && !broker.contains(&"group.consumer.max.size"));
+        config
+            .statics
+            .insert("group.consumer.max.size".into(), "5".into());
+        let dynamic = DynamicConfig {
+            broker: BTreeMap::from([(rate.to_owned(), "8".to_owned())]),
+            cluster: BTreeMap::new(),
+        };
+        let broker = names(describe_broker(&config, &dynamic));
+        assert_eq!(broker.len(), 234);
+        let before = "message.timestamp.before.max.ms";
+        let overrides = BTreeMap::from([(before.to_owned(), "7".to_owned())]);
+        let topic = names(describe_topic(&config, &nothing, &overrides));
+        assert!(topic.contains(&before) && !topic.contains(&"message.timestamp.after.max.ms"));
     }
 
     #[test]

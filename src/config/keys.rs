@@ -329,9 +329,9 @@ settings! {
         "The frequency with which the partition rebalance check is triggered by the controller";
     leader_imbalance_per_broker_percentage: i32 = "leader.imbalance.per.broker.percentage", Some("10"), Any, High, ReadOnly,
         "The ratio of leader imbalance allowed per broker";
-    listener_security_protocol_map: String = "listener.security.protocol.map", Some("PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL"), Any, Low, PerBroker,
+    listener_security_protocol_map: String = "listener.security.protocol.map", Some("PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL"), Any, Low, ReadOnly,
         "Map between listener names and security protocols";
-    listeners: Option<String> = "listeners", None, Any, High, PerBroker,
+    listeners: Option<String> = "listeners", None, Any, High, ReadOnly,
         "Listener List - Comma-separated list of URIs we will listen on and the listener names";
     log_cleaner_backoff_ms: i64 = "log.cleaner.backoff.ms", Some("15000"), AtLeast(0), Medium, ClusterWide,
         "The amount of time to sleep when there are no logs to clean";

@@ -202,7 +202,7 @@ pub fn check(key: &Key, text: &str) -> Result<String, String> {
         .canonical(text)
         .map_err(|message| invalid(&name, &cut(shown), &message))?;
     key.valid
-        .check(key.kind, &canonical)
+        .check(&name, key.kind, &canonical)
         .map_err(|(blamed, message)| invalid(&name, &cut(&blamed), &message))?;
     if let Honour::Refused(why) = key.honour
         && !canonical.is_empty()

@@ -8,6 +8,18 @@ pub use crate::config::keys::TopicConfig;
 use crate::config::keys::{BrokerConfig, Key, TOPIC};
 use crate::config::raw;
 
+/// Why a topic may not say something. Both have Kafka's sentence; Kafka answers them differently.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// A name that no setting has, or two settings that contradict one another
+    /// (`InvalidConfigurationException`).
+    #[error("{0}")]
+    Settings(String),
+    /// A value that its setting cannot have (`ConfigException`).
+    #[error("{0}")]
+    Value(String),
+}
+
 impl TopicConfig {
     /// The settings in force for a topic. Overrides that are unknown or bad (a stranger wrote them)
     /// are passed over, so this never fails; [`TopicConfig::validate`] is for requests.
@@ -20,12 +32,15 @@ impl TopicConfig {
         })
     }
 
-    /// Checks what somebody wants a topic to say. The error is the sentence of Kafka's
-    /// `InvalidConfigurationException` (INVALID_CONFIG, 40).
-    pub fn validate(overrides: &BTreeMap<String, String>) -> Result<(), String> {
-        for (name, text) in overrides {
-            let key = key(name).ok_or_else(|| format!("Unknown topic config name: {name}"))?;
-            raw::check(key, text)?;
+    /// Checks what somebody wants a topic to say: all names, all values, then what they are together.
+    pub fn validate(overrides: &BTreeMap<String, String>) -> Result<(), Fault> {
+        let unknown = |name: &String| Fault::Settings(format!("Unknown topic config name: {name}"));
+        let keys: Vec<_> = overrides
+            .iter()
+            .map(|(name, text)| Ok((key(name).ok_or_else(|| unknown(name))?, text)))
+            .collect::<Result<_, _>>()?;
+        for (key, text) in keys {
+            raw::check(key, text).map_err(Fault::Value)?;
         }
         let lag = |name: &str| {
             overrides
@@ -35,9 +50,9 @@ impl TopicConfig {
         let min: i64 = lag("min.compaction.lag.ms").unwrap_or(0);
         let max: i64 = lag("max.compaction.lag.ms").unwrap_or(i64::MAX);
         if min > max {
-            return Err(format!(
+            return Err(Fault::Settings(format!(
                 "conflict topic config setting min.compaction.lag.ms ({min}) > max.compaction.lag.ms ({max})"
-            ));
+            )));
         }
         Ok(())
     }
@@ -146,10 +161,9 @@ mod tests {
     #[test]
     fn bad_overrides_get_kafkas_sentences() {
         let check = |name: &str, value: &str, expected: &str| {
-            assert_eq!(
-                TopicConfig::validate(&overrides(&[(name, value)])),
-                Err(expected.to_owned())
-            );
+            let fault = TopicConfig::validate(&overrides(&[(name, value)])).unwrap_err();
+            assert_eq!(fault.to_string(), expected);
+            assert_eq!(matches!(fault, Fault::Settings(_)), name == "foo", "{name}");
         };
         check("foo", "1", "Unknown topic config name: foo");
         check(
@@ -176,6 +190,18 @@ mod tests {
             "min.cleanable.dirty.ratio",
             "1.5",
             "Invalid value 1.5 for configuration min.cleanable.dirty.ratio: Value must be no more than 1",
+        );
+        check(
+            "leader.replication.throttled.replicas",
+            "x",
+            "Invalid value [x] for configuration leader.replication.throttled.replicas: \
+             leader.replication.throttled.replicas must be the literal '*' or a list of replicas in the \
+             following format: [partitionId]:[brokerId],[partitionId]:[brokerId],...",
+        );
+        check(
+            "message.format.version",
+            "9.9",
+            "Invalid value 9.9 for configuration message.format.version: Version `9.9` is not a valid version",
         );
         check(
             "preallocate",

@@ -85,7 +85,7 @@ pub enum Valid {
 impl Valid {
     /// Checks a text that is already of the type. `Err` is Kafka's sentence after the colon, with the
     /// value that it blames.
-    pub fn check(&self, kind: Kind, text: &str) -> Result<(), (String, String)> {
+    pub fn check(&self, name: &str, kind: Kind, text: &str) -> Result<(), (String, String)> {
         let whole = |message: String| Err((text.to_owned(), message));
         match self {
             Valid::Any => Ok(()),
@@ -113,12 +113,15 @@ impl Valid {
                 }
             }
             Valid::ThrottledReplicas if throttled_replicas(text) => Ok(()),
-            Valid::ThrottledReplicas => whole(format!(
-                "{text} must be the literal '*' or a list of replicas in the following format: \
-                 [partitionId]:[brokerId],[partitionId]:[brokerId],..."
+            Valid::ThrottledReplicas => Err((
+                format!("[{}]", split_list(text).join(", ")),
+                format!(
+                    "{name} must be the literal '*' or a list of replicas in the following format: \
+                     [partitionId]:[brokerId],[partitionId]:[brokerId],..."
+                ),
             )),
             Valid::ApiVersion if api_version(text) => Ok(()),
-            Valid::ApiVersion => whole("Version is not a Kafka version up to 2.8-IV1".to_owned()),
+            Valid::ApiVersion => whole(format!("Version `{text}` is not a valid version")),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! AlterConfigs (33): all settings of a resource at once; what is not named falls back to its default.
 //!
 //! Versions 0-2, v2 is flexible. Deprecated in Kafka for IncrementalAlterConfigs; older librdkafka and
-//! kafkajs send it.
+//! kafkajs send it. A success has no message at all, as Kafka's.
 
 use std::collections::BTreeMap;
 
@@ -54,7 +54,7 @@ pub(super) async fn alter_all(
             alterations,
         } = resource;
         let altered = async {
-            let entity = Entity::of(kind, &name, broker.id)?;
+            let entity = Entity::altered(kind, &name, broker.id)?;
             let cluster = &broker.cluster;
             cluster
                 .alter_config(&entity, &alterations?, replace, validate_only)
@@ -62,6 +62,7 @@ pub(super) async fn alter_all(
         };
         let refused = altered.await.err();
         let mut answer = AlterConfigsResourceResponse::default()
+            .with_error_message(None)
             .with_resource_type(kind)
             .with_resource_name(name);
         if let Some(refusal) = refused {

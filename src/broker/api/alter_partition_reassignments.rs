@@ -40,7 +40,9 @@ async fn handle(
             .collect();
         let results = broker.cluster.reassign(&topic.name, &wishes).await;
         let partitions = wishes.iter().zip(results).map(|((index, _), result)| {
-            let mut answer = ReassignablePartitionResponse::default().with_partition_index(*index);
+            let mut answer = ReassignablePartitionResponse::default()
+                .with_error_message(None)
+                .with_partition_index(*index);
             if let Err(refusal) = result {
                 answer.error_code = refusal.error.code();
                 answer.error_message = refusal.text();

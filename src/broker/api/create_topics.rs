@@ -141,6 +141,7 @@ impl<'a> Describe<'a> {
         let configs = self.configs(&created.config);
         CreatableTopicResult::default()
             .with_name(name)
+            .with_error_message(None)
             .with_topic_id(created.id)
             .with_num_partitions(created.partitions)
             .with_replication_factor(created.replication_factor)

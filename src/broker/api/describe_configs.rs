@@ -16,7 +16,9 @@ use kafka_protocol::protocol::StrBytes;
 use super::{Context, Route};
 use crate::broker::Broker;
 use crate::broker::cluster::{Entity, Refusal};
-use crate::config::{ConfigEntry, ConfigSource, DynamicConfig, describe_broker, describe_topic};
+use crate::config::{
+    ConfigEntry, ConfigSource, DynamicConfig, Synonym, describe_broker, describe_topic,
+};
 
 /// The route.
 pub const ROUTE: Route = crate::route!(DescribeConfigs, DescribeConfigsRequest, 1..=4, handle);
@@ -48,9 +50,10 @@ async fn handle(
                         .collect(),
                 )
             }
+            // Where only the code speaks, Kafka's message is empty here, not null.
             Err(refusal) => result
                 .with_error_code(refusal.error.code())
-                .with_error_message(refusal.text()),
+                .with_error_message(refusal.text().or_else(|| Some(StrBytes::default()))),
         }
     });
     DescribeConfigsResponse::default().with_results(results.collect())
@@ -61,7 +64,7 @@ fn describe(
     resource: &DescribeConfigsResource,
 ) -> Result<Vec<ConfigEntry>, Refusal> {
     let dynamic = broker.dynamic_config();
-    match Entity::of(resource.resource_type, &resource.resource_name, broker.id)? {
+    match Entity::described(resource.resource_type, &resource.resource_name, broker.id)? {
         Entity::Topic(name) => {
             let image = broker.image.load();
             let topic = image.topic(&name);
@@ -74,6 +77,12 @@ fn describe(
                 ..dynamic
             };
             let mut entries = describe_broker(&broker.config, &cluster);
+            // What one broker was told or knows by itself is no concern of the whole cluster.
+            let cluster_wide =
+                |synonym: &Synonym| synonym.source == ConfigSource::DynamicDefaultBroker;
+            for entry in &mut entries {
+                entry.synonyms.retain(cluster_wide);
+            }
             entries.retain(|entry| entry.source == ConfigSource::DynamicDefaultBroker);
             Ok(entries)
         }

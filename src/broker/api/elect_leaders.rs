@@ -59,7 +59,9 @@ async fn handle(
         .await;
     let mut by_topic: BTreeMap<String, Vec<PartitionResult>> = BTreeMap::new();
     for (id, result) in partitions.iter().zip(results) {
-        let mut answer = PartitionResult::default().with_partition_id(id.partition);
+        let mut answer = PartitionResult::default()
+            .with_error_message(None)
+            .with_partition_id(id.partition);
         if let Err(refusal) = result {
             if everything && refusal.error == ResponseError::ElectionNotNeeded {
                 continue;

@@ -22,6 +22,11 @@ pub const ROUTE: Route = crate::route!(
     handle
 );
 
+const SET: i8 = 0;
+const DELETE: i8 = 1;
+const APPEND: i8 = 2;
+const OPERATIONS: [&str; 4] = ["SET", "DELETE", "APPEND", "SUBTRACT"];
+
 async fn handle(
     broker: &Broker,
     _context: &Context,
@@ -46,23 +51,40 @@ async fn handle(
 fn alterations(resource: AlterConfigsResource) -> Result<BTreeMap<String, Alteration>, Refusal> {
     let invalid = |message: String| Refusal::because(ResponseError::InvalidRequest, message);
     let mut alterations = BTreeMap::new();
+    let (mut twice, mut nulls) = (Vec::new(), Vec::new());
     for config in resource.configs {
         let name = config.name.to_string();
         let value = config.value.map(|value| value.to_string());
-        let given = |value: Option<String>| {
-            value.ok_or_else(|| invalid(format!("Null value not supported for : {name}")))
+        let operation = config.config_operation;
+        let Some(verb) = usize::try_from(operation)
+            .ok()
+            .and_then(|operation| OPERATIONS.get(operation))
+        else {
+            return Err(invalid(format!("Unknown operation type {operation}")));
         };
-        let alteration = match config.config_operation {
-            0 => Alteration::Set(given(value)?),
-            1 => Alteration::Delete,
-            2 => Alteration::Append(given(value)?),
-            3 => Alteration::Subtract(given(value)?),
-            other => return Err(invalid(format!("Unknown operation type {other}"))),
-        };
-        if alterations.insert(name.clone(), alteration).is_some() {
-            let message = format!("Error due to duplicate config keys : {name}");
-            return Err(invalid(message));
+        if value.is_none() && operation != DELETE {
+            nulls.push(format!("{verb}:{name}"));
         }
+        let value = value.unwrap_or_default();
+        let alteration = match operation {
+            SET => Alteration::Set(value),
+            DELETE => Alteration::Delete,
+            APPEND => Alteration::Append(value),
+            _ => Alteration::Subtract(value),
+        };
+        if alterations.insert(name.clone(), alteration).is_some() && !twice.contains(&name) {
+            twice.push(name);
+        }
+    }
+    if !twice.is_empty() {
+        let twice = twice.join(",");
+        return Err(invalid(format!(
+            "Error due to duplicate config keys : {twice}"
+        )));
+    }
+    if !nulls.is_empty() {
+        let nulls = nulls.join(",");
+        return Err(invalid(format!("Null value not supported for : {nulls}")));
     }
     Ok(alterations)
 }

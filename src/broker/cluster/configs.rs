@@ -2,6 +2,7 @@
 //! notification beside it. The image brings them back to every broker.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use kafka_protocol::error::ResponseError;
 
@@ -10,6 +11,7 @@ use crate::broker::image::znode;
 use crate::client::zookeeper::{Error, Mode, Op};
 use crate::common::ids::{BrokerId, valid_topic_name};
 use crate::config::keys::{self, Dynamic, Key};
+use crate::config::topic::Fault;
 use crate::config::value::Kind;
 use crate::config::{TopicConfig, raw, topic};
 use crate::zookeeper::error::ErrorCode;
@@ -41,12 +43,12 @@ const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
 const BROKER_LOGGER: i8 = 8;
 
+const NO_LOGGERS: &str = "Log levels of a running broker are not offered; say them at the start.";
+
 impl Entity {
-    /// Reads a resource of a request to the broker `own`. Brokers answer for themselves alone; the empty
-    /// name is all of them.
-    pub fn of(kind: i8, name: &str, own: BrokerId) -> Result<Entity, Refusal> {
-        let refuse =
-            |message: String| Err(Refusal::because(ResponseError::InvalidRequest, message));
+    /// Reads a resource that the broker `own` shall describe. Brokers answer for themselves alone; the
+    /// empty name is all of them.
+    pub fn described(kind: i8, name: &str, own: BrokerId) -> Result<Entity, Refusal> {
         match kind {
             TOPIC => match valid_topic_name(name) {
                 Ok(()) => Ok(Entity::Topic(name.to_owned())),
@@ -56,17 +58,22 @@ impl Entity {
                 }
             },
             BROKER if name.is_empty() => Ok(Entity::Broker(None)),
-            BROKER => match name.parse::<i32>() {
-                Ok(id) if id == own.0 => Ok(Entity::Broker(Some(own))),
-                Ok(_) => refuse(format!(
-                    "Unexpected broker id, expected {own} or empty string, but received {name}"
-                )),
-                Err(_) => refuse(format!("Broker id must be an integer, but it is: {name}")),
-            },
-            BROKER_LOGGER => refuse(
-                "Log levels of a running broker are not offered; say them at the start.".to_owned(),
-            ),
-            other => refuse(format!("Unsupported resource type: {other}")),
+            BROKER => own_id(name, own, " or empty string,").map(|id| Entity::Broker(Some(id))),
+            BROKER_LOGGER if name.is_empty() => Err(refuse("Broker id must not be empty")),
+            BROKER_LOGGER => own_id(name, own, "").and(Err(refuse(NO_LOGGERS))),
+            _ => Err(ResponseError::InvalidRequest.into()),
+        }
+    }
+
+    /// Reads a resource that the broker `own` shall alter. Any name may be a topic's: what does not exist
+    /// is not altered.
+    pub fn altered(kind: i8, name: &str, own: BrokerId) -> Result<Entity, Refusal> {
+        match kind {
+            TOPIC => Ok(Entity::Topic(name.to_owned())),
+            BROKER if name.is_empty() => Ok(Entity::Broker(None)),
+            BROKER => own_id(name, own, ",").map(|id| Entity::Broker(Some(id))),
+            BROKER_LOGGER => own_id(name, own, ",").and(Err(refuse(NO_LOGGERS))),
+            _ => Err(refuse("Unexpected resource type UNKNOWN")),
         }
     }
 
@@ -91,6 +98,23 @@ impl Entity {
             Entity::Topic(_) => topic::key(name),
             Entity::Broker(_) => keys::broker().find(|key| key.name == name),
         }
+    }
+}
+
+fn refuse(message: impl Into<String>) -> Refusal {
+    Refusal::because(ResponseError::InvalidRequest, message)
+}
+
+/// A broker's name, if it is this one's. What goes on behind the expected id is not the same everywhere.
+fn own_id(name: &str, own: BrokerId, or: &str) -> Result<BrokerId, Refusal> {
+    match name.parse::<i32>() {
+        Ok(id) if id == own.0 => Ok(own),
+        Ok(_) => Err(refuse(format!(
+            "Unexpected broker id, expected {own}{or} but received {name}"
+        ))),
+        Err(_) => Err(refuse(format!(
+            "Broker id must be an integer, but it is: {name}"
+        ))),
     }
 }
 
@@ -198,8 +222,15 @@ impl Cluster {
     }
 }
 
-fn invalid(message: impl Into<String>) -> Refusal {
-    Refusal::because(ResponseError::InvalidConfig, message)
+/// A value that cannot be: Kafka says whose it would have been.
+fn bad_value(entity: &Entity, message: impl fmt::Display) -> Refusal {
+    let (kind, name) = match entity {
+        Entity::Topic(name) => ("TOPIC", name.clone()),
+        Entity::Broker(id) => ("BROKER", id.map(|id| id.to_string()).unwrap_or_default()),
+    };
+    refuse(format!(
+        "Invalid config value for resource ConfigResource(type={kind}, name='{name}'): {message}"
+    ))
 }
 
 fn merge(
@@ -258,7 +289,10 @@ fn check(
     after: &BTreeMap<String, String>,
 ) -> Result<(), Refusal> {
     let Entity::Broker(id) = entity else {
-        return TopicConfig::validate(after).map_err(invalid);
+        return TopicConfig::validate(after).map_err(|fault| match fault {
+            Fault::Settings(message) => Refusal::because(ResponseError::InvalidConfig, message),
+            Fault::Value(message) => bad_value(entity, message),
+        });
     };
     let touched: Vec<&str> = after
         .iter()
@@ -271,35 +305,42 @@ fn check(
                 .map(String::as_str),
         )
         .collect();
-    let of = |wanted: &dyn Fn(Dynamic) -> bool| -> Vec<&str> {
-        let dynamic = |name: &&str| entity.key(name).map(|key| key.dynamic);
+    let of = |wanted: &dyn Fn(&Key) -> bool| -> String {
         let matching = touched
             .iter()
-            .filter(|name| dynamic(name).is_some_and(wanted));
-        matching.copied().collect()
+            .filter(|name| entity.key(name).is_some_and(wanted));
+        matching.copied().collect::<Vec<_>>().join(", ")
     };
-    let fixed = of(&|dynamic| dynamic == Dynamic::ReadOnly);
+    let fixed = of(&|key| key.dynamic == Dynamic::ReadOnly);
     if !fixed.is_empty() {
-        let fixed = fixed.join(", ");
-        return Err(invalid(format!(
-            "Cannot update these configs dynamically: Set({fixed})"
-        )));
+        let message = format!("Cannot update these configs dynamically: Set({fixed})");
+        return Err(bad_value(entity, message));
     }
-    let single = of(&|dynamic| dynamic == Dynamic::PerBroker);
-    if id.is_none() && !single.is_empty() {
-        let single = single.join(", ");
-        return Err(invalid(format!(
-            "Cannot update these configs at default cluster level, broker configs must be specified: Set({single})"
-        )));
+    let per_listener =
+        |key: &Key| key.dynamic == Dynamic::PerBroker && key.name.starts_with("ssl.");
+    let secure = of(&per_listener);
+    if !secure.is_empty() {
+        let message = format!(
+            "These security configs can be dynamically updated only per-listener using the listener prefix: Set({secure})"
+        );
+        return Err(bad_value(entity, message));
     }
-    for name in touched {
-        let Some(value) = after.get(name) else {
+    for name in &touched {
+        let Some(value) = after.get(*name) else {
             continue;
         };
         let Some(key) = entity.key(name) else {
-            return Err(invalid(format!("Unknown broker config name: {name}")));
+            let message = format!("Unknown broker config name: {name}");
+            return Err(Refusal::because(ResponseError::InvalidConfig, message));
         };
-        raw::check(key, value).map_err(invalid)?;
+        raw::check(key, value).map_err(|message| bad_value(entity, message))?;
+    }
+    let single = of(&|key| key.dynamic == Dynamic::PerBroker);
+    if id.is_none() && !single.is_empty() {
+        let message = format!(
+            "Cannot update these configs at default cluster level, broker id must be specified: Set({single})"
+        );
+        return Err(bad_value(entity, message));
     }
     Ok(())
 }
@@ -363,7 +404,10 @@ mod tests {
         assert_eq!(refused(&one, "message.max.bytes", "1048600"), None);
         assert_eq!(
             refused(&one, "num.partitions", "2").as_deref(),
-            Some("Cannot update these configs dynamically: Set(num.partitions)")
+            Some(
+                "Invalid config value for resource ConfigResource(type=BROKER, name='1'): \
+                 Cannot update these configs dynamically: Set(num.partitions)"
+            )
         );
         let rate = "leader.replication.throttled.rate";
         assert_eq!(refused(&one, rate, "5"), None);
@@ -372,7 +416,10 @@ mod tests {
         );
         assert_eq!(
             refused(&one, "log.cleaner.threads", "x").as_deref(),
-            Some("Invalid value x for configuration log.cleaner.threads: Not a number of type INT")
+            Some(
+                "Invalid config value for resource ConfigResource(type=BROKER, name='1'): \
+                 Invalid value x for configuration log.cleaner.threads: Not a number of type INT"
+            )
         );
         // What was there before is not judged again.
         let before = settings(&[("broker.id", "7")]);

@@ -129,7 +129,7 @@ fn bad_topics_are_refused_in_kafkas_words() {
         ),
         (
             with_config("retention.ms", None),
-            E::InvalidConfig,
+            E::InvalidRequest,
             "Null value not supported for topic configs : retention.ms",
         ),
     ] {
