@@ -174,8 +174,9 @@ impl Broker {
 
     /// Everything that may refuse a broker before a ZooKeeper is asked: its ports, and whose the log
     /// directories are. Changes nothing on the disk, here or elsewhere.
-    pub async fn prepare(deps: BrokerDeps) -> Result<Prepared, StartError> {
+    pub async fn prepare(mut deps: BrokerDeps) -> Result<Prepared, StartError> {
         let bound = listener::bind(&wanted_addresses(&deps.config)).await?;
+        recall_id(&mut deps).await?;
         let marks = marks(&deps).await?;
         Ok(Prepared { deps, bound, marks })
     }
@@ -223,6 +224,19 @@ struct Marks {
     inhabited: Option<(PathBuf, String)>,
 }
 
+/// A broker that is not told its id has the one that its directories remember, if they do.
+async fn recall_id(deps: &mut BrokerDeps) -> Result<(), DirError> {
+    if deps.config.broker_id.0 >= 0 {
+        return Ok(());
+    }
+    let (disk, dirs) = (deps.disk.clone(), deps.config.log_dirs.clone());
+    let found = tasks::blocking(move || Dirs::broker_id(disk.as_ref(), &dirs)).await?;
+    if let Some(id) = found {
+        deps.config = Arc::new(deps.config.with_broker_id(id));
+    }
+    Ok(())
+}
+
 async fn marks(deps: &BrokerDeps) -> Result<Marks, DirError> {
     let config = &deps.config;
     let (disk, dirs, id) = (deps.disk.clone(), config.log_dirs.clone(), config.broker_id);
@@ -248,34 +262,44 @@ fn no_zookeeper(config: &Config, source: zookeeper::Error) -> StartError {
 
 /// A session, and the cluster that it leads to: its id is in ZooKeeper when this returns.
 async fn enter_cluster(
-    deps: &BrokerDeps,
+    deps: &mut BrokerDeps,
     marks: &Marks,
     addresses: &BTreeMap<String, SocketAddr>,
 ) -> Result<(Arc<ZooKeeper>, Events, String), StartError> {
-    let config = &deps.config;
-    let failed = |source| no_zookeeper(config, source);
+    let config = deps.config.clone();
+    let failed = |source| no_zookeeper(&config, source);
     let world = World {
         clock: deps.clock.clone(),
         rng: deps.rng.clone(),
         // The session outlives the other tasks, so that the broker can leave in order.
         tasks: deps.tasks.clone(),
     };
-    let (zookeeper, events) = ZooKeeper::connect(zookeeper_options(config), &world)
+    let (zookeeper, events) = ZooKeeper::connect(zookeeper_options(&config), &world)
         .await
         .map_err(failed)?;
-    let listeners = advertised(config, addresses);
-    let cluster_id = while_connections_go(&zookeeper, async || {
+    let listeners = advertised(&config, addresses);
+    let (cluster_id, id) = while_connections_go(&zookeeper, async || {
         registration::refuse_orphans(&zookeeper, marks.inhabited.clone()).await?;
         registration::prepare(&zookeeper).await?;
         let wanted = config.node.cluster_id.as_deref();
         let marked = marks.identity.as_ref();
         let marked = marked.map(|identity| identity.cluster_id.as_str());
         let cluster_id = registration::cluster_id(&zookeeper, wanted, marked, &deps.rng).await?;
+        let mut id = config.broker_id;
+        if id.0 < 0 {
+            // Where the connection is lost on the way, a number is left out.
+            let reserved = config.broker.reserved_broker_max_id;
+            id = registration::new_broker_id(&zookeeper, reserved).await?;
+        }
         // Before a log is opened, and with that changed.
-        registration::refuse_taken(&zookeeper, config.broker_id, &listeners).await?;
-        Ok(cluster_id)
+        registration::refuse_taken(&zookeeper, id, &listeners).await?;
+        Ok((cluster_id, id))
     })
     .await?;
+    if id != config.broker_id {
+        info!(broker = %id, "this broker was given an id; its log directories keep it");
+        deps.config = Arc::new(config.with_broker_id(id));
+    }
     Ok((zookeeper, events, cluster_id))
 }
 
@@ -349,11 +373,15 @@ fn own_registration(
 }
 
 async fn start(prepared: Prepared) -> Result<Running, StartError> {
-    let Prepared { deps, bound, marks } = prepared;
-    let config = deps.config.clone();
+    let Prepared {
+        mut deps,
+        bound,
+        marks,
+    } = prepared;
     let tasks = deps.tasks.child();
     let addresses = bound.addresses();
-    let (zookeeper, events, cluster_id) = enter_cluster(&deps, &marks, &addresses).await?;
+    let (zookeeper, events, cluster_id) = enter_cluster(&mut deps, &marks, &addresses).await?;
+    let config = deps.config.clone();
 
     let metrics = Arc::<BrokerMetrics>::default();
     let image = Arc::new(ImageCell::default());

@@ -24,6 +24,7 @@ use crate::broker::wait::{Changed, Subscribers, Waiter, Watchers, Watching};
 use crate::common::ids::{
     BrokerId, ControllerEpoch, LeaderEpoch, Offset, ProducerId, TopicPartition, Zxid,
 };
+use crate::log::error::WITHOUT_KEY;
 use crate::log::{AppendError, Log, ReadError};
 
 pub use crate::log::{Region, TimestampOffset};
@@ -463,9 +464,15 @@ impl Partition {
                 (ResponseError::KafkaStorageError, None)
             }
         };
+        let message = match &error {
+            AppendError::InvalidRecord { reason, .. } if reason == WITHOUT_KEY => {
+                format!("{reason} in topic partition {}.", self.id)
+            }
+            _ => error.to_string(),
+        };
         Refused {
             error: code,
-            message: error.to_string(),
+            message,
             record,
         }
     }

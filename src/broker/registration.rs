@@ -42,18 +42,17 @@ pub enum RegistrationError {
     },
     /// The cluster has another id than the configuration or the data directory.
     #[error(
-        "the cluster at {servers} has the id {found}, {origin} says {expected}: \
-         correct zookeeper.connect, or use the data directory of this cluster"
+        "The Cluster ID {found} doesn't match {origin}. The broker is trying to join the wrong cluster. \
+         Configured zookeeper.connect may be wrong. (ZooKeeper at {servers}; nothing was changed: correct \
+         zookeeper.connect, or use the data directories and the cluster.id of this cluster)"
     )]
     Cluster {
         /// The ensemble.
         servers: String,
         /// `/cluster/id`.
         found: String,
-        /// What we expected.
-        expected: String,
-        /// Who says so.
-        origin: &'static str,
+        /// What was expected, and who says so, in Kafka's words where it has some.
+        origin: String,
     },
     /// The ensemble knows no cluster, but this broker has data of one. Every log here would be taken for
     /// that of a deleted topic.
@@ -71,6 +70,9 @@ pub enum RegistrationError {
         /// The ensemble.
         servers: String,
     },
+    /// All numbers above the reserved ones are used up.
+    #[error("no broker id is left above reserved.broker.max.id")]
+    NoIdLeft,
     /// `/cluster/id` cannot be read.
     #[error("/cluster/id at {servers} is malformed; no log directory was changed")]
     ClusterId {
@@ -137,23 +139,37 @@ pub async fn cluster_id(
         let found = found.map_err(|_| RegistrationError::ClusterId {
             servers: servers.clone(),
         })?;
-        let expectations = [
-            (configured, "cluster.id"),
-            (remembered, "meta.properties in log.dirs"),
-        ];
-        for (expected, origin) in expectations {
-            if let Some(expected) = expected.filter(|expected| *expected != found) {
-                let expected = expected.to_owned();
-                return Err(RegistrationError::Cluster {
-                    servers,
-                    found,
-                    expected,
-                    origin,
-                });
-            }
-        }
-        return Ok(found);
+        let differs = |expected: &&str| **expected != *found;
+        let configured = configured.filter(differs);
+        let remembered = remembered.filter(differs);
+        let origin = configured
+            .map(|expected| format!("the configured cluster.id {expected}"))
+            .or_else(|| {
+                remembered
+                    .map(|expected| format!("stored clusterId Some({expected}) in meta.properties"))
+            });
+        return match origin {
+            None => Ok(found),
+            Some(origin) => Err(RegistrationError::Cluster {
+                servers,
+                found,
+                origin,
+            }),
+        };
     }
+}
+
+/// An id that no broker was given before, above those that people give: every write of Kafka's own znode
+/// makes its version one more.
+pub async fn new_broker_id(
+    zookeeper: &ZooKeeper,
+    reserved_max: i32,
+) -> Result<BrokerId, RegistrationError> {
+    let stat = zookeeper
+        .set(znode::BROKER_SEQUENCE_ID, Vec::new(), -1)
+        .await?;
+    let id = reserved_max.checked_add(stat.version);
+    id.map(BrokerId).ok_or(RegistrationError::NoIdLeft)
 }
 
 /// Refuses an id that another broker has, if that broker answers where it is listed. One that does not

@@ -14,6 +14,7 @@ use crate::broker::{Broker, BrokerDeps, Prepared, Running};
 use crate::common::clock::Clock;
 use crate::common::disk::real::RealDisk;
 use crate::common::disk::{Disk, told};
+use crate::common::ids::BrokerId;
 use crate::common::net::{self, HostPort};
 use crate::common::rng::Rng;
 use crate::common::tasks::{self, Tasks};
@@ -83,6 +84,12 @@ impl Halves {
     /// The port of the pages, once they are served.
     pub fn http_port(&self) -> Option<u16> {
         self.http.get().map(SocketAddr::port)
+    }
+
+    /// The broker's id, which it may have been given only now.
+    pub fn broker_id(&self) -> BrokerId {
+        let running = self.broker.get();
+        running.map_or(self.config.broker_id, |running| running.broker.id)
     }
 
     /// The port for Kafka's clients, once it is open.
@@ -324,9 +331,9 @@ fn coordinator_view(server: &Server) -> CoordinatorView {
 
 /// What the world waits for on standard output when a broker can be used: test libraries search for
 /// these texts, in every log format.
-pub fn ready_lines(config: &Config) -> Vec<String> {
+pub fn ready_lines(config: &Config, id: BrokerId) -> Vec<String> {
     let texts = [
-        format!("[KafkaServer id={}] started", config.broker_id),
+        format!("[KafkaServer id={id}] started"),
         "Kafka Server started".to_owned(),
         "Transitioning from RECOVERY to RUNNING".to_owned(),
     ];
@@ -352,7 +359,7 @@ mod tests {
         let mut config = Config::defaults();
         for format in ["text", "json"] {
             config.log.format = format.to_owned();
-            let lines = ready_lines(&config).join("\n");
+            let lines = ready_lines(&config, config.broker_id).join("\n");
             for text in [
                 "[KafkaServer id=1] started",
                 "Kafka Server started",

@@ -237,7 +237,7 @@ fn moved(address: &HostPort) -> String {
 
 async fn start_broker(node: &Halves, world: &World) -> Result<(), String> {
     if node.start_broker(world).await? {
-        for line in halves::ready_lines(&node.config) {
+        for line in halves::ready_lines(&node.config, node.broker_id()) {
             logging::say(&line);
         }
     }

@@ -347,6 +347,10 @@ impl Consumer {
                 self.take_over(Vec::new());
             }
             let topics = self.topics().await?;
+            if self.counts.is_empty() {
+                // Topics that nobody may read are told now, not after the group's first wait.
+                self.remember_counts(&topics).await?;
+            }
             let owned = self.assignment();
             let Some(membership) = &self.membership else {
                 return Ok(());

@@ -105,15 +105,7 @@ pub static WITHOUT_EFFECT: &[(&str, &str)] = &[
     // Quotas.
     ("quota.*", QUOTAS),
     ("controller.quota.*", QUOTAS),
-    // Ids, versions, metrics.
-    (
-        "broker.id.generation.enable",
-        "ids are not generated: say broker.id",
-    ),
-    (
-        "reserved.broker.max.id",
-        "ids are not generated: say broker.id",
-    ),
+    // Versions, metrics.
     (
         "inter.broker.protocol.version",
         "brokers agree on the newest version that both know",

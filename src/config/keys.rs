@@ -289,6 +289,8 @@ settings! {
         "Moves leadership back to preferred replicas from time to time";
     broker_id: i32 = "broker.id", Some("-1"), Any, High, ReadOnly,
         "The broker id for this server";
+    broker_id_generation_enable: bool = "broker.id.generation.enable", Some("true"), Any, Medium, ReadOnly,
+        "Enable automatic broker id generation on the server";
     broker_rack: Option<String> = "broker.rack", None, Any, Medium, ReadOnly,
         "Rack of the broker";
     compression_type: String = "compression.type", Some("producer"), OneOf(&["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"]), High, ClusterWide,
@@ -483,6 +485,8 @@ settings! {
         "The time span of each sample for replication quotas";
     request_timeout_ms: i32 = "request.timeout.ms", Some("30000"), Any, High, ReadOnly,
         "The configuration controls the maximum amount of time the client will wait for the response of a request";
+    reserved_broker_max_id: i32 = "reserved.broker.max.id", Some("1000"), AtLeast(0), Medium, ReadOnly,
+        "Max number that can be used for a broker.id";
     security_inter_broker_protocol: String = "security.inter.broker.protocol", Some("PLAINTEXT"), OneOf(&["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]), Medium, ReadOnly,
         "Security protocol used to communicate between brokers";
     socket_request_max_bytes: i32 = "socket.request.max.bytes", Some("104857600"), AtLeast(1), High, ReadOnly,
@@ -535,8 +539,6 @@ rows! {
         "The number of threads to use for various background processing tasks";
     "broker.heartbeat.interval.ms", Int, Some("2000"), Any, Medium, ReadOnly, Honour::Reported,
         "The length of time in milliseconds between broker heartbeats";
-    "broker.id.generation.enable", Boolean, Some("true"), Any, Medium, ReadOnly, Honour::Reported,
-        "Enable automatic broker id generation on the server";
     "broker.session.timeout.ms", Int, Some("9000"), Any, Medium, ReadOnly, Honour::Reported,
         "The length of time in milliseconds that a broker lease lasts if no heartbeats are made";
     "connection.failed.authentication.delay.ms", Int, Some("100"), AtLeast(0), Low, ReadOnly, Honour::Reported,
@@ -657,8 +659,6 @@ rows! {
         "DEPRECATED: Used only when dynamic default quotas are not configured for , or in Zookeeper";
     "replica.socket.receive.buffer.bytes", Int, Some("65536"), Any, High, ReadOnly, Honour::Reported,
         "The socket receive buffer for network requests to the leader for replicating data";
-    "reserved.broker.max.id", Int, Some("1000"), AtLeast(0), Medium, ReadOnly, Honour::Reported,
-        "Max number that can be used for a broker.id";
     "sasl.client.callback.handler.class", Class, None, Any, Medium, ReadOnly, Honour::Reported,
         "The fully qualified name of a SASL client callback handler class that implements the AuthenticateCallbackHandler interface";
     "sasl.enabled.mechanisms", List, Some("GSSAPI"), Any, Medium, PerBroker, Honour::Reported,

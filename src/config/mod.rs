@@ -89,7 +89,7 @@ pub struct Config {
     pub http_port_said: bool,
     /// Logging.
     pub log: LoggingConfig,
-    /// This broker's id.
+    /// This broker's id; -1 where ZooKeeper gives it one at the first start.
     pub broker_id: BrokerId,
     /// This coordinator's id.
     pub myid: MemberId,
@@ -143,6 +143,16 @@ impl Config {
 impl Default for Config {
     fn default() -> Config {
         Config::defaults()
+    }
+}
+
+impl Config {
+    /// The same configuration of a broker that was given its id.
+    pub fn with_broker_id(&self, id: BrokerId) -> Config {
+        let mut config = self.clone();
+        config.broker_id = id;
+        config.broker.broker_id = id.0;
+        config
     }
 }
 

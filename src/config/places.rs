@@ -55,6 +55,29 @@ fn place(values: &Values, paths: &[&str], text: String) -> Problem {
     }
 }
 
+/// Below `/proc` and `/sys` even root makes nothing, though its rights say that it may.
+#[cfg(target_os = "linux")]
+fn keeps_files(dir: &Path) -> bool {
+    use rustix::fs::{FsWord, PROC_SUPER_MAGIC, statfs};
+    /// sysfs, cgroup, cgroup2, debugfs, tracefs, securityfs, devpts.
+    const OTHERS: [FsWord; 7] = [
+        0x6265_6572,
+        0x0027_e0eb,
+        0x6367_7270,
+        0x6462_6720,
+        0x7472_6163,
+        0x7363_6673,
+        0x1cd1,
+    ];
+    !statfs(dir)
+        .is_ok_and(|found| found.f_type == PROC_SUPER_MAGIC || OTHERS.contains(&found.f_type))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn keeps_files(_: &Path) -> bool {
+    true
+}
+
 /// It is a directory that can be read and written, or the nearest one above lets us make it.
 fn usable(dir: &Path) -> Result<(), String> {
     let shown = dir.display();
@@ -87,11 +110,30 @@ fn usable(dir: &Path) -> Result<(), String> {
     }
     let wanted = Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK;
     match access(above, wanted) {
+        Ok(()) if !keeps_files(above) => Err(format!(
+            "{shown} cannot be used: {} is a file system of the kernel, which keeps no files",
+            above.display()
+        )),
         Ok(()) => Ok(()),
         Err(error) if above == dir => Err(format!("{shown} cannot be read and written: {error}")),
         Err(error) => Err(format!(
             "{shown} cannot be made in {}: {error}",
             above.display()
         )),
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernels_file_systems_keep_nothing_not_even_for_root() {
+        for dir in ["/proc/kafka", "/proc/kafka/logs", "/sys/kafka"] {
+            assert!(usable(Path::new(dir)).is_err(), "{dir}");
+        }
+        let place = tempfile::tempdir().expect("a directory");
+        assert_eq!(usable(&place.path().join("a/b")), Ok(()));
+        assert!(!place.path().join("a").exists());
     }
 }

@@ -392,8 +392,15 @@ fn broker_id(
         .filter_map(|path| values.said(path))
         .any(|said| said.value.trim() != "-1");
     let elsewhere = values.said("broker.zookeeper.connect").is_some();
-    if !wrong && roles.broker && (members.len() > 1 || (elsewhere && !roles.coordinator)) {
-        let text = "broker.id is not said; ids are not generated here, so give each broker its own";
+    if !wrong && roles.broker && roles.coordinator && members.len() > 1 {
+        let text = "broker.id is not said; give each node that is a coordinator, too, its own";
+        missing(values, facts, text);
+    }
+    if !wrong && roles.broker && elsewhere && !roles.coordinator {
+        if broker.broker_id_generation_enable {
+            return -1;
+        }
+        let text = "broker.id is not said, and broker.id.generation.enable is false: give each broker its own";
         missing(values, facts, text);
     }
     coordinator.myid.unwrap_or(1)

@@ -38,14 +38,30 @@ pub struct Identity {
     pub cluster_id: String,
 }
 
+impl Identity {
+    /// Who we are, as far as that is not who it is, and what to correct. Before ZooKeeper was asked, the
+    /// cluster is only what the directory says: then nothing is said of it.
+    fn told_to_owner_of(&self, found: &Identity) -> String {
+        let broker = format!("broker {}", self.broker_id);
+        let cluster = format!("cluster {:?}", self.cluster_id);
+        match (
+            self.broker_id == found.broker_id,
+            self.cluster_id == found.cluster_id,
+        ) {
+            (_, true) => format!("{broker}: correct broker.id"),
+            (true, false) => format!("{cluster}: correct cluster.id or zookeeper.connect"),
+            (false, false) => format!("{broker} of {cluster}: correct broker.id"),
+        }
+    }
+}
+
 /// Why directories can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DirError {
-    /// The directory is another broker's. Nothing was written.
+    /// The directory is another broker's, or another cluster's. Nothing was written.
     #[error(
-        "{} belongs to broker {} of cluster {:?}; this is broker {} of cluster {:?}; nothing was changed: give \
-         this broker its own directory, or correct its id or its cluster",
-        path.display(), found.broker_id, found.cluster_id, ours.broker_id, ours.cluster_id
+        "{} belongs to broker {} of cluster {:?}; this is {}, or use this broker's own directories; nothing was changed",
+        path.display(), found.broker_id, found.cluster_id, ours.told_to_owner_of(found)
     )]
     Foreign {
         /// The log directory.

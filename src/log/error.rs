@@ -119,6 +119,9 @@ impl<T> IoContext<T> for io::Result<T> {
     }
 }
 
+/// Kafka's words about a record that a compacted topic cannot take; the partition goes behind them.
+pub const WITHOUT_KEY: &str = "Compacted topic cannot accept message without key";
+
 /// Why a batch is not in the log. All but `Storage` are definite answers to the producer (Q6).
 #[derive(Debug, thiserror::Error)]
 pub enum AppendError {

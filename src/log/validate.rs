@@ -9,7 +9,7 @@
 
 use bytes::Bytes;
 
-use super::error::AppendError;
+use super::error::{AppendError, WITHOUT_KEY};
 use super::log::Origin;
 use super::options::{Options, TimestampType};
 use crate::common::ids::Offset;
@@ -287,7 +287,7 @@ fn check_records(batch: &Batch, options: &Options, now_ms: i64) -> Result<(), Ap
         let index = i32::try_from(index).ok();
         if options.compact && record.key.is_none() {
             return Err(AppendError::InvalidRecord {
-                reason: "Compacted topic cannot accept message without key".to_owned(),
+                reason: WITHOUT_KEY.to_owned(),
                 record: index,
             });
         }

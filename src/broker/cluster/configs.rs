@@ -43,6 +43,8 @@ const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
 const BROKER_LOGGER: i8 = 8;
 
+/// The code's own sentence, which Kafka spells out here.
+const MALFORMED: &str = "This most likely occurs because of a request being malformed by the client library or the message was sent to an incompatible broker. See the broker logs for more details.";
 const NO_LOGGERS: &str = "Log levels of a running broker are not offered; say them at the start.";
 
 impl Entity {
@@ -61,7 +63,7 @@ impl Entity {
             BROKER => own_id(name, own, " or empty string,").map(|id| Entity::Broker(Some(id))),
             BROKER_LOGGER if name.is_empty() => Err(refuse("Broker id must not be empty")),
             BROKER_LOGGER => own_id(name, own, "").and(Err(refuse(NO_LOGGERS))),
-            _ => Err(ResponseError::InvalidRequest.into()),
+            _ => Err(refuse(MALFORMED)),
         }
     }
 

@@ -41,6 +41,8 @@ pub const DELETE_TOPICS: &str = "/admin/delete_topics";
 pub const PREFERRED_ELECTION: &str = "/admin/preferred_replica_election";
 /// Asks the controller to move replicas.
 pub const REASSIGNMENT: &str = "/admin/reassign_partitions";
+/// Its version counts the ids that brokers were given.
+pub const BROKER_SEQUENCE_ID: &str = "/brokers/seqid";
 /// The name of a group of defaults among entities.
 pub const DEFAULT_ENTITY: &str = "<default>";
 
@@ -50,7 +52,7 @@ pub const PERSISTENT_PATHS: [&str; 18] = [
     "/brokers",
     "/brokers/ids",
     "/brokers/topics",
-    "/brokers/seqid",
+    BROKER_SEQUENCE_ID,
     "/config",
     "/config/changes",
     "/config/topics",

@@ -302,7 +302,11 @@ fn what_is_wrong_is_told_once() {
         assert_eq!(problems.len(), 1, "{problems:?}");
         assert!(problems[0].contains("abc"), "{problems:?}");
     }
-    let (problems, _) = verdict(&[("zookeeper.connect", "z:1"), ("broker.id", "-1")]);
+    let (problems, _) = verdict(&[
+        ("zookeeper.connect", "z:1"),
+        ("broker.id", "-1"),
+        ("broker.id.generation.enable", "false"),
+    ]);
     assert!(
         problems[0].starts_with("broker.id is not said"),
         "{problems:?}"

@@ -44,6 +44,16 @@ impl Dirs {
         Ok(first)
     }
 
+    /// The id of the broker that the directories belong to, if one of them says it.
+    pub fn broker_id(disk: &dyn Disk, dirs: &[PathBuf]) -> Result<Option<BrokerId>, DirError> {
+        for dir in dirs {
+            if let Some(found) = told_identity(disk, dir)? {
+                return Ok(Some(found.broker_id));
+            }
+        }
+        Ok(None)
+    }
+
     /// The first directory that says whose it is and holds partitions, and who that is. What waits for
     /// its removal does not count.
     pub fn inhabited(

@@ -146,7 +146,14 @@ fn anothers_directory_is_refused_and_nothing_is_written() {
     );
     let error =
         Dirs::identity(&world.disk, &["/a".into()], BrokerId(1), None).expect_err("another's");
-    assert!(matches!(error, DirError::Foreign { .. }), "{error}");
+    let cluster = identity(2).cluster_id;
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "/a belongs to broker 2 of cluster {cluster:?}; this is broker 1: correct broker.id, \
+             or use this broker's own directories; nothing was changed"
+        )
+    );
     let dirs = world.open(&["/a"]);
     let error = world.open_as(&["/a"], identity(2)).expect_err("locked");
     assert!(matches!(error, DirError::Locked { .. }), "{error}");
