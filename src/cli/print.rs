@@ -137,6 +137,10 @@ pub fn exception(error: &ClientError) -> String {
 
 /// The class of Kafka's Java exception for an error code.
 pub fn exception_class(error: ResponseError) -> String {
+    if error == ResponseError::InvalidRecord {
+        // The only one that stands elsewhere.
+        return "org.apache.kafka.common.InvalidRecordException".to_owned();
+    }
     let name = match error {
         ResponseError::TopicAlreadyExists => "TopicExistsException".to_owned(),
         ResponseError::InvalidConfig => "InvalidConfigurationException".to_owned(),

@@ -747,15 +747,8 @@ impl Shared {
                 {
                     Ok(found.base_offset)
                 }
-                Some(found) => {
-                    // What is wrong with a record says more than that one was rejected.
-                    let blamed = found.record_errors.iter();
-                    let message = blamed
-                        .filter_map(|record| record.batch_index_error_message.as_deref())
-                        .next()
-                        .or(found.error_message.as_deref());
-                    ClientError::check(found.error_code, message).map(|()| found.base_offset)
-                }
+                Some(found) => ClientError::check(found.error_code, found.error_message.as_deref())
+                    .map(|()| found.base_offset),
             };
             self.settle(batch, result);
         }
