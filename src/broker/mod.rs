@@ -373,11 +373,7 @@ fn own_registration(
 }
 
 async fn start(prepared: Prepared) -> Result<Running, StartError> {
-    let Prepared {
-        mut deps,
-        bound,
-        marks,
-    } = prepared;
+    let (mut deps, bound, marks) = (prepared.deps, prepared.bound, prepared.marks);
     let tasks = deps.tasks.child();
     let addresses = bound.addresses();
     let (zookeeper, events, cluster_id) = enter_cluster(&mut deps, &marks, &addresses).await?;
