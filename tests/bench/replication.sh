@@ -1,21 +1,22 @@
 #!/usr/bin/env bash
-# Replication, ours beside genuine Kafka 2.8.0 (3 brokers + 3 ZooKeepers), with the same Java clients in one run.
-#   replication.sh [--records 1000000] [--seconds 30] [--kills 10] [--topics 1000] [--partitions 1] [--only ours|theirs]
-# Prints a table of two columns; a figure that could not be taken prints "-". Topics have 3 replicas, min.insync.replicas=2,
-# acks=all. Needs Java 17 (the JDK), Maven and a quiet machine. The two sides take turns.
+# Replication, ours beside genuine Kafka 2.8.0 (3 brokers + 3 ZooKeepers) and 4.3.1 (3 combined nodes of KRaft), with the
+# same Java clients (2.8.0's) in one run.
+#   replication.sh [--records 1000000] [--seconds 30] [--kills 10] [--topics 1000] [--partitions 1] [--only "ours zk kraft"]
+# Prints a table of a column each; a figure that could not be taken prints "-". Topics have 3 replicas, min.insync.replicas=2,
+# acks=all. Needs Java 17 (the JDK), Maven and a quiet machine. The sides take turns.
 . "$(dirname "$0")/../lib/common.sh"
 . "$root/tests/lib/peers.sh"
 set +e
-records=1000000 seconds=30 kills=10 topics=1000 partitions=1 sides="theirs ours"
+records=1000000 seconds=30 kills=10 topics=1000 partitions=1 sides="zk kraft ours"
 while [ $# -gt 0 ]; do
   case $1 in
     --records) records=$2 ;; --seconds) seconds=$2 ;; --kills) kills=$2 ;; --topics) topics=$2 ;; --partitions) partitions=$2 ;; --only) sides=$2 ;;
-    *) sed -n '2,5s/^# \?//p' "$0" >&2; exit 2 ;;
+    *) sed -n '2,6s/^# \?//p' "$0" >&2; exit 2 ;;
   esac
   shift 2 || exit 2
 done
 binary=$(tripod_binary)
-bin=$(peer_bin 2.8.0) && peer_bin zookeeper-3.6.2 >/dev/null || exit 1
+bin=$(peer_bin 2.8.0) && peer_bin zookeeper-3.6.2 >/dev/null && peer_bin 4.3.1 >/dev/null || exit 1
 peer="$root/tests/peers/peer.sh"
 tick=$(getconf CLK_TCK)
 now_ms() { date +%s%3N; }
@@ -37,30 +38,42 @@ respawn_ours() {
 pids_ours() { local n; for n in $([ "$1" = all ] && echo 1 2 3 || echo "$1"); do cat "$work/ours-$n.pid"; done; }
 ours_down() { stop_all; rm -rf "$work/ours"; }
 
-theirs_up() { "$peer" start kafka-2.8.0 --brokers 3 --no-wait --port-base 28092 --dir "$work/theirs" >"$work/theirs.json" 2>&1; }
-theirs_names() { [ "$1" = all ] && echo zk-1 zk-2 zk-3 broker-1 broker-2 broker-3 || echo "broker-$1"; }
-respawn_theirs() {
+# A genuine side is zk or kraft; its directory has its name.
+genuine_up() { # genuine_up SIDE PEER PORT
+  "$peer" start "$2" --brokers 3 --no-wait --port-base "$3" --dir "$work/$1" >"$work/$1.json" 2>&1
+}
+genuine_names() { # genuine_names SIDE N|all
+  [ "$2" != all ] && echo "broker-$2" || { [ "$1" != zk ] || echo zk-1 zk-2 zk-3; echo broker-1 broker-2 broker-3; }
+}
+respawn_genuine() {
   local name
-  for name in $(theirs_names "$1"); do
-    "$peer" respawn "$work/theirs" "$name" >/dev/null
+  for name in $(genuine_names "$1" "$2"); do
+    "$peer" respawn "$work/$1" "$name" >/dev/null
     [ "$name" != zk-3 ] || wait_for 30 bash -c 'exec 3<>/dev/tcp/127.0.0.1/28102' # as its start does: brokers after the ensemble
   done
 }
 # A broker that is back before its session of before has ended finds its own /brokers/ids node, and gives up: it is started again, as a supervisor would.
-revive_theirs() {
+revive_genuine() {
   local name
-  for name in $("$peer" status "$work/theirs" | awk '$3 == "down" { print $1 }'); do "$peer" respawn "$work/theirs" "$name" >/dev/null; done
+  for name in $("$peer" status "$work/$1" | awk '$3 == "down" { print $1 }'); do "$peer" respawn "$work/$1" "$name" >/dev/null; done
 }
+pids_genuine() { local name; for name in $(genuine_names "$1" "$2"); do "$peer" status "$work/$1" | awk -v n="$name" '$1 == n && $3 == "up" { print $2 }'; done; }
+genuine_down() { "$peer" stop "$work/$1" >/dev/null 2>&1; rm -rf "${work:?}/$1"; }
+zk_up() { genuine_up zk kafka-2.8.0 28092; }
+kraft_up() { genuine_up kraft kafka-4.3.1 18092; }
+for side in zk kraft; do
+  for verb in respawn revive pids; do eval "${verb}_$side() { ${verb}_genuine $side \"\$@\"; }"; done
+  eval "${side}_down() { genuine_down $side; }"
+done
 revive_ours() { :; }
-pids_theirs() { local name; for name in $(theirs_names "$1"); do "$peer" status "$work/theirs" | awk -v n="$name" '$1 == n && $3 == "up" { print $2 }'; done; }
-theirs_down() { "$peer" stop "$work/theirs" >/dev/null 2>&1; rm -rf "$work/theirs"; }
-trap '"$peer" stop "$work/theirs" >/dev/null 2>&1; cleanup' EXIT
+trap 'for side in zk kraft; do "$peer" stop "$work/$side" >/dev/null 2>&1; done; cleanup' EXIT
 
-kill9() { # kill9 SIDE N|all
-  local list; list=$("pids_$1" "$2")
+kill9() { end KILL "$1" "$2"; }
+end() { # end SIGNAL SIDE N|all
+  local list; list=$("pids_$2" "$3")
   # shellcheck disable=SC2086  # a list of numbers
-  kill -KILL $list 2>/dev/null
-  for pid in $list; do wait_for 10 gone "$pid"; done
+  kill -"$1" $list 2>/dev/null
+  for pid in $list; do wait_for 60 gone "$pid"; done
 }
 
 # ---- measuring
@@ -87,21 +100,38 @@ gap_ms() { # the longest time between two acknowledgements in the verifiable pro
 }
 producing() { grep -qF producer_send_success "$1"; }
 
-leader_killed() { # leader_killed SIDE: the gap of one kill -9 of the leader under 1,000 records/s with default settings
-  local out="$work/acks" leader producer
-  wait_for 90 full steady && leader=$(leader_of steady) && [ -n "$leader" ] || return
+start_producing() { # start_producing OUT: 1,000 records/s with default settings; its pid is in $producer
   # The tool sets retries=0; the producer's own default is what applications run with.
   printf 'retries=2147483647\n' >"$work/producer.properties"
-  launch "$out" "$bin/kafka-verifiable-producer.sh" --bootstrap-server "$bootstrap" --topic steady --acks -1 --throughput 1000 \
+  launch "$1" "$bin/kafka-verifiable-producer.sh" --bootstrap-server "$bootstrap" --topic steady --acks -1 --throughput 1000 \
     --max-messages 2000000 --producer.config "$work/producer.properties"
   producer=$launched
-  wait_for 60 producing "$out"; sleep_ms 2000
+  wait_for 60 producing "$1"; sleep_ms 2000
+}
+stop_producing() { # stop_producing OUT: prints the gap
+  sleep_ms 1000
+  kill -TERM "$producer" 2>/dev/null; wait_for 20 gone "$producer"
+  gap_ms "$1"; rm -f "$1"
+}
+leader_killed() { # leader_killed SIDE: the gap of one kill -9 of the leader
+  local out="$work/acks" leader producer
+  wait_for 90 full steady && leader=$(leader_of steady) && [ -n "$leader" ] || return
+  start_producing "$out"
   kill9 "$1" "$leader"; local killed; killed=$(now_ms)
   after() { [ "$(grep -F producer_send_success "$out" | tail -1 | grep -oE '"timestamp":[0-9]+' | cut -d: -f2)" -gt $((killed + 1500)) ]; }
-  wait_for 90 after; sleep_ms 1000
-  kill -TERM "$producer" 2>/dev/null; wait_for 20 gone "$producer"
-  gap_ms "$out"; rm -f "$out"
+  wait_for 90 after
+  stop_producing "$out"
   "respawn_$1" "$leader"
+}
+rolling() { # rolling SIDE: the gap while each broker is ended by SIGTERM and started again, one after the other
+  local out="$work/acks" n producer
+  wait_for 90 full steady || return
+  start_producing "$out"
+  for n in 1 2 3; do
+    end TERM "$1" "$n"; "respawn_$1" "$n"
+    wait_for 90 full steady || { stop_producing "$out" >/dev/null; return; }
+  done
+  stop_producing "$out"
 }
 cpu_ticks() { local pid sum=0 used; for pid in "$@"; do used=$(awk '{ sub(/.*\) /, ""); print $12 + $13 }' "/proc/$pid/stat" 2>/dev/null); sum=$((sum + ${used:-0})); done; echo "$sum"; }
 rest() { # rest SIDE: RSS of the largest node and idle CPU per node over ten seconds; a node of theirs is a broker and a ZooKeeper
@@ -126,6 +156,7 @@ bench() { # bench SIDE
   : >"$gaps"
   for n in $(seq "$kills"); do leader_killed "$side" >>"$gaps"; done
   figure["$side gap"]=$(spread <"$gaps")
+  figure["$side rolling"]=$(rolling "$side"); : "${figure["$side rolling"]:=-}"
   wait_for 90 full steady
   kill9 "$side" all; started=$(now_ms); "respawn_$side" all
   figure["$side again"]=$(first_record "$side" steady "$started")
@@ -135,17 +166,22 @@ bench() { # bench SIDE
 }
 
 for side in $sides; do
-  [ "$side" = ours ] && bootstrap=127.0.0.1:38092,127.0.0.1:38093,127.0.0.1:38094 || bootstrap=127.0.0.1:28092,127.0.0.1:28093,127.0.0.1:28094
+  case $side in
+    zk) bootstrap=127.0.0.1:28092,127.0.0.1:28093,127.0.0.1:28094 ;;
+    kraft) bootstrap=127.0.0.1:18092,127.0.0.1:18093,127.0.0.1:18094 ;;
+    ours) bootstrap=127.0.0.1:38092,127.0.0.1:38093,127.0.0.1:38094 ;;
+  esac
   bench "$side"
 done
-row() { printf '%-58s %22s %22s\n' "$1" "${figure["ours $2"]:--}" "${figure["theirs $2"]:--}"; }
-printf '%-58s %22s %22s\n' "3 nodes, 3 replicas, min ISR 2, acks=all" tripod "Kafka 2.8.0"
+row() { printf '%-58s %22s %22s %22s\n' "$1" "${figure["ours $2"]:--}" "${figure["zk $2"]:--}" "${figure["kraft $2"]:--}"; }
+printf '%-58s %22s %22s %22s\n' "3 nodes, 3 replicas, min ISR 2, acks=all" tripod "Kafka 2.8.0" "Kafka 4.3.1"
 row "three processes from start to first record, ms" first
 row "$records records of 1000 B, records/s" rate
 row "1,000 records/s for $seconds s, p99 latency, ms" p99
 row "kill -9 of the leader, longest gap, ms: median / worst" gap
+row "rolling restart by SIGTERM, longest gap, ms" rolling
 row "kill -9 of all, from start to first acknowledgement, ms" again
 row "$topics topics of $partitions partition(s) created, ms" topics
 row "with those topics: RSS per node, MB" rss
 row "with those topics: idle CPU per node, % of a core" idle
-echo "A node of Kafka's is a broker and a ZooKeeper."
+echo "A node of Kafka 2.8.0 is a broker and a ZooKeeper."
