@@ -4,7 +4,7 @@
 //! tools would write, and waits for the image that shows the result. Leaders are the controller's to
 //! choose. What is refused is refused in Kafka's own words.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -587,10 +587,12 @@ impl Cluster {
     }
 
     /// Elects leaders, and waits until they are seen, at most `limit`. `unclean` as in Kafka: only
-    /// for partitions that have no leader.
+    /// for partitions that have no leader. `known` brokers are there for more reasons than their
+    /// registration.
     pub async fn elect_leaders(
         &self,
         partitions: &[TopicPartition],
+        known: &BTreeSet<BrokerId>,
         unclean: bool,
         limit: Duration,
     ) -> Vec<Result<(), Refusal>> {
@@ -600,7 +602,7 @@ impl Cluster {
         let mut elected = Vec::new();
         let mut writes = Vec::new();
         for id in partitions {
-            match election(&image, id, unclean) {
+            match election(&image, known, id, unclean) {
                 Err(refusal) => results.push(Err(refusal)),
                 Ok((next, version)) => {
                     elected.push((results.len(), id.clone(), next.leader));

@@ -4,6 +4,7 @@
 //! The departing broker writes the states itself, by the controller's own rules and guarded by their
 //! versions. What nobody else has stays with it until the end.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,8 @@ use tracing::{debug, info, warn};
 
 use crate::broker::Broker;
 use crate::broker::controller::decide::leader;
-use crate::broker::image::{Image, znode};
+use crate::broker::image::{BrokerImage, Image, znode};
+use crate::broker::peer_watch;
 use crate::client::zookeeper::{Error, MultiError, Op, State};
 use crate::common::ids::BrokerId;
 use crate::common::shutdown::Shutdown;
@@ -63,12 +65,18 @@ fn connected(broker: &Broker) -> bool {
 
 /// Writes until the image shows that nothing is left to be handed over; false where that cannot be.
 async fn hand_over(broker: &Broker) -> bool {
+    let mut asked: Option<(BTreeMap<BrokerId, BrokerImage>, BTreeSet<BrokerId>)> = None;
     loop {
         let image = broker.image.load();
         if !connected(broker) || !image.brokers.contains_key(&broker.id) {
             return false;
         }
-        let sets = due(&image, broker.id);
+        let known = match asked.take() {
+            Some((brokers, known)) if brokers == image.brokers => known,
+            _ => peer_watch::answering(broker).await,
+        };
+        let sets = due(&image, &known, broker.id);
+        asked = Some((image.brokers.clone(), known));
         if sets.is_empty() {
             return true;
         }
@@ -99,7 +107,7 @@ async fn hand_over(broker: &Broker) -> bool {
 }
 
 /// A guarded write for every state that shall not name this broker any more.
-fn due(image: &Image, own: BrokerId) -> Vec<Vec<Op>> {
+fn due(image: &Image, known: &BTreeSet<BrokerId>, own: BrokerId) -> Vec<Vec<Op>> {
     let topics = image.topics.values();
     let partitions = topics.flat_map(|topic| {
         let partitions = topic.partitions.iter();
@@ -107,7 +115,7 @@ fn due(image: &Image, own: BrokerId) -> Vec<Vec<Op>> {
     });
     partitions
         .filter_map(|(topic, index, partition)| {
-            let next = leader::departed(image, partition, own)?;
+            let next = leader::departed(image, known, partition, own)?;
             Some(vec![Op::Set {
                 path: znode::state_path(&topic.name, index),
                 data: znode::encode_state(&next),
@@ -147,11 +155,15 @@ mod tests {
         partition.replicas.push(BrokerId(2));
         partition.state.as_mut().unwrap().isr.push(BrokerId(2));
         let mut image = testing::image(vec![shared, testing::topic("alone", 1, 3)]);
-        assert!(due(&image, BrokerId(1)).is_empty(), "2 is not there");
+        let known = testing::ids(&[1, 2]).into_iter().collect();
+        assert!(
+            due(&image, &known, BrokerId(1)).is_empty(),
+            "2 is not there"
+        );
         let mut other = image.brokers[&BrokerId(1)].clone();
         (other.id, other.epoch) = (BrokerId(2), Zxid(1));
         image.brokers.insert(BrokerId(2), other);
-        let sets = due(&image, BrokerId(1));
+        let sets = due(&image, &known, BrokerId(1));
         let [set] = &sets[..] else { panic!("{sets:?}") };
         let [
             Op::Set {

@@ -84,6 +84,8 @@ pub struct Fetched {
     pub log_start: Offset,
     /// Where the leader's log ended when it was read for this fetch.
     pub leader_end: Offset,
+    /// The registration that the follower says it has, if it says one.
+    pub registered: Option<Zxid>,
     /// When.
     pub now_ms: i64,
 }
@@ -249,10 +251,15 @@ impl LeaderState {
         self.committed.contains(&id) || self.tried.contains(&id)
     }
 
-    /// Takes note of a follower's fetch; none where it is no replica. Answers the newest high watermark
-    /// that it was told.
+    /// Takes note of a follower's fetch; none where it is no replica, or where it asked before it registered
+    /// anew: what it had then says nothing of what it has now. Answers the newest high watermark that it
+    /// was told.
     pub fn fetched(&mut self, follower: BrokerId, fetch: Fetched) -> Option<Offset> {
         let follower = self.followers.get_mut(&follower)?;
+        let known = fetch.registered.zip(follower.registered);
+        if known.is_some_and(|(said, now)| said < now) {
+            return None;
+        }
         follower.fetched(fetch);
         Some(follower.told)
     }

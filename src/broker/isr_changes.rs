@@ -111,7 +111,13 @@ async fn write(broker: &Broker, partitions: &[Arc<Partition>]) -> Vec<Arc<Partit
         .filter_map(|partition| {
             let id = partition.id();
             let placed = image.partition(&id.topic, id.partition);
-            let live = |id| placed.is_some_and(|placed| placed.is_live(&image, id));
+            // What its leader knows of a follower has to be of the registration that the image shows.
+            let live = |id| {
+                let epoch = image.brokers.get(&id).map(|broker| broker.epoch);
+                let same = |live: &(BrokerId, Zxid)| live.0 == id && Some(live.1) == epoch;
+                placed.is_some_and(|placed| placed.is_live(&image, id))
+                    && partition.role().live.iter().any(same)
+            };
             Some((partition, partition.propose_isr(live)?))
         })
         .collect();

@@ -21,7 +21,7 @@ use crate::broker::fetcher::Fetchers;
 use crate::broker::group::Groups;
 use crate::broker::image::ImageCell;
 use crate::broker::image::feed::Feed;
-use crate::broker::image::znode::Blank;
+use crate::broker::image::znode::{Losses, Since};
 use crate::broker::listener::{BindError, Bound};
 use crate::broker::metrics::BrokerMetrics;
 use crate::broker::peer_watch::Reached;
@@ -41,7 +41,6 @@ use crate::config::{Config, DynamicConfig};
 use crate::log::dir::{DirError, Dirs, Identity};
 
 pub mod api;
-pub mod blank;
 pub mod cluster;
 pub mod connection;
 pub mod controller;
@@ -54,6 +53,7 @@ pub mod image;
 pub mod isr;
 pub mod isr_changes;
 pub mod listener;
+pub mod losses;
 pub mod metrics;
 pub mod moves;
 pub mod partition;
@@ -138,9 +138,9 @@ pub enum StartError {
         #[source]
         source: zookeeper::Error,
     },
-    /// What is known of the log directories' emptiness cannot be kept.
+    /// What befell the log directories cannot be kept.
     #[error("reading or writing in {}", dir.display())]
-    Blank {
+    Losses {
         /// The first log directory.
         dir: PathBuf,
         /// What the system said.
@@ -339,17 +339,17 @@ fn open_replicas(
     image: &Arc<ImageCell>,
     metrics: &BrokerMetrics,
     seasoned: bool,
-) -> impl Future<Output = Result<(Blank, Arc<Replicas>), StartError>> + use<> {
+) -> impl Future<Output = Result<(Losses, Arc<Replicas>), StartError>> + use<> {
     let (config, cluster_id) = (deps.config.clone(), cluster_id.to_owned());
     let (image, disk, clock) = (image.clone(), deps.disk.clone(), deps.clock.clone());
     let disk = TimedDisk::new(disk, clock.clone(), metrics.log_syncs.clone());
     let disk = Arc::new(disk);
     tasks::blocking(move || {
-        let dir = config.log_dirs.first().cloned().unwrap_or_default();
-        let blank = blank::begin(disk.as_ref(), &dir, seasoned);
-        let blank = blank.map_err(|source| StartError::Blank { dir, source })?;
+        let losses = losses::begin(disk.as_ref(), &config.log_dirs, seasoned);
+        let dir = || config.log_dirs.first().cloned().unwrap_or_default();
+        let losses = losses.map_err(|source| StartError::Losses { dir: dir(), source })?;
         let replicas = Replicas::open(config, &cluster_id, image, disk, clock)?;
-        Ok((blank, Arc::new(replicas)))
+        Ok((losses, Arc::new(replicas)))
     })
 }
 
@@ -357,7 +357,7 @@ fn own_registration(
     broker: &Broker,
     addresses: &BTreeMap<String, SocketAddr>,
     seasoned: bool,
-    blank: Blank,
+    losses: Losses,
 ) -> Registration {
     Registration {
         zookeeper: broker.cluster.zookeeper().clone(),
@@ -367,7 +367,7 @@ fn own_registration(
         listeners: advertised(&broker.config, addresses),
         rack: broker.config.broker.broker_rack.clone(),
         seasoned,
-        blank,
+        losses,
         offline: broker.offline.subscribe(),
     }
 }
@@ -386,7 +386,7 @@ async fn start(prepared: Prepared) -> Result<Running, StartError> {
     let replicas = open_replicas(&deps, &cluster_id, &image, &metrics, seasoned);
     let (feed, replicas) = tokio::join!(feed, replicas);
     let feed = feed.map_err(|source| no_zookeeper(&config, source))?;
-    let (blank, replicas) = replicas?;
+    let (losses, replicas) = replicas?;
     let feed = feed.run(tasks.shutdown().clone());
     tasks.spawn("image feed", Kind::Essential, feed);
 
@@ -428,8 +428,8 @@ async fn start(prepared: Prepared) -> Result<Running, StartError> {
         config,
     });
     let leaving = broker.tasks.shutdown().child();
-    let registration = own_registration(&broker, &addresses, seasoned, blank);
-    register(&registration, deps.disk, broker.config.log_dirs.first()).await?;
+    let registration = own_registration(&broker, &addresses, seasoned, losses);
+    register(&registration, deps.disk, &broker).await?;
     join_cluster(&broker, registration, &leaving).await?;
     broker.replicas.start(&broker.tasks);
     broker.groups.start();
@@ -443,18 +443,20 @@ async fn start(prepared: Prepared) -> Result<Running, StartError> {
     })
 }
 
-/// Registers, and keeps in the first log directory when it was empty.
+/// Registers, and keeps in the first log directory what befell it before.
 async fn register(
     registration: &Registration,
     disk: Arc<dyn Disk>,
-    dir: Option<&PathBuf>,
+    broker: &Broker,
 ) -> Result<(), StartError> {
     let registering = async || registration.register().await;
     let epoch = while_connections_go(&registration.zookeeper, registering).await?;
-    if let (Blank::Now, Some(dir)) = (registration.blank, dir.cloned()) {
+    let losses = registration.losses;
+    broker.replicas.registered(epoch);
+    if let Some(dir) = broker.config.log_dirs.first().cloned() {
         tasks::blocking(move || {
-            let settled = blank::settle(disk.as_ref(), &dir, epoch);
-            settled.map_err(|source| StartError::Blank { dir, source })
+            let settled = losses::settle(disk.as_ref(), &dir, losses, epoch);
+            settled.map_err(|source| StartError::Losses { dir, source })
         })
         .await?;
     }
@@ -471,15 +473,13 @@ async fn join_cluster(
     let zookeeper = broker.cluster.zookeeper().clone();
     let shutdown = broker.tasks.shutdown().clone();
     broker.cluster.settle().await;
-    if registration.blank == Blank::Now {
-        // In this life they are filled from here on.
-        let own = broker
-            .image
-            .load()
-            .brokers
-            .get(&broker.id)
-            .map(|own| own.epoch);
-        registration.blank = own.map_or(Blank::Now, Blank::Since);
+    // In this life they lose no more.
+    let own = broker.replicas.registration();
+    let losses = &mut registration.losses;
+    for since in [&mut losses.blank, &mut losses.cut] {
+        if *since == Since::Now {
+            *since = Since::At(own);
+        }
     }
     let again = registration.run(leaving.clone());
     broker.tasks.spawn("registration", Kind::Essential, again);

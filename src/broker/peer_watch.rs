@@ -10,7 +10,7 @@
 //! A registration that is older than our own may be left from a crash that took both brokers. It needs
 //! not have answered: an address that only ever refuses, some times, is taken for a dead one's, too.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,6 +28,10 @@ use crate::common::tasks::Kind;
 
 /// For one TCP handshake.
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);
+/// So long a peer whose machine fell silent passes for one that is there.
+const SILENCE_LIMIT: Duration = Duration::from_secs(5);
+/// For one that only shows that somebody is there.
+const ASK_LIMIT: Duration = Duration::from_secs(1);
 /// Between two refusals: a listener that was replaced in between is no dead process.
 const SECOND_LOOK: Duration = Duration::from_millis(30);
 /// Before a connection is tried again that failed for another reason.
@@ -97,6 +101,25 @@ pub async fn run(broker: Arc<Broker>, shutdown: Shutdown) {
     }
 }
 
+/// The brokers that are there for more reasons than their registration, this one included: they accept a
+/// connection now.
+pub async fn answering(broker: &Broker) -> BTreeSet<BrokerId> {
+    let image = broker.image.load();
+    let listener = &broker.config.listeners.inter_broker;
+    let mut asked = tokio::task::JoinSet::new();
+    for other in image.brokers.values().filter(|other| other.id != broker.id) {
+        if let Some(address) = other.endpoints.get(listener).cloned() {
+            let id = other.id;
+            asked.spawn(async move { net::connect(&address, ASK_LIMIT).await.ok().map(|_| id) });
+        }
+    }
+    let mut answered = BTreeSet::from([broker.id]);
+    while let Some(answer) = asked.join_next().await {
+        answered.extend(answer.ok().flatten());
+    }
+    answered
+}
+
 async fn watch(broker: Arc<Broker>, peer: Peer, stop: Shutdown) {
     let told = |open| tell(&broker, &peer, open);
     let gone = tokio::select! {
@@ -136,6 +159,9 @@ async fn until_gone(address: &HostPort, leftover: bool, told: impl Fn(bool)) {
     loop {
         match net::connect(address, CONNECT_LIMIT).await {
             Ok(stream) => {
+                if let Err(error) = net::keep_alive(&stream, SILENCE_LIMIT) {
+                    debug!(%error, "a machine that falls silent will be noticed late");
+                }
                 was_there = true;
                 told(true);
                 closed(stream).await;

@@ -12,9 +12,9 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tracing::{debug, error, info, warn};
 
-use crate::broker::blank;
 use crate::broker::image::ImageCell;
-use crate::broker::image::znode::{self, Blank};
+use crate::broker::image::znode::{self, Losses, Since};
+use crate::broker::losses;
 use crate::client::zookeeper::{Error, Mode, MultiError, Op, State, ZooKeeper};
 use crate::common::clock::Clock;
 use crate::common::ids::{BrokerId, Zxid, kafka_uuid_text};
@@ -237,8 +237,8 @@ pub struct Registration {
     /// Our locked data directory has been this broker's before: an entry with our addresses can only
     /// be that of our own dead predecessor.
     pub seasoned: bool,
-    /// Since when our directories hold anything.
-    pub blank: Blank,
+    /// What befell our directories.
+    pub losses: Losses,
     /// Our replicas that cannot be used.
     pub offline: watch::Receiver<OfflineReplicas>,
 }
@@ -262,9 +262,10 @@ impl Registration {
     /// all that is in the way.
     pub async fn register(&self) -> Result<Zxid, RegistrationError> {
         let path = znode::broker_path(self.id);
-        if self.blank == Blank::Now {
+        let losses = [self.losses.blank, self.losses.cut];
+        if losses.contains(&Since::Now) {
             self.make_way(&path).await?;
-            blank::fence(&self.zookeeper, &self.cell.load(), self.id).await;
+            losses::fence(&self.zookeeper, &self.cell, self.id).await;
         }
         loop {
             let steps = vec![
@@ -302,7 +303,7 @@ impl Registration {
 
     fn encoded(&self, offline: &OfflineReplicas) -> Vec<u8> {
         let (listeners, rack) = (&self.listeners, self.rack.as_deref());
-        znode::encode_broker(listeners, rack, self.blank, offline, self.clock.wall_ms())
+        znode::encode_broker(listeners, rack, self.losses, offline, self.clock.wall_ms())
     }
 
     /// Says in our entry which replicas cannot be used, where that differs from what stands there, and tells

@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ use crate::broker::partition::{Partition, Role};
 use crate::broker::throttle::{Meter, Throttled, Throttles};
 use crate::common::clock::Clock;
 use crate::common::disk::Disk;
-use crate::common::ids::{BrokerId, LeaderEpoch, Offset, TopicPartition};
+use crate::common::ids::{BrokerId, LeaderEpoch, Offset, TopicPartition, Zxid};
 use crate::common::tasks::{self, Kind, Tasks};
 use crate::config::{BrokerConfig, Config, TopicConfig};
 use crate::kafka::batch::Compression;
@@ -53,6 +53,8 @@ pub struct Replicas {
     isr_changes: Arc<IsrChanges>,
     throttles: Arc<Throttles>,
     moves: Moves,
+    /// The first registration of this process: states from before speak of another one.
+    registered: AtomicI64,
     /// A log directory failed for good.
     lost_dir: Notify,
 }
@@ -126,6 +128,7 @@ impl Replicas {
             isr_changes: Arc::new(IsrChanges::new(config.broker.replica_lag_time_max_ms)),
             throttles: Arc::new(throttles(&config.broker)),
             moves: Moves::default(),
+            registered: AtomicI64::new(0),
             lost_dir: Notify::new(),
             config,
         })
@@ -273,6 +276,23 @@ impl Replicas {
         self.take_in(new, *applied, &mut changes);
         *applied = Applied(true);
         changes
+    }
+
+    /// This broker has registered, before the first [`Replicas::apply`]: it leads nothing by a state from
+    /// before, even where an image shows no registration of it.
+    pub fn registered(&self, epoch: Zxid) {
+        self.registered.store(epoch.0, Ordering::Relaxed);
+    }
+
+    /// What [`Replicas::registered`] was told.
+    pub fn registration(&self) -> Zxid {
+        Zxid(self.registered.load(Ordering::Relaxed))
+    }
+
+    /// Since when this broker is who it is: its registration, or while that is away, its first one.
+    fn since(&self, image: &Image) -> Zxid {
+        let own = image.brokers.get(&self.id).map(|own| own.epoch);
+        own.unwrap_or_default().max(self.registration())
     }
 
     /// Is there something that failed in the last apply, and may work in another one of the same image?
@@ -456,10 +476,7 @@ impl Replicas {
                 // before our registration speaks of our predecessor.
                 leading: state.leader == Some(self.id)
                     && state.isr.contains(&self.id)
-                    && image
-                        .brokers
-                        .get(&self.id)
-                        .is_none_or(|own| own.epoch <= state.written),
+                    && self.since(image) <= state.written,
                 leader: state.leader,
                 leader_epoch: state.leader_epoch,
                 live: {

@@ -93,6 +93,7 @@ pub fn live(id: BrokerId) -> BrokerImage {
         security: BTreeMap::new(),
         rack: None,
         blank_since: None,
+        cut_since: None,
         offline: BTreeMap::new(),
     }
 }

@@ -9,6 +9,7 @@ use std::os::fd::AsRawFd;
 use std::str::FromStr;
 use std::time::Duration;
 
+use rustix::net::sockopt;
 use rustix::process::{Resource, getrlimit};
 pub use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 pub use tokio::net::{TcpListener, TcpStream};
@@ -241,6 +242,17 @@ async fn dial(address: &HostPort, buffers: Buffers) -> io::Result<TcpStream> {
         }
     }
     Err(last)
+}
+
+/// Lets a connection on which nothing is said fail within about `limit` of the other machine's end: one that
+/// lost power or its network closes nothing.
+pub fn keep_alive(stream: &TcpStream, limit: Duration) -> io::Result<()> {
+    let step = (limit / 5).max(Duration::from_secs(1));
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, step * 2)?;
+    sockopt::set_tcp_keepintvl(stream, step)?;
+    sockopt::set_tcp_keepcnt(stream, 3)?;
+    Ok(())
 }
 
 /// The address a listener got, for ports chosen by the system.

@@ -13,6 +13,7 @@ use kafka_protocol::protocol::StrBytes;
 
 use super::{Context, Route};
 use crate::broker::Broker;
+use crate::broker::peer_watch;
 use crate::common::ids::TopicPartition;
 
 /// The route.
@@ -53,9 +54,10 @@ async fn handle(
     };
     let limit = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
     let unclean = request.election_type == UNCLEAN;
+    let known = peer_watch::answering(broker).await;
     let results = broker
         .cluster
-        .elect_leaders(&partitions, unclean, limit)
+        .elect_leaders(&partitions, &known, unclean, limit)
         .await;
     let mut by_topic: BTreeMap<String, Vec<PartitionResult>> = BTreeMap::new();
     for (id, result) in partitions.iter().zip(results) {

@@ -28,7 +28,7 @@ use crate::broker::image::Image;
 use crate::broker::metrics::Traffic;
 use crate::broker::partition::{Isolation, Partition, PartitionRead, WatchEpoch};
 use crate::broker::wait::{Changed, Waiter};
-use crate::common::ids::{BrokerId as FollowerId, LeaderEpoch, Offset};
+use crate::common::ids::{BrokerId as FollowerId, LeaderEpoch, Offset, Zxid};
 
 mod envelope;
 mod preferred;
@@ -139,6 +139,8 @@ struct Query {
     isolation: Isolation,
     /// The follower that asks, if one does.
     replica: Option<FollowerId>,
+    /// The registration of that follower, where it says one (KIP-903).
+    registered: Option<Zxid>,
     /// The consumer's rack, where this broker sends consumers to replicas in their own.
     rack: Option<String>,
     /// Where the request came in.
@@ -168,6 +170,7 @@ impl Query {
                 _ => Isolation::HighWatermark,
             },
             replica: (replica.0 >= 0).then_some(FollowerId(replica.0)),
+            registered: Some(Zxid(request.replica_state.replica_epoch)).filter(|epoch| epoch.0 > 0),
             rack: Some(request.rack_id.to_string())
                 .filter(|rack| !rack.is_empty() && broker.config.broker.sends_to_racks()),
             listener: context.listener.clone(),
@@ -369,7 +372,7 @@ fn look_at(broker: &Broker, query: &Query, (left, first): (usize, bool), looked:
     let (left, first) = if held_back { (0, false) } else { (left, first) };
     looked.found = find(&partition, query, &looked.key.0, looked.wanted, left, first);
     if let Some(follower) = query.replica {
-        note_follower(&partition, follower, looked);
+        note_follower(&partition, (follower, query.registered), looked);
     }
     if let Some(rack) = &query.rack
         && partition.is_leader()
@@ -412,7 +415,7 @@ fn send_elsewhere(
 
 /// The follower has everything below what it asks for. A read that failed or found its log to be another
 /// one says nothing of that.
-fn note_follower(partition: &Partition, follower: FollowerId, looked: &mut Looked) {
+fn note_follower(partition: &Partition, follower: (FollowerId, Option<Zxid>), looked: &mut Looked) {
     let Ok(Found::Records(read, _)) = &mut looked.found else {
         return;
     };

@@ -168,6 +168,7 @@ pub(super) fn grown(
 /// The state after an election that somebody asks for, and the version of the one before it.
 pub(super) fn election(
     image: &Image,
+    known: &BTreeSet<BrokerId>,
     id: &TopicPartition,
     unclean: bool,
 ) -> Result<(PartitionState, i32), Refusal> {
@@ -180,9 +181,9 @@ pub(super) fn election(
         return Err(Refusal::because(error, "The topic is being deleted"));
     }
     let decided = if unclean {
-        decide::unclean(image, partition)
+        decide::unclean(image, known, partition)
     } else {
-        decide::preferred(image, partition)
+        decide::preferred(image, known, partition)
     };
     let version = partition.state.as_ref().map_or(-1, |state| state.version);
     decided

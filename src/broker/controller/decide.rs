@@ -91,6 +91,8 @@ pub struct Mandate {
     /// The brokers that are alive for more reasons than their registration, which outlives them by a
     /// session.
     pub known: BTreeSet<BrokerId>,
+    /// Those that registered a moment ago and may be known in another.
+    pub fresh: BTreeSet<BrokerId>,
 }
 
 impl Mandate {
@@ -166,7 +168,14 @@ pub fn topic(image: &Image, mandate: &Mandate, topic: &TopicImage, fresh: Uuid) 
     for (index, partition) in &topic.partitions {
         match &partition.state {
             None => {
-                let Some(state) = leader::first_state(image, mandate.epoch, partition) else {
+                let mut live = partition.replicas.iter();
+                let first = live.find(|id| partition.is_live(image, **id));
+                if first.is_some_and(|first| mandate.fresh.contains(first)) {
+                    plan.waits = true;
+                    continue;
+                }
+                let (known, epoch) = (&mandate.known, mandate.epoch);
+                let Some(state) = leader::first_state(image, known, epoch, partition) else {
                     continue;
                 };
                 let with_container = std::mem::take(&mut container);
@@ -224,14 +233,14 @@ pub fn set_state(
 }
 
 /// What a tool asked for through `/admin/preferred_replica_election`, and the end of its wish.
-pub fn preferred_elections(image: &Image) -> Vec<Unit> {
+pub fn preferred_elections(image: &Image, known: &BTreeSet<BrokerId>) -> Vec<Unit> {
     let Some(wanted) = &image.preferred_election else {
         return Vec::new();
     };
     let elected = wanted.iter().filter_map(|id| {
         let partition = image.partition(&id.topic, id.partition)?;
         let before = partition.state.as_ref()?;
-        let next = preferred(image, partition).ok()?;
+        let next = preferred(image, known, partition).ok()?;
         let write = set_state(&id.topic, id.partition, before, &next);
         Some(Unit(vec![write]))
     });

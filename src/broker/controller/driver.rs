@@ -30,6 +30,9 @@ const MULTI_BYTES_MAX: usize = 256 << 10;
 /// How long the image may take to catch up with our own writes, before it is decided from as it is.
 const CATCH_UP: Duration = Duration::from_secs(5);
 
+/// So long a broker that has registered may take to be reached, before others get what would be its own.
+const FRESH: Duration = Duration::from_secs(1);
+
 /// How long after its election a controller looks at the balance of leaders, as Kafka's.
 const FIRST_BALANCE: Duration = Duration::from_secs(5);
 
@@ -93,6 +96,13 @@ impl Memory {
             }
         }
         known
+    }
+
+    /// Those of the silent ones that registered a moment ago. Comes after [`Memory::known`].
+    fn fresh(&self, now: Instant) -> BTreeSet<BrokerId> {
+        let since = self.silent.iter();
+        let fresh = since.filter(|(_, since)| now.saturating_duration_since(**since) < FRESH);
+        fresh.map(|((id, _), _)| *id).collect()
     }
 }
 
@@ -166,7 +176,8 @@ impl Driver {
     /// When what waits for a silent broker is decided without having heard of it.
     fn known_at(&self, memory: &Memory) -> Option<Instant> {
         let (limit, now) = (self.silence_limit(), Instant::now());
-        let times = memory.silent.values().map(|since| *since + limit);
+        let silent = memory.silent.values();
+        let times = silent.flat_map(|since| [*since + FRESH, *since + limit]);
         let next = times.filter(|at| *at > now).min();
         next.filter(|_| memory.waits)
     }
@@ -253,7 +264,8 @@ impl Driver {
             epoch: term.epoch,
             deletion_enabled: self.config.broker.delete_topic_enable,
             unclean: self.effective(image).unclean_leader_election_enable,
-            known,
+            known: known.clone(),
+            fresh: memory.fresh(now),
         };
         let everything = waited
             || before.is_none_or(|before| {
@@ -263,16 +275,14 @@ impl Driver {
                     || before.reassignment != image.reassignment
             });
         let unchanged = BTreeMap::new();
-        let known = match before {
+        let decided = match before {
             Some(before) if !everything => &before.topics,
             _ => &unchanged,
         };
         let mut units = Vec::new();
         for (name, topic) in &image.topics {
-            if known
-                .get(name)
-                .is_some_and(|known| Arc::ptr_eq(known, topic))
-            {
+            let decided = decided.get(name);
+            if decided.is_some_and(|decided| Arc::ptr_eq(decided, topic)) {
                 continue;
             }
             let plan = decide::topic(image, &mandate, topic, self.rng.uuid());
@@ -287,7 +297,7 @@ impl Driver {
         // Leaderships go to nobody who may be dead.
         let all_known = mandate.knows(image, image.brokers.keys());
         if all_known {
-            units.extend(decide::preferred_elections(image));
+            units.extend(decide::preferred_elections(image, &known));
         }
         memory.waits |= !all_known && (memory.balance || image.preferred_election.is_some());
         let (rest, refused) = decide::reassignment_left(image);
@@ -297,7 +307,7 @@ impl Driver {
         units.extend(rest);
         if all_known && std::mem::take(&mut memory.balance) {
             let percentage = self.config.broker.leader_imbalance_per_broker_percentage;
-            let balanced = balance::leaders(image, percentage);
+            let balanced = balance::leaders(image, &known, percentage);
             if !balanced.is_empty() {
                 info!(
                     partitions = balanced.len(),

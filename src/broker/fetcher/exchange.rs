@@ -14,7 +14,7 @@ use super::Deps;
 use super::session::{Asked, Request};
 use crate::client::ClientError;
 use crate::client::connection::{Connection, Settings};
-use crate::common::ids::{BrokerId, TopicPartition};
+use crate::common::ids::{BrokerId, TopicPartition, Zxid};
 
 /// The newest version that is spoken: 17 adds directories of replicas, which mean nothing here.
 pub(super) const FETCH_VERSION_MAX: i16 = 16;
@@ -90,13 +90,21 @@ pub(super) fn fetch_request(deps: &Deps, request: Request, version: i16) -> Fetc
         .with_session_epoch(request.epoch)
         .with_topics(topics)
         .with_forgotten_topics_data(forgotten.collect());
-    said_by(fetch, deps.id, version)
+    let image = deps.image.load();
+    let registered = image.brokers.get(&deps.id).map(|own| own.epoch);
+    said_by(fetch, (deps.id, registered), version)
 }
 
-/// Where the replica's id goes depends on the version.
-fn said_by(fetch: FetchRequest, id: BrokerId, version: i16) -> FetchRequest {
+/// Where the replica's id goes depends on the version; only the newer ones have a place for its registration.
+fn said_by(
+    fetch: FetchRequest,
+    (id, registered): (BrokerId, Option<Zxid>),
+    version: i16,
+) -> FetchRequest {
     if version >= 15 {
-        let state = ReplicaState::default().with_replica_id(id.0.into());
+        let state = ReplicaState::default()
+            .with_replica_id(id.0.into())
+            .with_replica_epoch(registered.map_or(-1, |epoch| epoch.0));
         fetch.with_replica_state(state)
     } else {
         fetch.with_replica_id(id.0.into())

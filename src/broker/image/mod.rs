@@ -66,6 +66,8 @@ pub struct BrokerImage {
     pub rack: Option<String>,
     /// Its log directories were empty at this moment: of what is older it has nothing.
     pub blank_since: Option<Zxid>,
+    /// Its machine went down beneath it before this moment: of what is older its logs may lack the ends.
+    pub cut_since: Option<Zxid>,
     /// Its replicas whose logs cannot be used: partitions by topic.
     pub offline: BTreeMap<String, BTreeSet<i32>>,
 }

@@ -516,6 +516,9 @@ pub fn encode_reassignment(partitions: &[(TopicPartition, Vec<BrokerId>)]) -> Ve
 /// over.
 const BLANK_SINCE: &str = "tripod_blank_since";
 
+/// The key by which a broker says since when the ends of its logs may be missing.
+const CUT_SINCE: &str = "tripod_cut_since";
+
 /// The key by which a broker names its replicas whose logs cannot be used: partitions by topic.
 const OFFLINE_REPLICAS: &str = "tripod_offline_replicas";
 
@@ -527,16 +530,36 @@ pub fn encode_log_dir_event(id: BrokerId) -> Vec<u8> {
     bytes(&json!({"version": 1, "broker": id, "event": 1}))
 }
 
-/// Since when the log directories of a broker hold anything.
+/// At which registration of a broker something befell its log directories, for the last time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Blank {
-    /// Nothing is known of a time when they were empty.
+pub enum Since {
+    /// It is not known that it ever did.
     #[default]
-    No,
-    /// They are empty now, at the registration.
+    Never,
+    /// At the one that is being made.
     Now,
-    /// They were empty at this earlier registration.
-    Since(Zxid),
+    /// At this earlier one.
+    At(Zxid),
+}
+
+impl Since {
+    /// The value that says so.
+    fn value(self) -> Option<Value> {
+        match self {
+            Since::Never => None,
+            Since::Now => Some(true.into()),
+            Since::At(at) => Some(at.0.into()),
+        }
+    }
+}
+
+/// What befell the log directories of a broker.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Losses {
+    /// They were empty.
+    pub blank: Since,
+    /// The machine went down beneath the broker: what had not reached the disk is missing.
+    pub cut: Since,
 }
 
 /// Reads `/brokers/ids/N`; `epoch` is the znode's czxid.
@@ -570,13 +593,17 @@ pub fn decode_broker(id: BrokerId, data: &[u8], epoch: Zxid) -> Decoded<BrokerIm
         endpoints,
         security: protocols,
         rack: map.get("rack").and_then(Value::as_str).map(str::to_owned),
-        blank_since: match map.get(BLANK_SINCE) {
-            Some(Value::Bool(true)) => Some(epoch),
-            Some(value) => value.as_i64().map(Zxid),
-            None => None,
-        },
+        blank_since: since(&map, BLANK_SINCE, epoch),
+        cut_since: since(&map, CUT_SINCE, epoch),
         offline: offline_replicas(&map),
     })
+}
+
+fn since(map: &Map<String, Value>, key: &str, epoch: Zxid) -> Option<Zxid> {
+    match map.get(key)? {
+        Value::Bool(true) => Some(epoch),
+        value => value.as_i64().map(Zxid),
+    }
 }
 
 /// What else stands there is passed over.
@@ -595,7 +622,7 @@ fn offline_replicas(map: &Map<String, Value>) -> BTreeMap<String, BTreeSet<i32>>
 pub fn encode_broker(
     listeners: &[(String, String, HostPort)],
     rack: Option<&str>,
-    blank: Blank,
+    losses: Losses,
     offline: &BTreeMap<String, BTreeSet<i32>>,
     now_ms: i64,
 ) -> Vec<u8> {
@@ -634,13 +661,9 @@ pub fn encode_broker(
     if !offline.is_empty() {
         map.insert(OFFLINE_REPLICAS.into(), json!(offline));
     }
-    match blank {
-        Blank::No => {}
-        Blank::Now => {
-            map.insert(BLANK_SINCE.into(), true.into());
-        }
-        Blank::Since(at) => {
-            map.insert(BLANK_SINCE.into(), at.0.into());
+    for (key, since) in [(BLANK_SINCE, losses.blank), (CUT_SINCE, losses.cut)] {
+        if let Some(value) = since.value() {
+            map.insert(key.into(), value);
         }
     }
     bytes(&Value::Object(map))

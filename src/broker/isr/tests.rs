@@ -33,6 +33,7 @@ fn fetch(state: &mut LeaderState, id: i32, offset: i64, leader_end: i64, now_ms:
         offset: Offset(offset),
         log_start: Offset(0),
         leader_end: Offset(leader_end),
+        registered: None,
         now_ms,
     };
     assert!(state.fetched(BrokerId(id), fetch).is_some());
@@ -75,6 +76,7 @@ fn sample() -> Fetched {
         offset: Offset(0),
         log_start: Offset(0),
         leader_end: Offset(0),
+        registered: None,
         now_ms: 0,
     }
 }
@@ -272,5 +274,30 @@ fn who_restarted_counts_as_unknown_and_is_vouched_for_when_it_has_shown_what_it_
             fetch(&mut state, 2, offset, 12, 3);
         }
         assert_eq!(propose(&mut state, 12, 12, 3), expected, "{shown:?}");
+    }
+}
+
+#[test]
+fn what_a_follower_asked_before_it_registered_anew_is_not_counted() {
+    let mut state = leader(&[1, 2]);
+    let (replicas, isr) = (ids(&[1, 2]), ids(&[1]));
+    let live = [LIVE[0], (BrokerId(2), Zxid(70))];
+    let again = Given {
+        live: &live,
+        ..given(6, 5, &replicas, &isr)
+    };
+    state.adopt(again, Offset(12), Offset(12), 2);
+    let asked = |registered| Fetched {
+        offset: Offset(12),
+        leader_end: Offset(12),
+        registered,
+        ..sample()
+    };
+    assert_eq!(state.fetched(BrokerId(2), asked(Some(Zxid(20)))), None);
+    assert!(!state.may_join(BrokerId(2), Offset(12)));
+    // An older release says nothing.
+    for registered in [Some(Zxid(70)), None] {
+        assert!(state.fetched(BrokerId(2), asked(registered)).is_some());
+        assert!(state.may_join(BrokerId(2), Offset(12)));
     }
 }

@@ -12,7 +12,7 @@ use tracing::debug;
 use super::{Appended, Origin, Partition, Refused, Role};
 use crate::broker::isr::{Fetched, Given, LeaderState, Outcome, Proposal, Standing};
 use crate::broker::wait::Waiter;
-use crate::common::ids::{BrokerId, LeaderEpoch, Offset};
+use crate::common::ids::{BrokerId, LeaderEpoch, Offset, Zxid};
 use crate::log;
 
 /// More than any waiter lacks: it looks again. How many bytes a follower's progress brings to light is
@@ -265,12 +265,12 @@ impl Partition {
 
     // ---- followers -----------------------------------------------------------------------------
 
-    /// A follower has asked for what comes at `offset`, so it has everything before; `leader_end` is
-    /// where this log ended when it was read for it. Answers the newest high watermark that the
+    /// A follower, under the registration that it says, has asked for what comes at `offset`, so it has
+    /// everything before; `leader_end` is where this log ended when it was read for it. Answers the newest high watermark that the
     /// follower was sent so far.
     pub fn fetched_by(
         &self,
-        follower: BrokerId,
+        (follower, registered): (BrokerId, Option<Zxid>),
         (offset, log_start): (Offset, Offset),
         leader_end: Offset,
     ) -> Result<Offset, ResponseError> {
@@ -282,11 +282,12 @@ impl Partition {
             offset,
             log_start,
             leader_end,
+            registered,
             now_ms: self.log().monotonic_ms(),
         };
         let Some(told) = state.fetched(follower, fetched) else {
             // The follower may know of a newer assignment than this leader does.
-            debug!(partition = %self.id, %follower, "a fetch from a broker that is no replica");
+            debug!(partition = %self.id, %follower, "a fetch from a broker that is no replica, or of an earlier registration");
             return Err(ResponseError::UnknownLeaderEpoch);
         };
         self.advance_high_watermark(state);

@@ -4,7 +4,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{DirError, Dirs, Identity, LOCK_FILE, SMALL_FILE_MAX, partition_of};
+use super::{
+    CLEAN_SHUTDOWN_FILE, DirError, Dirs, Identity, LOCK_FILE, SMALL_FILE_MAX, partition_of,
+};
 use crate::common::disk::Disk;
 use crate::common::ids::BrokerId;
 use crate::log::checkpoint::{META_PROPERTIES, decode_identity};
@@ -74,6 +76,14 @@ impl Dirs {
             }
         }
         Ok(None)
+    }
+
+    /// Did the last stop of the broker that these directories belong to close all the logs in them? To be
+    /// asked before [`Dirs::open`], which takes the marks away.
+    pub fn stopped_cleanly(disk: &dyn Disk, dirs: &[PathBuf]) -> bool {
+        dirs.iter().all(|dir| {
+            disk.exists(&dir.join(CLEAN_SHUTDOWN_FILE)) || !disk.exists(&dir.join(META_PROPERTIES))
+        })
     }
 
     /// Refuses what [`Dirs::open`] would refuse anyway: a directory that another process uses, and

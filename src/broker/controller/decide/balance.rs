@@ -1,6 +1,6 @@
 //! `auto.leader.rebalance.enable`: leaderships go back to the preferred replicas by and by. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::broker::controller::decide::{Unit, leader, reassign, set_state};
 use crate::broker::image::Image;
@@ -8,7 +8,7 @@ use crate::common::ids::BrokerId;
 
 /// Elects the preferred replicas of every broker that lacks more than `percentage` of the leaderships that
 /// are meant for it. Nothing happens while replicas are being moved, as in Kafka.
-pub fn leaders(image: &Image, percentage: i32) -> Vec<Unit> {
+pub fn leaders(image: &Image, known: &BTreeSet<BrokerId>, percentage: i32) -> Vec<Unit> {
     let topics = image.topics.values();
     let topics = topics.filter(|topic| !image.deleting.contains(&topic.name));
     let mut brokers: BTreeMap<BrokerId, (usize, Vec<_>)> = BTreeMap::new();
@@ -37,7 +37,7 @@ pub fn leaders(image: &Image, percentage: i32) -> Vec<Unit> {
             continue;
         }
         for (topic, index, partition, before) in missing {
-            if let Ok(next) = leader::preferred(image, partition) {
+            if let Ok(next) = leader::preferred(image, known, partition) {
                 units.push(Unit(vec![set_state(&topic.name, index, before, &next)]));
             }
         }

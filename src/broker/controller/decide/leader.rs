@@ -3,7 +3,8 @@
 //! A broker that registered after a state was written has restarted since then (or was cut off for a
 //! whole session): it is *unproven*, and counts as out of sync until it has followed the leader again.
 //! One whose directories were empty at such a moment is *blank*: it has nothing, and leads nothing that
-//! is older, not even where nobody else is left.
+//! is older, not even where nobody else is left. One whose machine went down beneath it is *cut*: of what
+//! is older it has what had reached the disk, so it leads only when no other in-sync replica may have more.
 //!
 //! A registration outlives its broker by a whole session. So nobody leaves the in-sync set in favour of a
 //! leader of whom nothing but the registration is known: such a decision waits until more is.
@@ -20,6 +21,8 @@ pub enum Standing {
     Dead,
     /// Its directories have been empty since.
     Blank,
+    /// Its machine has gone down beneath it since: the end of its log may be missing.
+    Cut,
     /// It has registered anew since.
     Unproven,
     /// It has been there all the time.
@@ -37,6 +40,7 @@ pub fn standing(
         None => Standing::Dead,
         Some(_) if partition.offline.contains(&id) => Standing::Dead,
         Some(broker) if broker.blank_since.is_some_and(|since| since > written) => Standing::Blank,
+        Some(broker) if broker.cut_since.is_some_and(|since| since > written) => Standing::Cut,
         Some(broker) if broker.epoch > written => Standing::Unproven,
         Some(_) => Standing::Proven,
     }
@@ -51,14 +55,18 @@ pub struct Next {
     pub unclean: bool,
 }
 
-/// The state of a partition that had none; none while, as in Kafka, no replica lives.
+/// The state of a partition that had none; none while, as in Kafka, no replica lives. One of whom nothing but
+/// the registration is known leads only where nobody else can.
 pub fn first_state(
     image: &Image,
+    known: &BTreeSet<BrokerId>,
     epoch: ControllerEpoch,
     partition: &PartitionImage,
 ) -> Option<PartitionState> {
     let alive = |id: &&BrokerId| partition.is_live(image, **id);
-    let leader = *partition.replicas.iter().find(alive)?;
+    let mut replicas = partition.replicas.iter().filter(alive);
+    let reached = replicas.clone().find(|id| known.contains(id));
+    let leader = *reached.or_else(|| replicas.next())?;
     Some(PartitionState {
         leader: Some(leader),
         leader_epoch: LeaderEpoch(0),
@@ -118,19 +126,30 @@ pub fn next_state(
         return Following::Waits;
     }
     let stands = |id: BrokerId| standing(image, partition, id, state.written);
-    // Nobody has been there all the time: whoever was in sync and still has its disk, has everything
-    // that was acknowledged.
-    let survivor = |id: &BrokerId| state.isr.contains(id) && stands(*id) == Standing::Unproven;
-    if let Some(leader) = first(&|id| survivor(id) && known.contains(id)) {
-        return clean(succeed(state, Some(leader), vec![leader], epoch));
-    }
-    if first(&survivor).is_some() {
-        return Following::Waits;
+    // Nobody has been there all the time: whoever was in sync, still has its disk and only restarted, has
+    // everything that was acknowledged. Who lost the end of its log may have it, too, and there is nobody
+    // better once all the others are known to have lost as much.
+    let member = |id: &BrokerId, standing| state.isr.contains(id) && stands(*id) == standing;
+    let restarted = |id: &BrokerId| member(id, Standing::Unproven);
+    let cut = |id: &BrokerId| member(id, Standing::Cut);
+    let away = first(&|id| member(id, Standing::Dead)).is_some();
+    let survivors: &[&dyn Fn(&BrokerId) -> bool] = match away {
+        true => &[&restarted],
+        false => &[&restarted, &cut],
+    };
+    for survivor in survivors {
+        if let Some(leader) = first(&|id| survivor(id) && known.contains(id)) {
+            return clean(succeed(state, Some(leader), vec![leader], epoch));
+        }
+        if first(survivor).is_some() {
+            return Following::Waits;
+        }
     }
     if unclean {
-        let disk = |id: &BrokerId| matches!(stands(*id), Standing::Unproven | Standing::Proven);
+        let disk = |id: &BrokerId| !matches!(stands(*id), Standing::Dead | Standing::Blank);
         let alive = |id: &BrokerId| stands(*id) != Standing::Dead;
-        if let Some(leader) = first(&disk).or_else(|| first(&alive)) {
+        let best = first(&cut).or_else(|| first(&disk));
+        if let Some(leader) = best.or_else(|| first(&alive)) {
             return Following::Next(Next {
                 state: succeed(state, Some(leader), vec![leader], epoch),
                 unclean: true,
@@ -170,10 +189,12 @@ pub fn succeed(
     }
 }
 
-/// The state that lets `departing` go without harm: another member leads, and it is out of the in-sync
-/// set. None where it is not needed, and where nobody else has the data.
+/// The state that lets `departing` go without harm: another member leads, of whom not only the registration
+/// is left, and it is out of the in-sync set. None where it is not needed, and where nobody else has the
+/// data.
 pub fn departed(
     image: &Image,
+    known: &BTreeSet<BrokerId>,
     partition: &PartitionImage,
     departing: BrokerId,
 ) -> Option<PartitionState> {
@@ -183,9 +204,14 @@ pub fn departed(
     }
     let mut isr = in_sync(image, partition, state);
     isr.retain(|id| *id != departing);
-    let kept = state.leader.filter(|leader| isr.contains(leader));
-    let first = || partition.replicas.iter().find(|id| isr.contains(id));
-    let leader = kept.or_else(|| first().copied())?;
+    // Where it leads on, the others see to it that the departing one is missed.
+    let may_lead = |id: &&BrokerId| isr.contains(*id) && known.contains(*id);
+    let kept = state.leader.as_ref().filter(|id| isr.contains(id));
+    let leader = match kept {
+        Some(leader) => Some(leader).filter(may_lead),
+        None => partition.replicas.iter().find(may_lead),
+    };
+    let leader = *leader?;
     Some(succeed(state, Some(leader), isr, image.controller_epoch))
 }
 
@@ -201,7 +227,11 @@ pub enum NotElected {
 }
 
 /// The state after a preferred election.
-pub fn preferred(image: &Image, partition: &PartitionImage) -> Result<PartitionState, NotElected> {
+pub fn preferred(
+    image: &Image,
+    known: &BTreeSet<BrokerId>,
+    partition: &PartitionImage,
+) -> Result<PartitionState, NotElected> {
     let (Some(state), Some(first)) = (&partition.state, partition.replicas.first()) else {
         return Err(NotElected::PreferredNotAvailable);
     };
@@ -209,29 +239,33 @@ pub fn preferred(image: &Image, partition: &PartitionImage) -> Result<PartitionS
         return Err(NotElected::NotNeeded);
     }
     let isr = in_sync(image, partition, state);
-    if !isr.contains(first) {
+    if !isr.contains(first) || !known.contains(first) {
         return Err(NotElected::PreferredNotAvailable);
     }
     Ok(succeed(state, Some(*first), isr, image.controller_epoch))
 }
 
 /// The state after an unclean election that somebody asked for.
-pub fn unclean(image: &Image, partition: &PartitionImage) -> Result<PartitionState, NotElected> {
+pub fn unclean(
+    image: &Image,
+    known: &BTreeSet<BrokerId>,
+    partition: &PartitionImage,
+) -> Result<PartitionState, NotElected> {
     let state = partition.state.as_ref().ok_or(NotElected::NoEligible)?;
     let led = |leader| partition.is_live(image, leader);
     if state.leader.is_some_and(led) {
         return Err(NotElected::NotNeeded);
     }
-    // Whoever asks for this has decided who is dead.
-    let known = image.brokers.keys().copied().collect();
-    match next_state(
-        image,
-        &known,
-        image.controller_epoch,
-        true,
-        partition,
-        state,
-    ) {
+    let next = |known| {
+        let epoch = image.controller_epoch;
+        next_state(image, known, epoch, true, partition, state)
+    };
+    let next = match next(known) {
+        // Whoever asks for this has decided who is dead.
+        Following::Waits => next(&image.brokers.keys().copied().collect()),
+        next => next,
+    };
+    match next {
         Following::Next(next) if next.state.leader.is_some() => Ok(next.state),
         _ => Err(NotElected::NoEligible),
     }

@@ -25,6 +25,7 @@ fn mandate() -> Mandate {
         deletion_enabled: true,
         unclean: false,
         known: ids(&[0, 1, 2]).into_iter().collect(),
+        fresh: BTreeSet::new(),
     }
 }
 
@@ -102,6 +103,39 @@ fn a_topic_of_the_old_tool_gets_an_id_and_leaders() {
             "+/brokers/topics/t/partitions/1 & +/brokers/topics/t/partitions/1/state {\"controller_epoch\":3,\"leader\":0,\"version\":1,\"leader_epoch\":0,\"isr\":[0]}",
         ]
     );
+}
+
+#[test]
+fn new_partitions_are_led_by_who_is_known_to_live() {
+    let topic = t(ID, vec![partition(&[0, 1], None)]);
+    let planned = |known: &[i32], fresh: &[i32]| {
+        let mandate = Mandate {
+            known: ids(known).into_iter().collect(),
+            fresh: ids(fresh).into_iter().collect(),
+            ..mandate()
+        };
+        let plan = super::topic(&image(&[0, 1]), &mandate, &topic, FRESH);
+        (lines(&plan.units).join(" "), plan.waits)
+    };
+    let led = |leader| {
+        let state = format!(
+            r#"{{"controller_epoch":3,"leader":{leader},"version":1,"leader_epoch":0,"isr":[0,1]}}"#
+        );
+        let path = "/brokers/topics/t/partitions";
+        (
+            format!("+{path} & +{path}/0 & +{path}/0/state {state}"),
+            false,
+        )
+    };
+    assert_eq!(planned(&[0, 1], &[]), led(0));
+    assert_eq!(planned(&[1], &[]), led(1), "the other is silent");
+    assert_eq!(planned(&[], &[]), led(0), "so are both");
+    assert_eq!(
+        planned(&[1], &[0]),
+        (String::new(), true),
+        "it came just now"
+    );
+    assert_eq!(planned(&[0], &[1]), led(0));
 }
 
 #[test]
@@ -187,7 +221,7 @@ fn a_wish_for_preferred_leaders_is_granted_and_ended() {
     let ids = [0, 1, 7].map(|index| TopicPartition::new("t", index));
     now.preferred_election = Some(ids.to_vec());
     assert_eq!(
-        lines(&preferred_elections(&now)),
+        lines(&preferred_elections(&now, &mandate().known)),
         [
             state_write(
                 0,

@@ -79,14 +79,14 @@ fn brokers_are_read_and_written_as_kafka_does() {
         encode_broker(
             &[listener],
             None,
-            Blank::No,
+            Losses::default(),
             &BTreeMap::new(),
             1_795_352_209_790
         ),
         data
     );
     let offline = BTreeMap::from([("t".to_owned(), BTreeSet::from([0, 3]))]);
-    let said = encode_broker(&[], None, Blank::No, &offline, 5);
+    let said = encode_broker(&[], None, Losses::default(), &offline, 5);
     let text = String::from_utf8(said).unwrap();
     assert!(
         text.contains(r#""tripod_offline_replicas":{"t":[0,3]}"#),
@@ -107,7 +107,7 @@ fn brokers_are_read_and_written_as_kafka_does() {
     let text = String::from_utf8(encode_broker(
         &tls,
         Some("r1"),
-        Blank::No,
+        Losses::default(),
         &BTreeMap::new(),
         5,
     ))
