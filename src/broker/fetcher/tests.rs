@@ -365,3 +365,46 @@ async fn a_new_leader_tells_no_latest_offset_that_goes_back() {
     );
     three.stop().await;
 }
+
+/// A machine that lost power or its network refuses nothing and closes nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_falls_silent_holds_nobody_up_once_another_leads() {
+    let mut three = Three::start(1).await;
+    three.append(1, 0, &[b"a"]);
+    until("all have it", || three.ends(0) == [(1, 1); 3]).await;
+    three.change(-1, 2, &[1, 2, 3]);
+    three.tell(&[1, 2, 3]);
+    // Connections to it are accepted by the system, and nothing is ever answered.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("binds");
+    silent.set_nonblocking(true).expect("settable");
+    three.addresses[0] = HostPort::new("127.0.0.1", silent.local_addr().expect("bound").port());
+    three.change(1, 3, &[1, 2, 3]);
+    three.tell(&[2, 3]);
+    let mut asked = Vec::new();
+    until("both ask it", || {
+        asked.extend(silent.accept());
+        asked.len() >= 2
+    })
+    .await;
+
+    // Its session has ended.
+    three.change(3, 4, &[1, 2, 3]);
+    three.tell(&[2, 3]);
+    let last = three.append(3, 0, &[b"b"]);
+    until("2 has it", || three.at(2, 0).log_end_offset() == last + 1).await;
+    let leader = three.at(3, 0);
+    assert!(leader.high_watermark() <= last, "the silent one is in sync");
+    three.clock.advance_ms(30_001);
+    let last = three.append(3, 0, &[b"c"]);
+    until("2 has it", || three.at(2, 0).log_end_offset() == last + 1).await;
+    until("the silent one lags", || {
+        let proposal = leader.propose_isr(|_| true);
+        proposal.is_some_and(|proposal| {
+            leader.settle_isr(&proposal, Outcome::Written(9, Zxid(1)));
+            proposal.isr == [BrokerId(2), BrokerId(3)]
+        })
+    })
+    .await;
+    assert_eq!(leader.replicated(last, DEADLINE).await, Ok(()));
+    three.stop().await;
+}
