@@ -23,7 +23,7 @@ pub mod balance;
 pub mod leader;
 pub mod reassign;
 
-use leader::Following;
+use leader::{Following, Next};
 pub use leader::{NotElected, preferred, unclean};
 
 /// One guarded write.
@@ -102,6 +102,13 @@ impl Mandate {
         ids.all(|id| self.known.contains(id) || !image.brokers.contains_key(id))
     }
 
+    /// Is the broker that shall lead this partition first about to be known?
+    fn expects_first(&self, image: &Image, partition: &PartitionImage) -> bool {
+        let mut live = partition.replicas.iter();
+        let first = live.find(|id| partition.is_live(image, **id));
+        first.is_some_and(|first| self.fresh.contains(first))
+    }
+
     /// May a replica that lacks acknowledged records lead this topic, if nobody else can?
     fn unclean_for(&self, topic: &TopicImage) -> bool {
         let said = topic.config.get(UNCLEAN_LEADER_ELECTION);
@@ -122,6 +129,16 @@ pub struct Plan {
     pub unclean: Vec<TopicPartition>,
     /// Something has to wait until more is known of a broker that is registered.
     pub waits: bool,
+}
+
+impl Plan {
+    fn follow(&mut self, topic: &str, partition: i32, before: &PartitionState, next: &Next) {
+        if next.unclean {
+            self.unclean.push(TopicPartition::new(topic, partition));
+        }
+        let write = set_state(topic, partition, before, &next.state);
+        self.units.push(Unit(vec![write]));
+    }
 }
 
 /// What one topic needs, in the order in which it has to be written. `fresh` becomes the id of a topic
@@ -168,9 +185,7 @@ pub fn topic(image: &Image, mandate: &Mandate, topic: &TopicImage, fresh: Uuid) 
     for (index, partition) in &topic.partitions {
         match &partition.state {
             None => {
-                let mut live = partition.replicas.iter();
-                let first = live.find(|id| partition.is_live(image, **id));
-                if first.is_some_and(|first| mandate.fresh.contains(first)) {
+                if mandate.expects_first(image, partition) {
                     plan.waits = true;
                     continue;
                 }
@@ -188,15 +203,9 @@ pub fn topic(image: &Image, mandate: &Mandate, topic: &TopicImage, fresh: Uuid) 
                 let unclean = mandate.unclean_for(topic);
                 let next = leader::next_state(image, known, epoch, unclean, partition, state);
                 plan.waits |= next == Following::Waits;
-                let Following::Next(next) = next else {
-                    continue;
-                };
-                let id = next
-                    .unclean
-                    .then(|| TopicPartition::new(topic.name.clone(), *index));
-                plan.unclean.extend(id);
-                let write = set_state(&topic.name, *index, state, &next.state);
-                plan.units.push(Unit(vec![write]));
+                if let Following::Next(next) = next {
+                    plan.follow(&topic.name, *index, state, &next);
+                }
             }
         }
     }

@@ -133,10 +133,7 @@ pub fn next_state(
     let restarted = |id: &BrokerId| member(id, Standing::Unproven);
     let cut = |id: &BrokerId| member(id, Standing::Cut);
     let away = first(&|id| member(id, Standing::Dead)).is_some();
-    let survivors: &[&dyn Fn(&BrokerId) -> bool] = match away {
-        true => &[&restarted],
-        false => &[&restarted, &cut],
-    };
+    let survivors: [&dyn Fn(&BrokerId) -> bool; 2] = [&restarted, &|id| !away && cut(id)];
     for survivor in survivors {
         if let Some(leader) = first(&|id| survivor(id) && known.contains(id)) {
             return clean(succeed(state, Some(leader), vec![leader], epoch));
