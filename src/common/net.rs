@@ -170,10 +170,10 @@ impl Descriptors {
     }
 }
 
-/// A quarter is kept from ZooKeeper's clients, and 64 at least, where that is not more than half; a little
+/// A quarter is kept from ZooKeeper's clients, and 128 at least, where that is not more than half; a little
 /// more from Kafka's, a little less from members.
 fn bound(limit: u64, peers: Peers) -> u64 {
-    let kept = (limit / 4).max(64).min(limit / 2);
+    let kept = (limit / 4).max(128).min(limit / 2);
     match peers {
         Peers::Kafka => limit - kept - kept / 4,
         Peers::ZooKeeper => limit - kept,
@@ -270,7 +270,8 @@ mod tests {
             (0, 0, 0, 0),
             (20, 8, 10, 11),
             (100, 38, 50, 56),
-            (256, 176, 192, 200),
+            (256, 96, 128, 144),
+            (512, 352, 384, 400),
             (1_024, 704, 768, 784),
             (1_000_000, 687_500, 750_000, 750_016),
         ] {
