@@ -28,8 +28,9 @@ use crate::coordinator::store::sled::SledStore;
 const STORE: &str = "raft";
 const STORE_FILE: &str = "db";
 const COPY: &str = "raft.examined";
-/// A larger store is opened without looking: the copy would take too long.
-const COPY_BYTES_MAX: u64 = 256 << 20;
+/// A larger store is opened without looking: this much takes about a quarter of a second, and what a
+/// tree of usual size keeps in its log is less.
+const COPY_BYTES_MAX: u64 = 128 << 20;
 /// What has to stay free beside the copy.
 const SPARE_BYTES: u64 = 64 << 20;
 const CHUNK_BYTES: usize = 1 << 20;
