@@ -36,6 +36,9 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 const SEAT_PAUSE: Duration = Duration::from_millis(50);
 /// The longest life of a connection; scrapers come back.
 const CONNECTION_LIFE: Duration = Duration::from_secs(600);
+/// How long a request that is being answered may take to end when the node stops. A header block that is only
+/// half there is not waited for as long as it may take otherwise.
+const FAREWELL: Duration = Duration::from_secs(1);
 /// How long to wait when the system has no descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -226,7 +229,10 @@ async fn connection(
         ended = serving.as_mut() => ended,
         () = tasks.shutdown().stopped() => {
             serving.as_mut().graceful_shutdown();
-            serving.await
+            match tokio::time::timeout(FAREWELL, serving).await {
+                Ok(ended) => ended,
+                Err(_) => return,
+            }
         }
         () = evict.stopped() => {
             debug!(%peer, "an idle HTTP connection gave way to another one");
