@@ -14,17 +14,6 @@ up() { "$binary" health >/dev/null 2>&1; }
 check "tripod dev is ready" wait_for 20 up || { cat "$work/dev.log"; finish compat; }
 bs=localhost:9092
 
-# lines NAME COMMAND...: every "ok"/"FAIL" line of a program counts here.
-lines() {
-  local out status line what=$1; shift
-  out=$(timeout "${LIMIT_LINES:-180}" "$@" 2>&1); status=$?
-  while IFS= read -r line; do
-    case $line in ok\ *) pass "${line#ok   }" ;; FAIL\ *) fail "${line#FAIL }" ;; \ \ \ \ \ *) echo "$line" ;; esac
-  done <<<"$out"
-  if [ $status -ne 0 ] && ! grep -q '^FAIL' <<<"$out"; then fail "$what ended with $status" "$out"; fi
-  grep -qE '^(ok|FAIL)' <<<"$out" || fail "$what said nothing" "$out"
-}
-
 # ---- kcat (librdkafka)
 if command -v kcat >/dev/null; then
   check "kcat produces" bash -c "printf 'k%d:v%d\n' 1 1 2 2 3 3 | kcat -b $bs -P -t kcat-topic -K: -X message.timeout.ms=20000"

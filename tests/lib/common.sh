@@ -33,6 +33,17 @@ expect() {
   if grep -qE -- "$regex" <<<"$out"; then pass "$name"; else fail "$name" "wanted /$regex/, got: $out"; fi
 }
 
+# lines NAME COMMAND...: every "ok"/"FAIL" line of a program counts here.
+lines() {
+  local out status line what=$1; shift
+  out=$(timeout "${LIMIT_LINES:-180}" "$@" 2>&1); status=$?
+  while IFS= read -r line; do
+    case $line in ok\ *) pass "${line#ok   }" ;; FAIL\ *) fail "${line#FAIL }" ;; \ \ \ \ \ *) echo "$line" ;; esac
+  done <<<"$out"
+  if [ $status -ne 0 ] && ! grep -q '^FAIL' <<<"$out"; then fail "$what ended with $status" "$out"; fi
+  grep -qE '^(ok|FAIL)' <<<"$out" || fail "$what said nothing" "$out"
+}
+
 # skip NAME WHY: loud, and a failure where CI could have provided it.
 skip() {
   if [ "${CI:-}" = true ]; then fail "$1" "skipped under CI: $2"; else skipped=$((skipped + 1)); echo "SKIPPED $1: $2"; fi
