@@ -47,7 +47,8 @@ async fn moved(client: &Client, replicas: &[i32]) -> Duration {
     let request = AlterPartitionReassignmentsRequest::default()
         .with_timeout_ms(10_000)
         .with_topics(vec![topic]);
-    let connection = client.cluster.any().await.expect("connected");
+    // Which made the topic: another broker may not have heard of it yet.
+    let connection = client.cluster.controller().await.expect("connected");
     let answer = connection.send(&request).await.expect("an answer");
     assert_eq!(answer.responses[0].partitions[0].error_code, 0);
     wait_until("the replicas are moved", || async {
