@@ -1,5 +1,5 @@
 //! Leaving the cluster in order (controlled shutdown): others lead and need not wait for this broker, before
-//! it stops serving.
+//! it stops serving. The same for what lies in a log directory that is full, as long as it is.
 //!
 //! The departing broker writes the states itself, by the controller's own rules and guarded by their
 //! versions. What nobody else has stays with it until the end.
@@ -16,7 +16,7 @@ use crate::broker::controller::decide::leader;
 use crate::broker::image::{BrokerImage, Image, znode};
 use crate::broker::peer_watch;
 use crate::client::zookeeper::{Error, MultiError, Op, State};
-use crate::common::ids::BrokerId;
+use crate::common::ids::{BrokerId, TopicPartition};
 use crate::common::shutdown::Shutdown;
 use crate::zookeeper::error::ErrorCode;
 
@@ -24,6 +24,8 @@ use crate::zookeeper::error::ErrorCode;
 const ROUND_LIMIT: Duration = Duration::from_secs(2);
 /// Between two rounds, where others wrote the same states.
 const ROUND_PAUSE: Duration = Duration::from_millis(20);
+/// How often log directories are looked at, as often as they are maintained.
+const YIELD_PERIOD: Duration = Duration::from_secs(1);
 
 /// Hands over what others can take and unregisters. Bounded by `controlled.shutdown.max.retries` times
 /// `controlled.shutdown.retry.backoff.ms`; without ZooKeeper nothing is waited for.
@@ -63,6 +65,37 @@ fn connected(broker: &Broker) -> bool {
     connected
 }
 
+/// Until the shutdown: what lies in a directory that takes nothing for now is led by others, and they do not
+/// wait for it. What nobody else has stays, so that it can be read at least.
+pub async fn yield_halted(broker: Arc<Broker>, shutdown: Shutdown) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(YIELD_PERIOD) => {}
+            () = shutdown.stopped() => return,
+        }
+        let halted = broker.replicas.dirs().halted();
+        if halted.is_empty() || !connected(&broker) {
+            continue;
+        }
+        let image = broker.image.load();
+        let wanted = |id: &TopicPartition| halted.contains(id);
+        let registered = image.brokers.keys().copied().collect();
+        if due(&image, &registered, broker.id, &wanted).is_empty() {
+            continue;
+        }
+        let known = peer_watch::answering(&broker).await;
+        let sets = due(&image, &known, broker.id, &wanted);
+        if sets.is_empty() {
+            continue;
+        }
+        info!(broker = %broker.id, partitions = sets.len(), "a log directory takes nothing: others shall lead");
+        let until = Instant::now() + ROUND_LIMIT;
+        if !write(&broker, sets, until).await {
+            debug!("no ZooKeeper to hand over with");
+        }
+    }
+}
+
 /// Writes until the image shows that nothing is left to be handed over; false where that cannot be.
 async fn hand_over(broker: &Broker) -> bool {
     let mut asked: Option<(BTreeMap<BrokerId, BrokerImage>, BTreeSet<BrokerId>)> = None;
@@ -75,45 +108,56 @@ async fn hand_over(broker: &Broker) -> bool {
             Some((brokers, known)) if brokers == image.brokers => known,
             _ => peer_watch::answering(broker).await,
         };
-        let sets = due(&image, &known, broker.id);
+        let sets = due(&image, &known, broker.id, &|_| true);
         asked = Some((image.brokers.clone(), known));
         if sets.is_empty() {
             return true;
         }
         let until = Instant::now() + ROUND_LIMIT;
-        let zookeeper = broker.cluster.zookeeper();
-        let answers = tokio::time::timeout_at(until, zookeeper.multi_all(sets)).await;
-        let Ok(answers) = answers else { return false };
-        for answer in answers {
-            match answer {
-                Ok(_) => {}
-                // Somebody was faster; what they wrote is on its way into the image.
-                Err(MultiError {
-                    error: Error::Code(code),
-                    ..
-                }) => debug!(?code, "a state is newer"),
-                Err(MultiError { error, .. }) => {
-                    debug!(%error, "handing over");
-                    return false;
-                }
-            }
-        }
-        let settled = broker.cluster.settle();
-        if tokio::time::timeout_at(until, settled).await.is_err() {
+        if !write(broker, sets, until).await {
             return false;
         }
         tokio::time::sleep(ROUND_PAUSE).await;
     }
 }
 
+/// Writes what is due, and waits until the image has it; false where ZooKeeper does not answer in time.
+async fn write(broker: &Broker, sets: Vec<Vec<Op>>, until: Instant) -> bool {
+    let zookeeper = broker.cluster.zookeeper();
+    let answers = tokio::time::timeout_at(until, zookeeper.multi_all(sets)).await;
+    let Ok(answers) = answers else { return false };
+    for answer in answers {
+        match answer {
+            Ok(_) => {}
+            // Somebody was faster; what they wrote is on its way into the image.
+            Err(MultiError {
+                error: Error::Code(code),
+                ..
+            }) => debug!(?code, "a state is newer"),
+            Err(MultiError { error, .. }) => {
+                debug!(%error, "handing over");
+                return false;
+            }
+        }
+    }
+    let settled = broker.cluster.settle();
+    tokio::time::timeout_at(until, settled).await.is_ok()
+}
+
 /// A guarded write for every state that shall not name this broker any more.
-fn due(image: &Image, known: &BTreeSet<BrokerId>, own: BrokerId) -> Vec<Vec<Op>> {
+fn due(
+    image: &Image,
+    known: &BTreeSet<BrokerId>,
+    own: BrokerId,
+    wanted: &dyn Fn(&TopicPartition) -> bool,
+) -> Vec<Vec<Op>> {
     let topics = image.topics.values();
     let partitions = topics.flat_map(|topic| {
         let partitions = topic.partitions.iter();
         partitions.map(move |(index, partition)| (topic, *index, partition))
     });
     partitions
+        .filter(|(topic, index, _)| wanted(&TopicPartition::new(topic.name.clone(), *index)))
         .filter_map(|(topic, index, partition)| {
             let next = leader::departed(image, known, partition, own)?;
             Some(vec![Op::Set {
@@ -157,13 +201,18 @@ mod tests {
         let mut image = testing::image(vec![shared, testing::topic("alone", 1, 3)]);
         let known = testing::ids(&[1, 2]).into_iter().collect();
         assert!(
-            due(&image, &known, BrokerId(1)).is_empty(),
+            due(&image, &known, BrokerId(1), &|_| true).is_empty(),
             "2 is not there"
         );
         let mut other = image.brokers[&BrokerId(1)].clone();
         (other.id, other.epoch) = (BrokerId(2), Zxid(1));
         image.brokers.insert(BrokerId(2), other);
-        let sets = due(&image, &known, BrokerId(1));
+        let alone = |id: &TopicPartition| &*id.topic == "alone";
+        assert!(
+            due(&image, &known, BrokerId(1), &alone).is_empty(),
+            "not asked for"
+        );
+        let sets = due(&image, &known, BrokerId(1), &|_| true);
         let [set] = &sets[..] else { panic!("{sets:?}") };
         let [
             Op::Set {

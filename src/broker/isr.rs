@@ -201,7 +201,8 @@ impl LeaderState {
         leader_end: Offset,
         now_ms: i64,
     ) {
-        if given.epoch > self.epoch {
+        let raised = given.epoch > self.epoch;
+        if raised {
             self.epoch_start = epoch_start;
         }
         if (given.epoch, given.version) > (self.epoch, self.version) {
@@ -215,6 +216,14 @@ impl LeaderState {
         self.written = given.written;
         self.controller_epoch = given.controller_epoch;
         self.assign(given, leader_end, now_ms);
+        if raised {
+            // Whom somebody else took out of the set is not waited for, as in Kafka, until it catches up again.
+            for (id, follower) in &mut self.followers {
+                if !self.committed.contains(id) {
+                    follower.caught_up_ms = None;
+                }
+            }
+        }
     }
 
     fn assign(&mut self, given: Given<'_>, leader_end: Offset, now_ms: i64) {

@@ -504,6 +504,8 @@ async fn join_cluster(
     reconcile::once(broker).await;
     let following = reconcile::run(broker.clone(), shutdown.clone());
     broker.tasks.spawn("reconcile", Kind::Essential, following);
+    let yielding = departure::yield_halted(broker.clone(), leaving.clone());
+    broker.tasks.spawn("yielding", Kind::Essential, yielding);
     let changing = isr_changes::run(broker.clone(), shutdown);
     broker.tasks.spawn("isr changes", Kind::Essential, changing);
     Ok(())

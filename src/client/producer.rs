@@ -435,6 +435,8 @@ impl Shared {
                     self.cluster.stale();
                     let mut state = self.state();
                     let count = batch.appended_us.len();
+                    let (topic, partition) = (&batch.topic, batch.partition);
+                    tracing::debug!(topic, partition, %error, "a batch is sent again");
                     state.produced.repeated(&batch.topic, count);
                     state.accumulator.again(batch, now_us + pause.unwrap_or(0));
                     return;

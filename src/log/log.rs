@@ -26,6 +26,9 @@ use crate::common::ids::{LeaderEpoch, Offset, TopicPartition};
 use crate::kafka::batch::{Batch, BatchHeader, HEADER_BYTES, batches};
 use crate::kafka::record::records;
 
+/// How long a log is left alone that could not be written for lack of room or descriptors.
+pub const HALT_MS: i64 = 5_000;
+
 /// What the checkpoints say about a log before it is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Start {
@@ -97,6 +100,8 @@ pub struct Log {
     lost: Mutex<Option<Lost>>,
     /// The disk's last failure to write or sync, until somebody asks.
     failure: Mutex<Option<Failure>>,
+    /// On the monotonic clock; see [`Log::is_halted`].
+    halted_until_ms: AtomicI64,
 }
 
 #[derive(Debug)]
@@ -174,6 +179,7 @@ impl Log {
                 deleted: VecDeque::new(),
             }),
             failure: Mutex::default(),
+            halted_until_ms: AtomicI64::new(i64::MIN),
         };
         log.tell_lost();
         Ok(log)
@@ -320,8 +326,18 @@ impl Log {
 
     fn note_failure(&self, error: &LogError) {
         if !error.is_of_one_log() {
-            *locked(&self.failure) = Some(Failure::of(error));
+            let failure = Failure::of(error);
+            if failure.is_passing {
+                let until_ms = self.monotonic_ms().saturating_add(HALT_MS);
+                self.halted_until_ms.store(until_ms, Ordering::Relaxed);
+            }
+            *locked(&self.failure) = Some(failure);
         }
+    }
+
+    /// Was there no room, or no descriptor, for it a moment ago? Others had better lead it.
+    pub fn is_halted(&self) -> bool {
+        self.monotonic_ms() < self.halted_until_ms.load(Ordering::Relaxed)
     }
 
     // ---- appending -----------------------------------------------------------------------------
@@ -518,7 +534,8 @@ impl Log {
         let before = epochs.list.clone();
         if epochs.list.assign(epoch, start) {
             let written = self.write_epochs(&mut epochs);
-            if written.is_err() {
+            if let Err(error) = &written {
+                self.note_failure(error);
                 epochs.list = before;
             }
             return written;

@@ -37,7 +37,7 @@ mod time_index;
 mod validate;
 
 pub use error::{AppendError, LogError, ReadError};
-pub use log::{Appended, Log, Origin, Start, Status};
+pub use log::{Appended, HALT_MS, Log, Origin, Start, Status};
 pub use options::{Options, TimestampType};
 pub use producer_state::ProducerStatus;
 pub use reader::Region;

@@ -21,7 +21,7 @@ struct Cluster {
 impl Cluster {
     async fn start(name: &'static str) -> Cluster {
         let network = Network::new();
-        let run = Run::start(name, network.places()).await;
+        let run = Run::start(name, network.places(), &[]).await;
         Cluster { network, run }
     }
 

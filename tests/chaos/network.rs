@@ -6,51 +6,16 @@
 
 use std::process::{Child, Command, Stdio};
 
+use crate::namespace;
 use crate::nodes::Place;
 
-/// Says to a test that it is the one inside.
-const INSIDE: &str = "TRIPOD_CHAOS_INSIDE";
 /// Nobody's.
 const NOWHERE: &str = "02:00:00:00:ff:ff";
 
-/// Whether this is the run inside. If not, runs the test again inside and passes on how it went.
+/// Whether this is the run in a network namespace of its own.
 pub async fn inside(test: &'static str) -> bool {
-    if std::env::var_os(INSIDE).is_some() {
-        return true;
-    }
-    let mut unshare = Command::new("unshare");
-    unshare.args(["--map-root-user", "--net", "--"]);
-    if !possible() {
-        let ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
-        assert!(!ci, "{test}: a network namespace cannot be made");
-        eprintln!("SKIPPED {test}: `unshare --map-root-user --net` and `ip` are needed");
-        return false;
-    }
-    let program = std::env::current_exe().expect("known");
-    unshare.arg(program).args(["--exact", test, "--nocapture"]);
-    unshare.env(INSIDE, "yes");
-    let running = tokio::task::spawn_blocking(move || unshare.output());
-    let output = running.await.expect("no panic").expect("it starts");
-    print!("{}", String::from_utf8_lossy(&output.stdout));
-    eprint!("{}", String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{test}, inside: {}", output.status);
-    false
-}
-
-fn possible() -> bool {
-    let mut trial = Command::new("unshare");
-    trial.args([
-        "--map-root-user",
-        "--net",
-        "--",
-        "ip",
-        "link",
-        "add",
-        "trial0",
-        "type",
-        "bridge",
-    ]);
-    trial.output().is_ok_and(|output| output.status.success())
+    let trial = ["ip", "link", "add", "trial0", "type", "bridge"];
+    namespace::inside(test, "--net", &trial).await
 }
 
 /// The places of three nodes, and the links between them.
@@ -101,6 +66,7 @@ impl Network {
         Place {
             host: format!("10.77.0.{}", node + 1),
             namespace: Some(self.holders[node].id()),
+            ..Place::local()
         }
     }
 

@@ -2,8 +2,8 @@
 
 use std::fs::File;
 use std::net::TcpListener;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -36,6 +36,10 @@ pub struct Place {
     pub host: String,
     /// The process whose network namespace it shares, where that is not ours.
     pub namespace: Option<u32>,
+    /// How many descriptors it may have, where that is not as many as we.
+    pub descriptors: Option<u32>,
+    /// A disk of its own for this directory below its data, of so many MiB; in a mount namespace only.
+    pub disk: Option<(&'static str, u32)>,
 }
 
 impl Place {
@@ -44,16 +48,25 @@ impl Place {
         Place {
             host: "127.0.0.1".to_owned(),
             namespace: None,
+            descriptors: None,
+            disk: None,
         }
     }
 
     /// What starts `program` there.
     pub fn command(&self, program: &str) -> Command {
-        let Some(pid) = self.namespace else {
-            return Command::new(program);
-        };
-        let mut command = Command::new("nsenter");
-        command.args(["--net", "--target", &pid.to_string(), "--", program]);
+        let mut words = Vec::new();
+        if let Some(pid) = self.namespace {
+            words.extend(["nsenter", "--net", "--target"].map(str::to_owned));
+            words.extend([pid.to_string(), "--".to_owned()]);
+        }
+        if let Some(limit) = self.descriptors {
+            let script = format!("ulimit -n {limit}; exec \"$0\" \"$@\"");
+            words.extend(["sh".to_owned(), "-c".to_owned(), script]);
+        }
+        words.push(program.to_owned());
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]);
         command
     }
 }
@@ -85,6 +98,7 @@ pub struct Node {
     place: Place,
     ports: Ports,
     config: PathBuf,
+    data: PathBuf,
     log: PathBuf,
     child: Option<Child>,
 }
@@ -111,6 +125,9 @@ impl Nodes {
         let nodes = (0..3).map(|index| {
             let root = dir.path().join(format!("node{}", index + 1));
             std::fs::create_dir_all(&root).expect("made");
+            if let Some((below, size)) = places[index].disk {
+                mount(&root.join("data").join(below), size);
+            }
             let config = root.join("tripod.yaml");
             std::fs::write(
                 &config,
@@ -121,6 +138,7 @@ impl Nodes {
                 place: places[index].clone(),
                 ports: ports[index],
                 config,
+                data: root.join("data"),
                 log: root.join("log"),
                 child: None,
             }
@@ -169,13 +187,81 @@ impl Nodes {
 
     /// Waits until it says that it is ready.
     pub async fn ready(&mut self, index: usize) {
-        let node = &self.nodes[index];
-        let http = HostPort::new(node.place.host.clone(), node.ports.http);
+        let http = self.http(index);
         wait_until(&format!("node {index} is ready"), async || {
             self.nodes[index].must_run(index);
             matches!(http_get(&http, "/readyz").await, Ok((200, _)))
         })
         .await;
+    }
+
+    /// Waits until it says that it is not.
+    pub async fn unready(&mut self, index: usize) {
+        assert!(!self.unready_or_ended(index).await, "node {index} ended");
+    }
+
+    /// Waits until it says that it is not, or has ended (not as if all were well): did it?
+    pub async fn unready_or_ended(&mut self, index: usize) -> bool {
+        let http = self.http(index);
+        wait_until(&format!("node {index} is not ready"), async || {
+            let answer = http_get(&http, "/readyz").await;
+            let why = answer.map_or(String::new(), |(_, why)| why);
+            self.has_ended(index) || why.contains("No space left")
+        })
+        .await;
+        let ended = self.has_ended(index);
+        if ended {
+            self.ends(index).await;
+        }
+        ended
+    }
+
+    fn http(&self, index: usize) -> HostPort {
+        let node = &self.nodes[index];
+        HostPort::new(node.place.host.clone(), node.ports.http)
+    }
+
+    /// Where its files are.
+    pub fn data(&self, index: usize) -> &Path {
+        &self.nodes[index].data
+    }
+
+    /// Its process.
+    pub fn pid(&self, index: usize) -> u32 {
+        self.nodes[index].child.as_ref().expect("it runs").id()
+    }
+
+    /// Where it serves clients.
+    pub fn kafka(&self, index: usize) -> HostPort {
+        self.bootstrap()[index].clone()
+    }
+
+    /// Where it serves ZooKeeper's clients.
+    pub fn zookeeper(&self, index: usize) -> HostPort {
+        let node = &self.nodes[index];
+        HostPort::new(node.place.host.clone(), node.ports.zookeeper)
+    }
+
+    /// Whether its process is gone.
+    pub fn has_ended(&mut self, index: usize) -> bool {
+        let child = self.nodes[index].child.as_mut().expect("it was started");
+        child.try_wait().expect("our own child").is_some()
+    }
+
+    /// Waits until it ends by itself; not by a panic, and not as if all were well.
+    pub async fn ends(&mut self, index: usize) {
+        let status = self.ended(index).await;
+        assert_eq!(status.code(), Some(1), "{index}");
+    }
+
+    /// Waits for its end. Until then it is ours to kill.
+    async fn ended(&mut self, index: usize) -> ExitStatus {
+        wait_until(&format!("node {index} ends"), async || {
+            self.has_ended(index)
+        })
+        .await;
+        let mut child = self.nodes[index].child.take().expect("it was started");
+        child.wait().expect("our own child")
     }
 
     fn signal(&self, index: usize, signal: Signal) {
@@ -194,14 +280,8 @@ impl Nodes {
     /// SIGTERM, and waits for its end, which must be a success.
     pub async fn stop(&mut self, index: usize) {
         self.signal(index, Signal::TERM);
-        let mut child = self.nodes[index].child.take().expect("it runs");
-        let mut ended = None;
-        wait_until(&format!("node {index} stops"), async || {
-            ended = child.try_wait().expect("our own child");
-            ended.is_some()
-        })
-        .await;
-        assert_eq!(ended.and_then(|status| status.code()), Some(0), "{index}");
+        let status = self.ended(index).await;
+        assert_eq!(status.code(), Some(0), "{index}");
     }
 
     pub fn pause(&self, index: usize) {
@@ -252,15 +332,27 @@ impl Drop for Nodes {
                 let _ = child.kill();
                 let _ = child.wait();
             }
+            if let Some((below, _)) = node.place.disk {
+                let _ = Command::new("umount").arg(node.data.join(below)).status();
+            }
         }
     }
+}
+
+/// A file system of `size` MiB, which goes with the mount namespace that we are in.
+fn mount(at: &Path, size: u32) {
+    std::fs::create_dir_all(at).expect("made");
+    let mut mount = Command::new("mount");
+    mount.args(["-t", "tmpfs", "-o", &format!("size={size}m"), "tmpfs"]);
+    let status = mount.arg(at).status().expect("it starts");
+    assert!(status.success(), "{status}");
 }
 
 fn yaml(
     index: usize,
     places: &[Place],
     ports: &[Ports],
-    data: &std::path::Path,
+    data: &Path,
     settings: &[(&str, &str)],
 ) -> String {
     let (own, host) = (ports[index], &places[index].host);

@@ -22,28 +22,39 @@ pub struct Run {
     pub nodes: Nodes,
     pub workload: Workload,
     name: &'static str,
+    expected: Vec<&'static str>,
 }
+
+/// Beside which every run has the usual settings.
+pub type Settings = &'static [(&'static str, &'static str)];
 
 impl Run {
     /// Three nodes on this machine's loopback.
     pub async fn local(name: &'static str) -> Run {
-        Run::start(name, [(); 3].map(|()| Place::local())).await
+        Run::start(name, [(); 3].map(|()| Place::local()), &[]).await
     }
 
-    /// Three nodes, each in its place, and the load.
-    pub async fn start(name: &'static str, places: [Place; 3]) -> Run {
+    /// Three nodes, each in its place, with settings below `broker:`, and the load.
+    pub async fn start(name: &'static str, places: [Place; 3], settings: Settings) -> Run {
         // TRIPOD_CHAOS_LOG=tripod=debug shows what the clients do.
         if let Ok(filter) = std::env::var("TRIPOD_CHAOS_LOG") {
             let subscriber = tracing_subscriber::fmt().with_env_filter(filter);
             let _ = subscriber.with_writer(std::io::stderr).try_init();
         }
-        let nodes = Nodes::start(places, &[("replica.lag.time.max.ms", "10000")]).await;
+        let settings = [&[("replica.lag.time.max.ms", "10000")], settings].concat();
+        let nodes = Nodes::start(places, &settings).await;
         let workload = Workload::start(nodes.bootstrap(), 2, 150).await;
         Run {
             nodes,
             workload,
             name,
+            expected: Vec::new(),
         }
+    }
+
+    /// A line of the log that a person must look at, and that belongs to the fault: it has to be there.
+    pub fn expect(&mut self, line: &'static str) {
+        self.expected.push(line);
     }
 
     /// Ends the load, lets the cluster heal, reads everything twice, with a rolling restart between.
@@ -78,7 +89,12 @@ impl Run {
                 dir.display()
             );
         }
-        let alarms = self.nodes.alarms();
+        let mut alarms = self.nodes.alarms();
+        for expected in &self.expected {
+            let before = alarms.len();
+            alarms.retain(|line| !line.contains(expected));
+            assert!(alarms.len() < before, "{}: not said: {expected}", self.name);
+        }
         assert!(alarms.is_empty(), "{}: {alarms:#?}", self.name);
     }
 

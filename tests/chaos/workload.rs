@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use tripod::client;
-use tripod::client::admin::{Admin, NewTopic, OffsetSpec};
+use tripod::client::admin::{Admin, ElectionType, NewTopic, OffsetSpec};
 use tripod::client::cluster::{Cluster, Wanted};
 use tripod::client::connection::Settings;
 use tripod::client::consumer::{self, Consumer, Start};
 use tripod::client::producer::{self, Producer, Record};
+use tripod::client::zookeeper::{self, ZooKeeper};
+use tripod::client::{self, ClientError};
 use tripod::common::clock::Clock;
 use tripod::common::ids::TopicPartition;
 use tripod::common::net::HostPort;
@@ -118,12 +119,27 @@ impl Workload {
         workload
     }
 
-    fn cluster(&self) -> Cluster {
-        let world = client::World {
+    fn world(&self) -> client::World {
+        client::World {
             clock: Clock::real(),
             rng: Rng::from_os(),
             tasks: self.tasks.clone(),
+        }
+    }
+
+    /// A session of ZooKeeper.
+    pub fn zookeeper(&self, servers: Vec<HostPort>) -> Arc<ZooKeeper> {
+        let options = zookeeper::Options {
+            servers,
+            chroot: String::new(),
+            session_timeout: Duration::from_secs(18),
+            connection_timeout: None,
         };
+        ZooKeeper::start(options, &self.world()).0
+    }
+
+    fn cluster(&self) -> Cluster {
+        let world = self.world();
         Cluster::new(world, self.bootstrap.clone(), Settings::new("chaos"))
     }
 
@@ -196,6 +212,86 @@ impl Workload {
                     .all(|partition| partition.isr.len() == 3)
         })
         .await;
+    }
+
+    /// Makes the first of a partition's replicas its leader again.
+    pub async fn prefer(&self, partition: i32) {
+        let (admin, id) = (self.admin(), TopicPartition::new(TOPIC, partition));
+        let first = self.replicas(partition).await[0];
+        wait_until("the preferred leader leads", async || {
+            let one = Some(std::slice::from_ref(&id));
+            let _ = admin.elect_leaders(ElectionType::Preferred, one).await;
+            self.leader(partition).await == first
+        })
+        .await;
+    }
+
+    /// Who has a partition, the preferred leader first.
+    pub async fn replicas(&self, partition: i32) -> Vec<usize> {
+        let names = [TOPIC.to_owned()];
+        let metadata = self.admin().metadata(Wanted::Named(&names, false)).await;
+        let topic = metadata.expect("answered").topics[TOPIC].clone();
+        let of = |one: &client::cluster::Partition| one.index == partition;
+        let one = topic.partitions.iter().find(|one| of(one));
+        let replicas = &one.expect("there").replicas;
+        let ids = replicas
+            .iter()
+            .map(|id| usize::try_from(*id).expect("an id"));
+        ids.collect()
+    }
+
+    /// The partition that a node leads when all is well.
+    pub async fn partition_of(&self, node: usize) -> i32 {
+        for partition in 0..PARTITIONS {
+            if self.replicas(partition).await[0] == node {
+                return partition;
+            }
+        }
+        panic!("node {node} leads none");
+    }
+
+    /// What the leader of a partition says of an offset.
+    pub async fn offset(&self, partition: i32, spec: OffsetSpec) -> i64 {
+        let (admin, id) = (self.admin(), TopicPartition::new(TOPIC, partition));
+        let wanted = BTreeMap::from([(id.clone(), spec)]);
+        let mut offset = None;
+        wait_until("an offset is told", async || {
+            let told = admin.list_offsets(&wanted, false).await;
+            offset = told
+                .ok()
+                .and_then(|told| Some(told.get(&id)?.as_ref().ok()?.offset));
+            offset.is_some()
+        })
+        .await;
+        offset.expect("waited for")
+    }
+
+    /// Reads a partition from the beginning, up to an offset or the first error.
+    pub async fn read_up_to(&self, partition: i32, end: i64) -> Result<(), ClientError> {
+        let settings = consumer::Settings {
+            auto_commit: false,
+            ..consumer::Settings::default()
+        };
+        let mut consumer = Consumer::new(self.cluster(), settings, None);
+        let id = TopicPartition::new(TOPIC, partition);
+        consumer.assign(vec![(id, Start::Earliest)]);
+        let (mut next, deadline) = (0, Instant::now() + Duration::from_secs(10));
+        while next < end {
+            assert!(
+                Instant::now() < deadline,
+                "{partition}: {next} of {end} read"
+            );
+            let Some(chunk) = consumer.poll(Duration::from_millis(500)).await? else {
+                continue;
+            };
+            for record in chunk.records(true) {
+                let (record, _) = record?;
+                id_of(record.value.as_deref());
+                assert_eq!(record.offset.0, next, "{partition}");
+                next += 1;
+            }
+        }
+        Ok(())
     }
 
     /// Ends the load; everything that was sent is acknowledged or given up when this returns.

@@ -18,6 +18,7 @@ use crate::client::ClientError;
 use crate::client::connection::Connection;
 use crate::common::ids::{LeaderEpoch, TopicPartition};
 use crate::common::shutdown::Shutdown;
+use crate::log;
 
 /// The first pause of a partition or connection that failed; each further one is twice as long, up to
 /// `replica.fetch.backoff.ms`.
@@ -28,6 +29,8 @@ const GRACE: Duration = Duration::from_millis(10);
 
 /// How often it is looked whether what is throttled may go on, where nothing else is asked for.
 const THROTTLE_LOOK: Duration = Duration::from_millis(100);
+/// The pause of a partition whose log has no room; it ends when the log is tried again.
+const HALTED_PAUSE: Duration = Duration::from_millis(log::HALT_MS.unsigned_abs());
 /// The end of a pause up to this length does not wait for the answer about other partitions.
 const SHORT_PAUSE: Duration = Duration::from_millis(200);
 
@@ -68,11 +71,14 @@ impl Followed {
     }
 
     pub(super) fn pause(&mut self, max: Duration) {
-        let next = match self.pause {
+        let longer = match self.pause {
             None => FIRST_PAUSE,
             Some((_, last)) => last * 2,
         };
-        let next = next.min(max.max(Duration::from_millis(1)));
+        let next = match self.partition.log().is_halted() {
+            true => HALTED_PAUSE,
+            false => longer.min(max.max(Duration::from_millis(1))),
+        };
         self.pause = Some((Instant::now() + next, next));
     }
 }
@@ -277,8 +283,13 @@ impl Task {
                 failed: false,
                 caught_up: false,
             });
-            // A pause is for what the image may have changed.
-            news |= one.pause.take().is_some();
+            if one.partition.log().is_halted() {
+                // What cannot be written must not come into the in-sync set for having nothing to write.
+                one.pause(Duration::ZERO);
+            } else {
+                // A pause is for what the image may have changed.
+                news |= one.pause.take().is_some();
+            }
             if (one.asked.epoch, one.asked.topic_id) != (epoch, topic_id) {
                 one.asked = asked(partition, topic_id, epoch);
                 one.failed = false;

@@ -301,3 +301,19 @@ fn what_a_follower_asked_before_it_registered_anew_is_not_counted() {
         assert!(state.may_join(BrokerId(2), Offset(12)));
     }
 }
+
+/// As in Kafka: a leadership that begins, or an in-sync set that somebody else changed, waits for nobody outside
+/// it, however lately it had everything.
+#[test]
+fn who_was_taken_out_with_a_new_epoch_is_not_waited_for() {
+    let mut state = leader(&[1, 2, 3]);
+    fetch(&mut state, 2, 10, 10, 1);
+    fetch(&mut state, 3, 10, 10, 1);
+    let (replicas, isr) = (ids(&[1, 2, 3]), ids(&[1, 2]));
+    state.adopt(given(6, 5, &replicas, &isr), Offset(10), Offset(10), 2);
+    fetch(&mut state, 2, 12, 12, 3);
+    assert_eq!(high_watermark(&state, 12, 3), Some(12));
+    fetch(&mut state, 3, 12, 12, 4);
+    fetch(&mut state, 2, 14, 14, 5);
+    assert_eq!(high_watermark(&state, 14, 5), Some(12), "it is back");
+}

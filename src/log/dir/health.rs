@@ -4,7 +4,7 @@
 //! was full, or that nothing could be opened in, is taken back when that has passed; everything else waits
 //! for a restart, because after a failed write or sync nobody knows what the disk holds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -85,6 +85,14 @@ impl Dirs {
             }
             Some(known) => known.at_ms = at_ms,
         }
+    }
+
+    /// Logs that could not be written a moment ago, for lack of room or descriptors: others had better lead
+    /// them.
+    pub fn halted(&self) -> BTreeSet<TopicPartition> {
+        let state = locked(&self.state);
+        let halted = state.logs.iter().filter(|(_, entry)| entry.log.is_halted());
+        halted.map(|(id, _)| id.clone()).collect()
     }
 
     /// Every directory has failed, and why.

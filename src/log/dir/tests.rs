@@ -421,6 +421,7 @@ fn a_full_directory_is_offline_until_it_has_room() {
         assert_eq!(failed[0].0, PathBuf::from("/a"));
         let reason = &failed[0].1;
         assert!(reason.contains(".log: appending: "), "{reason}");
+        assert_eq!(dirs.halted(), [id("t", 0)].into(), "others shall lead it");
         let other = dirs.create(&id("t", 1), None, options());
         assert!(
             other.is_err()
@@ -432,6 +433,7 @@ fn a_full_directory_is_offline_until_it_has_room() {
         dirs.maintain();
         assert_eq!(dirs.failed().len(), 1, "not so soon");
         world.clock.advance_ms(5_000);
+        assert!(dirs.halted().is_empty(), "nothing is refused any more");
         dirs.maintain();
         assert_eq!(dirs.failed(), []);
         assert!(append().is_ok());
