@@ -2,7 +2,7 @@
 # Kafka's own verifiable producer, verifiable consumer and replica verification against three nodes, while faults go on:
 # kill -9, a rolling restart, a paused follower. Topics have 3 replicas, min.insync.replicas=2, acks=all.
 #   verifiable.sh [ours]     three processes of ours, with the tools of 2.8.0, then for one fault with those of 4.3.1
-#   verifiable.sh theirs     the same against genuine Kafka 2.8.0, three brokers and three ZooKeepers: is this script right?
+#   verifiable.sh theirs     the same against genuine Kafka 2.8.0, three brokers and three ZooKeepers: is this script right? (four minutes)
 # KEEP=1 leaves all files. Needs Java, Maven and Python.
 . "$(dirname "$0")/../lib/common.sh"
 . "$root/tests/lib/peers.sh"
