@@ -137,7 +137,7 @@ async fn a_flood_on_few_descriptors_leaves_the_load_alone() {
     .await;
     let after = (descriptors(pid), resident_kib(pid));
     println!("descriptors and KiB: {before:?} before, {during:?} during, {after:?} after");
-    assert!(during.0 > 150, "no flood");
+    assert!(during.0 > before.0 + 30, "no flood");
     assert!(during.1 < before.1 + GROWTH_KIB, "memory grew");
     for partition in 0..PARTITIONS {
         run.workload.partition_goes_on(partition).await;
