@@ -371,8 +371,12 @@ async fn files_beside_the_records_may_be_missing_or_garbage() {
                 false => garbage(&rng, &file),
             }
         }
-        if missing && round == 0 {
-            fs::remove_file(run.nodes.data(node).join("broker/meta.properties")).expect("removed");
+        if round == 0 {
+            let whose = run.nodes.data(node).join("broker/meta.properties");
+            fs::remove_file(whose).expect("removed");
+            // Without it a broker cannot tell that the entry in ZooKeeper is its own, and waits for the end of
+            // that session; the others see that its process is gone.
+            tokio::time::sleep(Duration::from_secs(1)).await;
         }
         run.nodes.spawn(node);
         run.nodes.ready(node).await;
