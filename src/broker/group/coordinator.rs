@@ -583,7 +583,14 @@ impl Shared {
     async fn forget_topic(self: &Arc<Self>, topic: &str) {
         for cell in self.cells() {
             let gone = cell.lock().offsets.of_topics(|name| name == topic);
-            if let Err(error) = self.remove_offsets(&cell, gone).await {
+            if gone.is_empty() {
+                continue;
+            }
+            let removed = match self.remove_offsets(&cell, gone).await {
+                Ok(()) => self.drop_if_idle(&cell).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = removed {
                 warn!(group = ?cell.id, ?error, "offsets of a deleted topic stay in the log");
             }
         }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use kafka_protocol::ResponseError;
 use kafka_protocol::messages::delete_groups_request::DeleteGroupsRequest;
 use kafka_protocol::messages::describe_groups_request::DescribeGroupsRequest;
 use kafka_protocol::messages::find_coordinator_request::FindCoordinatorRequest;
@@ -368,4 +369,7 @@ async fn offsets_are_committed_and_fetched_in_every_version() {
     let partitions = deleted.topics[0].partitions.iter();
     let codes: Vec<_> = partitions.map(|one| one.error_code).collect();
     assert_eq!((deleted.error_code, codes), (0, vec![3, 0]));
+    // The group went with its last offset.
+    let again = client.call(0, &request).await;
+    assert_eq!(again.error_code, ResponseError::GroupIdNotFound.code());
 }

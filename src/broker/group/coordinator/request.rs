@@ -361,6 +361,8 @@ impl Groups {
             (errors, gone)
         };
         self.0.remove_offsets(&cell, gone).await?;
+        // With its last offset an empty group goes, as in Kafka.
+        self.0.drop_if_idle(&cell).await?;
         Ok(errors)
     }
 }
