@@ -247,6 +247,9 @@ fn find(name: &str) -> Option<&'static Command> {
 
 fn unknown(name: &str) -> u8 {
     err!("tripod: there is no command '{name}'");
+    if base_name(name).starts_with("kafka-") {
+        err!("Where it is a tool of Kafka's, Kafka's own works with tripod.");
+    }
     let names = COMMANDS
         .iter()
         .flat_map(|command| std::iter::once(command.name).chain(command.aliases.iter().copied()));

@@ -266,6 +266,7 @@ async fn execute(world: &World, options: &Options) -> Result<(), Failure> {
     let file = options.value("command-config").map_err(argument)?;
     // Values are read before anybody is dialled, as the original does it.
     let topic = if options.has("create") {
+        warn_of_collision(options);
         Some(new_topic(options)?)
     } else {
         None
@@ -299,8 +300,9 @@ async fn execute(world: &World, options: &Options) -> Result<(), Failure> {
 }
 
 /// The warning about names that collide in metric names.
-pub(super) fn warn_of_collision(topic: &str) {
-    if topic.contains(['.', '_']) {
+pub(super) fn warn_of_collision(options: &Options) {
+    let topic = options.value("topic").ok().flatten();
+    if topic.is_some_and(|topic| topic.contains(['.', '_'])) {
         out!(
             "WARNING: Due to limitations in metric names, topics with a period ('.') or underscore ('_') could collide. To avoid issues it is best to use either, but not both."
         );
@@ -396,7 +398,6 @@ fn parse_assignment(text: &str) -> Result<Vec<Vec<i32>>, Failure> {
 }
 
 async fn create(admin: &Admin, options: &Options, topic: NewTopic) -> Result<(), Failure> {
-    warn_of_collision(&topic.name);
     match admin.create_topic(&topic).await {
         Ok(()) => {
             out!("Created topic {}.", topic.name);

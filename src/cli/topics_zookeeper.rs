@@ -89,8 +89,8 @@ struct Topics<'a> {
 impl Topics<'_> {
     async fn execute(&self) -> Result<(), Failure> {
         if self.options.has("create") {
+            warn_of_collision(self.options);
             let topic = new_topic(self.options)?;
-            warn_of_collision(&topic.name);
             return match self.create(&topic).await {
                 Err(Failure::Own(TOPIC_EXISTS, _)) if self.options.has("if-not-exists") => Ok(()),
                 result => result,

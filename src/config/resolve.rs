@@ -69,8 +69,11 @@ fn advice(path: &str) -> String {
         return format!(": {why}");
     }
     let name = path.split_once('.').map_or(path, |(_, name)| name);
-    let moved = keys::all().find(|key| key.name == name || key.name == path);
-    let meant = moved.map(Key::written).or_else(|| {
+    let moved = keys::all().filter(|key| key.name == name || key.name == path);
+    let moved: Vec<String> = moved.map(Key::written).collect();
+    // Of several sections that have the name, the one that is spelt most alike.
+    let alike = nearest(path, moved.iter().map(String::as_str)).map(str::to_owned);
+    let meant = alike.or_else(|| moved.first().cloned()).or_else(|| {
         let mut known: Vec<String> = keys::all().map(Key::written).collect();
         let own = keys::broker().chain(keys::COORDINATOR);
         known.extend(own.map(|key| key.name.to_owned()));

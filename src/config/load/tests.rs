@@ -431,6 +431,10 @@ fn yaml_understands_kafkas_own_names_and_advises_the_section() {
             "f.yaml:2: broker.roles is unknown; did you mean node.roles?",
         ),
         (
+            "htp:\n  port: 7\n",
+            "f.yaml:2: htp.port is unknown; did you mean http.port?",
+        ),
+        (
             "broker:\n  idd: 7\n",
             "f.yaml:2: broker.idd is unknown; did you mean broker.id?",
         ),
