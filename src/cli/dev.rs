@@ -83,6 +83,12 @@ impl Drop for Temporary {
     }
 }
 
+/// With how many nodes a directory was used before.
+fn nodes_in(dir: &Path) -> Option<u16> {
+    let has = |name: &str| dir.join(name).exists();
+    has("node1").then(|| if has("node2") { 3 } else { 1 })
+}
+
 /// Runs the command.
 pub fn run(_program: &str, arguments: Vec<String>) -> u8 {
     let arguments = match serve::parse::<Arguments>(arguments) {
@@ -102,6 +108,14 @@ pub fn run(_program: &str, arguments: Vec<String>) -> u8 {
             }
         },
     };
+    if let Some(nodes) = nodes_in(&dir).filter(|nodes| *nodes != arguments.nodes) {
+        let dir = dir.display();
+        err!(
+            "tripod: {dir} was made by `tripod dev --nodes {nodes}`, whose brokers have other ids: say --nodes {nodes}, \
+             or give another --data-dir; nothing was changed"
+        );
+        return 1;
+    }
     let (mut configs, mut warnings) = (Vec::new(), Vec::new());
     for node in 0..arguments.nodes {
         match configure(&arguments, node, &dir) {
