@@ -191,6 +191,20 @@ pub struct Prepared {
 }
 
 impl Prepared {
+    /// For who knows already that the ZooKeeper of this broker knows no cluster.
+    pub fn refuse_orphans(&self) -> Result<(), StartError> {
+        let Some((dir, cluster_id)) = self.marks.inhabited.clone() else {
+            return Ok(());
+        };
+        let servers = zookeeper_options(&self.deps.config).servers_text();
+        let orphaned = RegistrationError::Orphaned {
+            dir,
+            cluster_id,
+            servers,
+        };
+        Err(orphaned.into())
+    }
+
     /// Starts the broker; it serves when this returns. Waits for ZooKeeper as long as the settings say.
     ///
     /// The order: ZooKeeper, the cluster's id against the directories', logs, image, registration,

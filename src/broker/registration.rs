@@ -74,10 +74,21 @@ pub enum RegistrationError {
     #[error("no broker id is left above reserved.broker.max.id")]
     NoIdLeft,
     /// `/cluster/id` cannot be read.
-    #[error("/cluster/id at {servers} is malformed; no log directory was changed")]
+    #[error(
+        "/cluster/id at {servers} is malformed; no log directory was changed. To repair it, start the nodes \
+         with --roles coordinator (a ZooKeeper of its own runs anyway), and write it with zkCli.sh: \
+         set /cluster/id {{\"version\":\"1\",\"id\":\"{}\"}}{}",
+        id.as_deref().unwrap_or("…"),
+        match id {
+            Some(_) => "",
+            None => ", where … is the cluster.id that meta.properties has in the brokers' log directories",
+        }
+    )]
     ClusterId {
         /// The ensemble.
         servers: String,
+        /// What it has to be, if this broker knows.
+        id: Option<String>,
     },
     /// ZooKeeper failed.
     #[error("registering in ZooKeeper")]
@@ -138,6 +149,7 @@ pub async fn cluster_id(
         };
         let found = found.map_err(|_| RegistrationError::ClusterId {
             servers: servers.clone(),
+            id: remembered.or(configured).map(str::to_owned),
         })?;
         let differs = |expected: &&str| **expected != *found;
         let configured = configured.filter(differs);

@@ -171,8 +171,22 @@ impl Halves {
             tasks: world.tasks.clone(),
         };
         let prepared = Broker::prepare(deps).await.map_err(|error| told(&error))?;
+        if self.would_begin_anew(world).await {
+            prepared.refuse_orphans().map_err(|error| told(&error))?;
+        }
         *locked(&self.prepared) = Some(prepared);
         Ok(())
+    }
+
+    /// Is this node's ZooKeeper its own coordinator, alone, and without data? Then it knows no cluster, and
+    /// that can be told before it makes its directory.
+    async fn would_begin_anew(&self, world: &World) -> bool {
+        let config = &self.config;
+        if !config.roles.coordinator || !config.members.is_empty() || !asks_itself(config) {
+            return false;
+        }
+        let (disk, dir) = (world.disk.clone(), config.coordinator_dir.clone());
+        tasks::blocking(move || coordinator::is_unused(&*disk, &dir)).await
     }
 
     /// Starts the coordinator, if this node has one.
@@ -226,6 +240,19 @@ impl Halves {
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Is `zookeeper.connect` this node's own coordinator?
+fn asks_itself(config: &Config) -> bool {
+    if config.broker.zookeeper_connect.is_none() {
+        return true;
+    }
+    let own = &config.coordinator;
+    config.zookeeper.servers.iter().all(|server| {
+        i32::from(server.port) == own.client_port
+            && (matches!(server.host.as_str(), "localhost" | "127.0.0.1" | "::1")
+                || own.client_port_address.as_ref() == Some(&server.host))
+    })
 }
 
 /// Where to listen for the other members: on the address of our own line, as ZooKeeper does, so that

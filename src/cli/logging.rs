@@ -28,6 +28,12 @@ const FLUSH_LIMIT: Duration = Duration::from_millis(500);
 
 /// The filter of `log.level`, or what is wrong with it.
 pub fn filter(level: &str) -> Result<EnvFilter, String> {
+    if let Some(word) = levelless(level) {
+        return Err(format!(
+            "log.level '{level}': '{word}' is no level; there are error, warn, info, debug, trace and off, \
+             and a part of the program takes one as tripod::broker=debug"
+        ));
+    }
     EnvFilter::builder()
         .parse(filter_text(level))
         .map_err(|error| format!("log.level '{level}' is no filter: {error}"))
@@ -137,6 +143,19 @@ fn tell_panic(info: &PanicHookInfo<'_>) {
     }
 }
 
+/// The first directive without a level: taken for a part of the program, it would silence all others.
+fn levelless(level: &str) -> Option<&str> {
+    // Fields of spans may hold commas.
+    if level.contains('[') {
+        return None;
+    }
+    let known = |word: &str| {
+        let words = ["error", "warn", "info", "debug", "trace", "off"];
+        words.contains(&word.to_ascii_lowercase().as_str()) || word.contains('=')
+    };
+    level.split(',').map(str::trim).find(|word| !known(word))
+}
+
 /// sled and hyper talk at INFO about what concerns only themselves; openraft also at ERROR, many times a
 /// second while a peer is down, which the coordinator itself tells once. Who wants it names it.
 fn filter_text(level: &str) -> String {
@@ -171,6 +190,18 @@ mod tests {
             ("info,openraft=debug", "info,openraft=debug"),
         ] {
             assert_eq!(filter_text(level), filter);
+        }
+        for (level, word) in [("bogus", "bogus"), ("", ""), ("info,tripod", "tripod")] {
+            assert_eq!(levelless(level), Some(word));
+            let told = filter(level).expect_err("no level");
+            assert!(told.contains("error, warn, info, debug, trace"), "{told}");
+        }
+        for level in [
+            "OFF",
+            "tripod=debug,info",
+            "info, tripod[span{a=1,b}]=debug",
+        ] {
+            assert_eq!(levelless(level), None);
         }
         let config = LoggingConfig {
             level: "a=b=c".into(),

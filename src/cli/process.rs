@@ -12,6 +12,7 @@ use tokio::runtime::{Handle, RuntimeMetrics};
 use tokio::time::Instant;
 
 use crate::common::metrics::IdleShare;
+use crate::config::Config;
 use crate::http::ProcessFigures;
 
 /// Clock ticks of a second in `/proc/self/stat`; the kernel's interface fixes it.
@@ -85,9 +86,32 @@ const FILES_FEW: u64 = 512;
 /// reserve more than they use.
 const ADDRESS_BYTES_MIN: u64 = 1 << 30;
 
+/// What the settings make of one file.
+#[derive(Clone, Copy, Debug)]
+pub struct FileSizes {
+    /// A log's index is made at this length (`log.index.size.max.bytes`).
+    pub index_bytes: u64,
+    /// A log's segment grows to this (`log.segment.bytes`).
+    pub segment_bytes: u64,
+}
+
+impl FileSizes {
+    /// Those of a broker; without one there are none.
+    pub fn of(config: &Config) -> Option<FileSizes> {
+        let bytes = |bytes: i32| u64::try_from(bytes).unwrap_or(0);
+        config.roles.broker.then(|| FileSizes {
+            index_bytes: bytes(config.broker.log_index_size_max_bytes),
+            segment_bytes: bytes(config.broker.log_segment_bytes),
+        })
+    }
+}
+
+/// With less for a file a node's own state, of which a snapshot is one file, soon has no room.
+const FILE_BYTES_MIN: u64 = 1 << 20;
+
 /// Takes as many open files as this process may, and looks whether its limits let a node run: what no
 /// allocation and no thread can tell any more has to be told before. Gives warnings, or a refusal.
-pub fn take_limits() -> Result<Vec<String>, String> {
+pub fn take_limits(sizes: Option<FileSizes>) -> Result<Vec<String>, String> {
     let files = getrlimit(Resource::Nofile);
     let raised = Rlimit {
         current: files.maximum,
@@ -98,7 +122,35 @@ pub fn take_limits() -> Result<Vec<String>, String> {
         Ok(()) => files.maximum,
         Err(_) => files.current,
     };
-    limits(files, getrlimit(Resource::As).current)
+    let mut warnings = limits(files, getrlimit(Resource::As).current)?;
+    warnings.extend(file_size(getrlimit(Resource::Fsize).current, sizes)?);
+    Ok(warnings)
+}
+
+/// Looks whether files may become as large as the settings make them.
+fn file_size(limit: Option<u64>, sizes: Option<FileSizes>) -> Result<Option<String>, String> {
+    let Some(limit) = limit else {
+        return Ok(None);
+    };
+    let told = format!("the limit of a file's size (ulimit -f, LimitFSIZE) is {limit} bytes");
+    if limit < FILE_BYTES_MIN {
+        return Err(format!(
+            "{told}, and a node needs {FILE_BYTES_MIN} at least: raise it; nothing was touched"
+        ));
+    }
+    match sizes {
+        Some(sizes) if limit < sizes.index_bytes => Err(format!(
+            "{told}, and the index of every log segment is made with {} (log.index.size.max.bytes): raise \
+             the limit, or lower the setting; nothing was touched",
+            sizes.index_bytes
+        )),
+        Some(sizes) if limit < sizes.segment_bytes => Ok(Some(format!(
+            "{told}, and a log segment grows to {} (log.segment.bytes): writes will fail there; raise the \
+             limit, or lower the setting",
+            sizes.segment_bytes
+        ))),
+        _ => Ok(None),
+    }
 }
 
 fn limits(files: Option<u64>, address_bytes: Option<u64>) -> Result<Vec<String>, String> {
@@ -224,6 +276,30 @@ mod tests {
             let told = limits(files, address_bytes);
             assert_eq!(told.is_ok(), is_ok, "{told:?}");
             assert_eq!(told.map_or(0, |told| told.len()), warnings, "{files:?}");
+        }
+    }
+
+    #[test]
+    fn files_have_room_for_what_the_settings_make_of_them() {
+        let mut config = Config::defaults();
+        let sizes = FileSizes::of(&config);
+        config.roles.broker = false;
+        assert!(FileSizes::of(&config).is_none());
+        for (limit, sizes, said) in [
+            (None, sizes, Ok(None)),
+            (Some(2 << 30), sizes, Ok(None)),
+            (Some(100 << 20), sizes, Ok(Some("log.segment.bytes"))),
+            (Some(9 << 20), sizes, Err("log.index.size.max.bytes")),
+            (Some(9 << 20), None, Ok(None)),
+            (Some(9 << 10), None, Err("a node needs")),
+        ] {
+            let told = file_size(limit, sizes);
+            let fits = match (&told, said) {
+                (Ok(Some(told)), Ok(Some(said))) | (Err(told), Err(said)) => told.contains(said),
+                (Ok(None), Ok(None)) => true,
+                _ => false,
+            };
+            assert!(fits, "{limit:?}: {told:?}");
         }
     }
 

@@ -114,7 +114,13 @@ pub fn run(_program: &str, arguments: Vec<String>) -> u8 {
                 ArgError::Unrecognized { meant, .. } => *meant,
                 _ => None,
             };
-            wrong(worded(error));
+            match &error {
+                // Words of our own, which nobody compares: not spread over the line.
+                ArgError::Unsupported(_) => err!("{USAGE}\n{PROGRAM}: error: {error}"),
+                _ => {
+                    wrong(worded(error));
+                }
+            }
             if let Some(meant) = meant {
                 err!("\nDid you mean:\n\t--{meant}");
             }

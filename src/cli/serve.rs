@@ -199,6 +199,11 @@ fn sources(
     for (flag, prefix, list) in pairs {
         for pair in list {
             match pair_flag(flag, prefix, pair) {
+                // With --set the last word counts; of a list each item is one of its own.
+                Ok(new) if flag == "--server" && flags.iter().any(|f| f.path == new.path) => {
+                    let text = format!("{} is there twice", new.shown);
+                    problems.push(Problem::general(text));
+                }
                 Ok(flag) => flags.push(flag),
                 Err(text) => problems.push(Problem::general(text)),
             }
@@ -294,7 +299,8 @@ pub fn run_nodes(
     let Some(first) = configs.first() else {
         return 0;
     };
-    let more = match process::take_limits() {
+    let sizes = configs.iter().find_map(process::FileSizes::of);
+    let more = match process::take_limits(sizes) {
         Ok(more) => more,
         Err(text) => {
             err!("tripod: {text}");

@@ -689,9 +689,14 @@ impl Options {
         }
     }
 
-    /// The members, for messages.
+    /// The members, each once, for messages.
     pub fn servers_text(&self) -> String {
-        let servers: Vec<String> = self.servers.iter().map(HostPort::to_string).collect();
+        let mut servers: Vec<String> = Vec::new();
+        for server in self.servers.iter().map(HostPort::to_string) {
+            if !servers.contains(&server) {
+                servers.push(server);
+            }
+        }
         servers.join(",")
     }
 }

@@ -143,16 +143,23 @@ pub trait Disk: Debug + Send + Sync {
     }
 
     /// Replaces a small file so that a crash leaves the old or the new content, never a mix:
-    /// temporary file, sync, rename, sync of the directory.
+    /// temporary file, sync, rename, sync of the directory. Where that fails, no temporary file stays.
     fn replace(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
         let mut name = path.as_os_str().to_owned();
         name.push(".tmp");
         let temporary = PathBuf::from(name);
-        let file = self.open(&temporary, Open::Create)?;
-        file.truncate(0)?;
-        file.write_at(&[IoSlice::new(bytes)], 0)?;
-        file.sync()?;
-        self.rename(&temporary, path)?;
+        let write = || {
+            let file = self.open(&temporary, Open::Create)?;
+            file.truncate(0)?;
+            file.write_at(&[IoSlice::new(bytes)], 0)?;
+            file.sync()?;
+            self.rename(&temporary, path)
+        };
+        if let Err(error) = write() {
+            // On a full disk its name already takes room; what went wrong first is what counts.
+            let _ = self.remove_file(&temporary);
+            return Err(error);
+        }
         self.sync_dir(path.parent().unwrap_or(Path::new("/")))
     }
 }

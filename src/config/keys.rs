@@ -8,7 +8,9 @@
 
 use crate::config::effects;
 use crate::config::raw::Values;
-use crate::config::value::Valid::{Any, ApiVersion, AtLeast, Between, OneOf, ThrottledReplicas};
+use crate::config::value::Valid::{
+    Any, ApiVersion, AtLeast, Between, ClusterId, NotEmpty, OneOf, ThrottledReplicas,
+};
 use crate::config::value::{Kind, Password, Setting, Valid};
 
 /// How much a setting matters to somebody who reads the reference.
@@ -201,10 +203,10 @@ settings! {
         "The halves this node runs";
     id: Option<i32> = "id", None, AtLeast(0), High, ReadOnly,
         "Gives broker.id and myid their value where these are not said themselves";
-    data_dir: Option<String> = "data.dir", None, Any, High, ReadOnly,
+    data_dir: Option<String> = "data.dir", None, NotEmpty, High, ReadOnly,
         "Where this node keeps everything: its coordinator below coordinator/, its broker below broker/";
-    cluster_id: Option<String> = "cluster.id", None, Any, Medium, ReadOnly,
-        "The cluster's id, any text; when it is not said, 22 characters of base64 are made once and kept";
+    cluster_id: Option<String> = "cluster.id", None, ClusterId, Medium, ReadOnly,
+        "The cluster's id, printable without spaces or quotes; when it is not said, 22 characters of base64 are made once and kept";
     worker_threads: i32 = "worker.threads", Some("2"), Between(1, 64), Low, ReadOnly,
         "Threads that serve sockets";
     stop_timeout_ms: i64 = "stop.timeout.ms", Some("25000"), AtLeast(0), Low, ReadOnly,
@@ -220,12 +222,12 @@ settings! {
         "Ticks that a member may take to connect and catch up at first";
     sync_limit: i32 = "syncLimit", Some("5"), AtLeast(1), Medium, ReadOnly,
         "Ticks that a member may be behind before it counts as lost";
-    data_dir: Option<String> = "dataDir", None, Any, High, ReadOnly,
+    data_dir: Option<String> = "dataDir", None, NotEmpty, High, ReadOnly,
         "Where the coordinator keeps its state and its myid file";
     client_port: i32 = "clientPort", Some("2181"), Between(0, 65535), High, ReadOnly,
         "The port for ZooKeeper clients; 0 lets the system choose";
     client_port_address: Option<String> = "clientPortAddress", None, Any, Medium, ReadOnly,
-        "The address to listen on for clients; every interface when it is not said";
+        "The address to listen on for clients; every interface when it is empty or not said";
     max_client_cnxns: i32 = "maxClientCnxns", Some("60"), AtLeast(0), Medium, ReadOnly,
         "Connections that one address may have; 0 is no limit";
     max_cnxns: i32 = "maxCnxns", Some("0"), AtLeast(0), Low, ReadOnly,
@@ -244,9 +246,9 @@ settings! {
         "Listen for the other members on every interface, not only on the address of the own server line";
     snap_count: i32 = "snapCount", Some("100000"), AtLeast(2), Low, ReadOnly,
         "Entries in the log between two snapshots";
-    super_digest: Password = "DigestAuthenticationProvider.superDigest", None, Any, Low, ReadOnly,
+    super_digest: Password = "DigestAuthenticationProvider.superDigest", None, NotEmpty, Low, ReadOnly,
         "The super user, as super:hash";
-    peer_secret: Password = "peer.secret", None, Any, Medium, ReadOnly,
+    peer_secret: Password = "peer.secret", None, NotEmpty, Medium, ReadOnly,
         "A secret that the members prove to one another; without it they check names only";
     jute_maxbuffer: i32 = "jute.maxbuffer", Some("1048575"), AtLeast(1024), Medium, ReadOnly,
         "The largest request in bytes";
@@ -258,7 +260,7 @@ settings! {
     enable: bool = "enable", Some("true"), Any, Medium, ReadOnly,
         "Whether this node serves HTTP";
     host: String = "host", Some("0.0.0.0"), Any, Medium, ReadOnly,
-        "The address to listen on";
+        "The address to listen on; every interface when it is empty";
     port: i32 = "port", Some("8080"), Between(0, 65535), High, ReadOnly,
         "The port; 0 lets the system choose";
     max_connections: i32 = "max.connections", Some("100"), Between(1, 10_000), Low, ReadOnly,
@@ -268,7 +270,7 @@ settings! {
 settings! {
     /// What this process writes about itself.
     LoggingConfig, "log", LOG;
-    level: String = "level", Some("info"), Any, Medium, ReadOnly,
+    level: String = "level", Some("info"), NotEmpty, Medium, ReadOnly,
         "error, warn, info, debug or trace, or a filter as info,tripod::broker=debug";
     format: String = "format", Some("text"), OneOf(&["text", "json"]), Medium, ReadOnly,
         "One line of text, or one JSON object, per event";

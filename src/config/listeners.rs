@@ -224,6 +224,8 @@ fn on_every_interface(advertised: &[Endpoint]) -> Vec<Endpoint> {
 /// What to advertise when nobody says: the bound address; this machine's name where that says "all".
 fn implied(broker: &BrokerConfig, bound: &[Endpoint], said: bool, hostname: &str) -> Vec<Endpoint> {
     let host = match &broker.advertised_host_name {
+        // As in Kafka, no host is this machine's name.
+        Some(host) if host.is_empty() => hostname,
         Some(host) => host.as_str(),
         None if said => hostname,
         None => "localhost",

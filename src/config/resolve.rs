@@ -271,10 +271,14 @@ fn statics(values: &Values) -> BTreeMap<String, String> {
 }
 
 /// Which halves are asked for: said outright, or as the variables of Kafka's images and the files imply.
-fn roles(values: &Values, facts: &Facts, node: &NodeConfig, broker: &BrokerConfig) -> Roles {
+fn roles(values: &mut Values, facts: &Facts, node: &NodeConfig, broker: &BrokerConfig) -> Roles {
     let has = |list: &[String], role: &str| list.iter().any(|item| item == role);
     let zookeeper = values.said("broker.zookeeper.connect").is_some();
     if values.said("node.roles").is_some() {
+        if node.roles.is_empty() {
+            let text = "node.roles names nothing to run: say coordinator, broker, or both";
+            blame(values, "node.roles", text);
+        }
         return Roles {
             coordinator: has(&node.roles, "coordinator"),
             broker: has(&node.roles, "broker"),
@@ -283,8 +287,13 @@ fn roles(values: &Values, facts: &Facts, node: &NodeConfig, broker: &BrokerConfi
     // Kafka's default is the empty list, and means ZooKeeper.
     let kraft = values
         .said("broker.process.roles")
-        .is_some_and(|said| !said.value.trim().is_empty());
-    if kraft && !zookeeper {
+        .map(|said| !said.value.trim().is_empty());
+    if kraft == Some(false) && !zookeeper {
+        let text = "process.roles is empty, which means ZooKeeper, but zookeeper.connect is not said: leave \
+                    it out, or say broker, controller, or both";
+        blame(values, "broker.process.roles", text);
+    }
+    if kraft == Some(true) && !zookeeper {
         return Roles {
             coordinator: has(&broker.process_roles, "controller"),
             broker: has(&broker.process_roles, "broker"),
@@ -476,11 +485,7 @@ fn zookeeper(
     members: &[Member],
     voters: &[Member],
 ) -> ZookeeperConnect {
-    if let Some(text) = broker
-        .zookeeper_connect
-        .as_deref()
-        .filter(|text| !text.is_empty())
-    {
+    if let Some(text) = broker.zookeeper_connect.as_deref() {
         return checks::zookeeper_connect(values, text);
     }
     let client_port = u16::try_from(coordinator.client_port).unwrap_or(2181);

@@ -80,6 +80,10 @@ pub enum Valid {
     ThrottledReplicas,
     /// A Kafka version as `2.8-IV1`.
     ApiVersion,
+    /// Anything but nothing.
+    NotEmpty,
+    /// What every file and znode that holds a cluster's id gives back as it was.
+    ClusterId,
 }
 
 impl Valid {
@@ -122,6 +126,14 @@ impl Valid {
             )),
             Valid::ApiVersion if api_version(text) => Ok(()),
             Valid::ApiVersion => whole(format!("Version `{text}` is not a valid version")),
+            Valid::NotEmpty | Valid::ClusterId if text.is_empty() => {
+                whole("String must be non-empty".to_owned())
+            }
+            Valid::ClusterId if !cluster_id(text) => whole(format!(
+                "it has to be 1 to {CLUSTER_ID_BYTES_MAX} printable ASCII characters without spaces, \
+                 quotes and backslashes, as the 22 of base64 that kafka-storage random-uuid prints"
+            )),
+            Valid::NotEmpty | Valid::ClusterId => Ok(()),
         }
     }
 }
@@ -153,6 +165,14 @@ fn throttled_replicas(text: &str) -> bool {
             item.split_once(':')
                 .is_some_and(|(partition, broker)| digits(partition) && digits(broker))
         })
+}
+
+/// The longest id of a cluster. Kafka's own have 22 characters.
+const CLUSTER_ID_BYTES_MAX: usize = 128;
+
+fn cluster_id(text: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\'' | b'`' | b'\\');
+    text.len() <= CLUSTER_ID_BYTES_MAX && text.bytes().all(fits)
 }
 
 fn api_version(text: &str) -> bool {

@@ -8,13 +8,26 @@ use std::sync::Arc;
 
 use serde_yaml::Value;
 
+use crate::config::keys;
 use crate::config::raw::{Origin, Problem, Said, SourceKind};
+use crate::config::value::Kind;
 
 /// How deep brackets may be nested; our settings need two.
 const NESTING_MAX: usize = 64;
 /// How many brackets a file may open. Quotes and comments are not told apart here, so that brackets
 /// which close only inside them could hide a deep nesting; this bounds what hiding can win.
 const BRACKETS_MAX: usize = 4096;
+/// Lists to everybody but Kafka, for which they are texts.
+const COMMA_TEXTS: &[&str] = &[
+    "advertised.listeners",
+    "controller.listener.names",
+    "level",
+    "listener.security.protocol.map",
+    "listeners",
+    "log.dirs",
+    "max.connections.per.ip.overrides",
+    "zookeeper.connect",
+];
 
 /// The parser's effort grows with the square of the nesting, so that is looked at before.
 fn nesting(text: &str) -> Result<(), (usize, String)> {
@@ -90,6 +103,10 @@ fn walk(
             &origin,
             "the file has to hold sections: node, broker, coordinator, http, log",
         )),
+        Value::Sequence(_) if !takes_list(path) => problems.push(Problem::at(
+            &origin,
+            format!("{path}: one value is wanted here, not a list"),
+        )),
         Value::Sequence(items) => {
             let items: Option<Vec<String>> = items.iter().map(scalar).collect();
             match items {
@@ -114,6 +131,16 @@ fn walk(
             origin,
         }),
     }
+}
+
+/// May the value of a setting be written as a list? What is unknown is told elsewhere.
+fn takes_list(path: &str) -> bool {
+    let known = keys::all().find(|key| key.path() == path || key.name == path);
+    let member = path
+        .strip_prefix("coordinator.")
+        .unwrap_or(path)
+        .starts_with("server.");
+    !member && known.is_none_or(|key| key.kind == Kind::List || COMMA_TEXTS.contains(&key.name))
 }
 
 fn scalar(value: &Value) -> Option<String> {

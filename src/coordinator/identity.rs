@@ -331,6 +331,18 @@ mod tests {
     }
 
     #[test]
+    fn a_write_that_fails_leaves_nothing_of_its_own() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let Opened::Fresh(fresh) = open(dir.path(), "one", 1).expect("a new directory") else {
+            panic!("nothing was there")
+        };
+        // A directory in its place ends the last step; a full disk, an earlier one.
+        std::fs::create_dir(dir.path().join(FILE_NAME)).expect("made");
+        assert!(fresh.create().is_err());
+        assert_eq!(RealDisk.list(dir.path()).expect("a directory").len(), 1);
+    }
+
+    #[test]
     fn a_strangers_directory_is_refused_by_both_names_and_left_alone() {
         let dir = tempfile::tempdir().expect("a directory");
         create(dir.path());

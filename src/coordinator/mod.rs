@@ -41,7 +41,7 @@ use crate::common::net::{self, HostPort, TcpListener};
 use crate::common::rng::Rng;
 use crate::common::tasks::{Kind, Tasks};
 use crate::coordinator::raft::examine::examine;
-pub use crate::coordinator::raft::examine::remove_leftover;
+pub use crate::coordinator::raft::examine::{is_unused, remove_leftover};
 use crate::coordinator::raft::{RaftNode, RaftOptions, Role};
 use crate::coordinator::replica::Replica;
 use crate::coordinator::server::{Parts, Server};

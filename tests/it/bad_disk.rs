@@ -263,6 +263,42 @@ async fn what_zookeeper_reveals_leaves_the_brokers_data_as_it_is() {
     running.stop().await;
 }
 
+/// Runs `zkCli.sh` with one command.
+async fn zk_cli(setup: &Setup, command: &[&str]) {
+    let server = format!("127.0.0.1:{}", setup.zookeeper);
+    let arguments = [&["zkCli", "-server", &server][..], command].concat();
+    let output = tripod(&arguments).output().expect("the binary is there");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stderr}");
+}
+
+/// The message says how to repair what a stranger wrote, and doing so repairs it.
+#[tokio::test]
+async fn garbage_as_the_clusters_id_is_repaired_as_the_message_says() {
+    let (_dir, setup) = used_data().await;
+    let broker = Path::new(&setup.data).join("broker");
+    let properties = fs::read_to_string(broker.join("meta.properties")).expect("there");
+    let id = properties
+        .lines()
+        .find_map(|line| line.strip_prefix("cluster.id="));
+    let good = format!(r#"{{"version":"1","id":"{}"}}"#, id.expect("an id"));
+    let running = setup.start(&[]).await;
+    zk_cli(&setup, &["set", "/cluster/id", "garbage"]).await;
+    running.stop().await;
+    let command = format!("set /cluster/id {good}");
+    let server = format!("127.0.0.1:{}", setup.zookeeper);
+    let thrice = format!("{server},{server},{server}");
+    let said = ["--roles coordinator", &command];
+    setup.refused(&broker, &[], &said).await;
+    let connect = ["--zookeeper-connect", &thrice];
+    let once = format!("/cluster/id at {server} is malformed");
+    setup.refused(&broker, &connect, &[&once]).await;
+    let alone = setup.start(&["--roles", "coordinator"]).await;
+    zk_cli(&setup, &["set", "/cluster/id", &good]).await;
+    alone.stop().await;
+    setup.run_once().await;
+}
+
 /// Kafka leaves out a directory whose `meta.properties` the disk does not give out, and uses the others.
 #[tokio::test]
 async fn one_directory_that_cannot_tell_whose_it_is_is_left_out() {

@@ -419,7 +419,7 @@ async fn partitions_of_a_cluster_that_the_coordinator_does_not_know_are_left_alo
     for _ in 0..2 {
         setup
             .refused(
-                &broker,
+                data,
                 &[],
                 &[&named, cluster, "restore the coordinator's data"],
             )
@@ -567,4 +567,109 @@ fn the_shell_tests_end_at_a_taken_port_before_they_start_anything() {
             );
         }
     }
+}
+
+#[tokio::test]
+async fn what_has_to_say_something_and_says_nothing_is_refused() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let setup = Setup::new(dir.path());
+    let id = "for configuration node.cluster.id";
+    let long = "x".repeat(129);
+    for (flags, said) in [
+        (&["--cluster-id", ""][..], id),
+        (&["--cluster-id", "a b"], id),
+        (&["--cluster-id", "a\"b"], id),
+        (&["--cluster-id", "f\u{fc}r"], id),
+        (&["--cluster-id", &long], id),
+        (&["--roles", ""], "node.roles names nothing to run"),
+        (
+            &["--data-dir", ""],
+            "node.data.dir: String must be non-empty",
+        ),
+        (
+            &["--set", "coordinator.dataDir="],
+            "dataDir: String must be non-empty",
+        ),
+        (
+            &["--set", "coordinator.peer.secret="],
+            "peer.secret: String must be non-empty",
+        ),
+        (
+            &["--zookeeper-connect", ""],
+            "zookeeper.connect names no server",
+        ),
+        (&["--listeners", ""], "there is no listener for clients"),
+        (&["--log-level", ""], "log.level: String must be non-empty"),
+        (
+            &["--log-level", "bogus"],
+            "'bogus' is no level; there are error, warn, info",
+        ),
+        (
+            &["--server", "1=a:1:2", "--server", "1=a:1:2"],
+            "--server 1 is there twice",
+        ),
+    ] {
+        for check in [&["--check-config"][..], &[]] {
+            let flags = [flags, check].concat();
+            setup.refused(dir.path(), &flags, &[said]).await;
+        }
+    }
+    for variable in [
+        "CLUSTER_ID",
+        "KAFKA_CLUSTER_ID",
+        "TRIPOD_NODE_CLUSTER_ID",
+        "TRIPOD_CLUSTER_ID",
+    ] {
+        let mut command = tripod(&["serve", "--data-dir", &setup.data]);
+        command.env(variable, "");
+        refused_command(dir.path(), command, &[variable]).await;
+    }
+    let file = dir.path().join("tripod.yaml");
+    let name = file.display().to_string();
+    for (text, said) in [
+        (
+            "node: {data.dir: [a, b]}",
+            "node.data.dir: one value is wanted",
+        ),
+        ("node: {roles: []}", "node.roles names nothing to run"),
+        ("node: {cluster.id: ''}", id),
+        ("broker: {process.roles: ''}", "process.roles is empty"),
+        (
+            "broker: {zookeeper.connect: []}",
+            "zookeeper.connect names no server",
+        ),
+        (
+            "coordinator: {server.1: [a, b]}",
+            "server.1: one value is wanted",
+        ),
+    ] {
+        fs::write(&file, text).expect("written");
+        let flags = ["serve", "--config", &name, "--check-config"];
+        refused(dir.path(), &flags, &[&format!("{name}:1: "), said]).await;
+    }
+}
+
+#[tokio::test]
+async fn a_limit_of_a_files_size_that_no_index_fits_in_is_told_before_anything_is_made() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let setup = Setup::new(dir.path());
+    let arguments = setup.arguments(&[]);
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let node = tripod(&arguments);
+    let mut command = Command::new("bash");
+    command
+        .args(["-c", "ulimit -f 1024; exec \"$@\"", "bash"])
+        .arg(node.get_program())
+        .args(node.get_args())
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    refused_command(
+        dir.path(),
+        command,
+        &["1048576 bytes", "log.index.size.max.bytes"],
+    )
+    .await;
 }

@@ -19,7 +19,7 @@ use crate::common::disk::{Disk, Open};
 use crate::common::ids::MemberId;
 use crate::common::rng::Rng;
 use crate::common::tasks;
-use crate::coordinator::identity::{Identity, IdentityFile, Opened, StoredVote};
+use crate::coordinator::identity::{FILE_NAME, Identity, IdentityFile, Opened, StoredVote};
 use crate::coordinator::snapshot_file::SnapshotDir;
 use crate::coordinator::store::StoreError;
 use crate::coordinator::store::sled::SledStore;
@@ -109,6 +109,11 @@ pub fn remove_leftover(disk: &dyn Disk, dir: &Path) {
     if disk.exists(&copy) && disk.lock(&dir.join("lock")).is_ok() {
         remove(disk, &copy);
     }
+}
+
+/// Has no member ever run on this directory, as far as it tells? Blocks.
+pub fn is_unused(disk: &dyn Disk, dir: &Path) -> bool {
+    !disk.exists(&dir.join(FILE_NAME)) && nothing_left(disk, dir).is_ok()
 }
 
 /// A directory without identity holds nothing else either.

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use kafka_protocol::error::ResponseError;
 use tracing::{debug, error, info, warn};
 
 use crate::broker::group::classic::{Event, Group, Limits, Now};
@@ -185,8 +186,13 @@ pub(super) async fn run(shared: &Arc<Shared>, partition: i32, epoch: LeaderEpoch
                 return;
             }
             Ok(None) => return,
-            Err(reason) => {
-                error!(partition, %epoch, reason, "groups cannot be loaded, trying again");
+            Err(failure) => {
+                let reason = failure.reason;
+                if failure.passes {
+                    debug!(partition, %epoch, reason, "groups cannot be loaded yet, trying again");
+                } else {
+                    error!(partition, %epoch, reason, "groups cannot be loaded, trying again");
+                }
                 tokio::select! {
                     () = stopped.stopped() => {}
                     () = tokio::time::sleep(RETRY) => {}
@@ -196,12 +202,45 @@ pub(super) async fn run(shared: &Arc<Shared>, partition: i32, epoch: LeaderEpoch
     }
 }
 
+/// Why a partition is not loaded.
+struct Failure {
+    reason: String,
+    /// Does an election or a move that goes on end it? Then nobody has to do anything.
+    passes: bool,
+}
+
+impl From<String> for Failure {
+    fn from(reason: String) -> Failure {
+        Failure {
+            reason,
+            passes: false,
+        }
+    }
+}
+
+impl Failure {
+    /// An error code, from the replica or its log.
+    fn of(at: &str, error: ResponseError) -> Failure {
+        use ResponseError as E;
+        Failure {
+            reason: format!("{at}{error:?}"),
+            passes: matches!(
+                error,
+                E::NotLeaderOrFollower
+                    | E::UnknownTopicOrPartition
+                    | E::ReplicaNotAvailable
+                    | E::LeaderNotAvailable
+            ),
+        }
+    }
+}
+
 /// Reads the whole log. None if it is not wanted any more. Blocks.
-fn read(shared: &Shared, partition: i32, epoch: LeaderEpoch) -> Result<Option<Replay>, String> {
+fn read(shared: &Shared, partition: i32, epoch: LeaderEpoch) -> Result<Option<Replay>, Failure> {
     let log = shared
         .replicas
         .leader(OFFSETS_TOPIC, partition)
-        .map_err(|error| format!("{error:?}"))?;
+        .map_err(|error| Failure::of("", error))?;
     let mut replay = Replay::default();
     let mut offset = log.log_start_offset();
     let end = log.log_end_offset();
@@ -211,7 +250,7 @@ fn read(shared: &Shared, partition: i32, epoch: LeaderEpoch) -> Result<Option<Re
         }
         let found = log
             .read(offset, READ_BYTES, Isolation::LogEnd, true)
-            .map_err(|error| format!("at offset {offset}: {error:?}"))?;
+            .map_err(|error| Failure::of(&format!("at offset {offset}: "), error))?;
         let Some(region) = found.region else { break };
         let bytes = region
             .read()
@@ -223,7 +262,7 @@ fn read(shared: &Shared, partition: i32, epoch: LeaderEpoch) -> Result<Option<Re
             replay.batch(&batch);
         }
         if offset == before {
-            return Err(format!("at offset {offset}: no batch to read"));
+            return Err(format!("at offset {offset}: no batch to read").into());
         }
     }
     Ok(Some(replay))
