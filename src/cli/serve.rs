@@ -190,12 +190,28 @@ fn sources(
             flags.push(Flag::new(flag, path, value.clone()));
         }
     }
+    let (pairs, problems) = pair_flags(&arguments);
+    flags.extend(pairs);
+    Sources {
+        yaml: file(arguments.config, "TRIPOD_CONFIG"),
+        server_properties: file(arguments.server_properties, "TRIPOD_SERVER_PROPERTIES"),
+        zoo_cfg: file(arguments.zoo_cfg, "TRIPOD_ZOO_CFG"),
+        variables,
+        flags,
+        implied: Vec::new(),
+        problems,
+        hostname: hostname(),
+    }
+}
+
+/// The flags that take `NAME=VALUE`, and what is wrong with them.
+fn pair_flags(arguments: &Arguments) -> (Vec<Flag>, Vec<Problem>) {
     let pairs = [
         ("--server", "coordinator.server.", &arguments.server),
         ("--set", "", &arguments.set),
         ("--override", "broker.", &arguments.overrides),
     ];
-    let mut problems = Vec::new();
+    let (mut flags, mut problems) = (Vec::<Flag>::new(), Vec::new());
     for (flag, prefix, list) in pairs {
         for pair in list {
             match pair_flag(flag, prefix, pair) {
@@ -209,16 +225,7 @@ fn sources(
             }
         }
     }
-    Sources {
-        yaml: file(arguments.config, "TRIPOD_CONFIG"),
-        server_properties: file(arguments.server_properties, "TRIPOD_SERVER_PROPERTIES"),
-        zoo_cfg: file(arguments.zoo_cfg, "TRIPOD_ZOO_CFG"),
-        variables,
-        flags,
-        implied: Vec::new(),
-        problems,
-        hostname: hostname(),
-    }
+    (flags, problems)
 }
 
 /// Loads a configuration, and checks what only this program can know about it.
