@@ -21,6 +21,7 @@ use crate::common::ids::{BrokerId, TopicPartition};
 use crate::common::shutdown::Shutdown;
 use crate::common::tasks::Kind;
 use crate::config::Config;
+use crate::log::dir::Dirs;
 
 mod answer;
 mod exchange;
@@ -38,6 +39,7 @@ struct Deps {
     image: Arc<ImageCell>,
     metrics: Arc<BrokerMetrics>,
     throttles: Arc<Throttles>,
+    dirs: Arc<Dirs>,
     world: World,
 }
 
@@ -74,6 +76,7 @@ impl Fetchers {
                 image: image.clone(),
                 metrics: metrics.clone(),
                 throttles: replicas.throttles().clone(),
+                dirs: replicas.dirs().clone(),
                 world,
             },
             running: Mutex::new(Some(BTreeMap::new())),

@@ -38,7 +38,7 @@ use crate::common::rng::Rng;
 use crate::common::shutdown::Shutdown;
 use crate::common::tasks::{self, Kind, Tasks};
 use crate::config::{Config, DynamicConfig};
-use crate::log::dir::{DirError, Dirs, Identity};
+use crate::log::dir::{DirError, Dirs, Identity, Loading};
 
 pub mod api;
 pub mod cluster;
@@ -115,6 +115,8 @@ pub struct BrokerDeps {
     pub rng: Rng,
     /// Who joins the broker's tasks, and tells it to stop.
     pub tasks: Tasks,
+    /// Is told how far the logs are loaded.
+    pub loading: Arc<Loading>,
 }
 
 /// Why a broker does not start.
@@ -356,13 +358,14 @@ fn open_replicas(
 ) -> impl Future<Output = Result<(Losses, Arc<Replicas>), StartError>> + use<> {
     let (config, cluster_id) = (deps.config.clone(), cluster_id.to_owned());
     let (image, disk, clock) = (image.clone(), deps.disk.clone(), deps.clock.clone());
+    let loading = deps.loading.clone();
     let disk = TimedDisk::new(disk, clock.clone(), metrics.log_syncs.clone());
     let disk = Arc::new(disk);
     tasks::blocking(move || {
         let losses = losses::begin(disk.as_ref(), &config.log_dirs, seasoned);
         let dir = || config.log_dirs.first().cloned().unwrap_or_default();
         let losses = losses.map_err(|source| StartError::Losses { dir: dir(), source })?;
-        let replicas = Replicas::open(config, &cluster_id, image, disk, clock)?;
+        let replicas = Replicas::open(config, &cluster_id, image, disk, clock, &loading)?;
         Ok((losses, Arc::new(replicas)))
     })
 }

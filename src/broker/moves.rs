@@ -158,6 +158,8 @@ impl Replicas {
     ) -> Result<Option<usize>, MoveError> {
         let id = partition.id();
         let bytes_max = usize::try_from(self.replica_fetch_max_bytes()).unwrap_or(0);
+        let kept = self.dirs().keep_cuts(std::slice::from_ref(future));
+        kept.map_err(|error| MoveError::Write(error.into()))?;
         let copied = partition.copy_to(future, bytes_max)?;
         if !copied.all {
             return Ok(Some(copied.bytes));

@@ -29,7 +29,7 @@ use crate::common::tasks::{self, Kind, Tasks};
 use crate::config::{BrokerConfig, Config, TopicConfig};
 use crate::kafka::batch::Compression;
 use crate::log;
-use crate::log::dir::{DirError, Dirs, Identity, NewLog};
+use crate::log::dir::{DirError, Dirs, Identity, Loading, NewLog};
 
 /// How often due work on logs is looked for.
 const MAINTENANCE_PERIOD: Duration = Duration::from_secs(1);
@@ -41,7 +41,7 @@ pub struct Replicas {
     config: Arc<Config>,
     clock: Clock,
     disk: Arc<dyn Disk>,
-    dirs: Dirs,
+    dirs: Arc<Dirs>,
     image: Arc<ImageCell>,
     partitions: RwLock<Partitions>,
     applying: Mutex<Applied>,
@@ -100,6 +100,7 @@ impl Replicas {
         image: Arc<ImageCell>,
         disk: Arc<dyn Disk>,
         clock: Clock,
+        loading: &Loading,
     ) -> Result<Replicas, DirError> {
         let identity = Identity {
             broker_id: config.broker_id,
@@ -112,13 +113,14 @@ impl Replicas {
             identity,
             &options,
             clock.clone(),
+            loading,
         )?;
         let slots = usize::try_from(config.broker.max_incremental_fetch_session_cache_slots);
         Ok(Replicas {
             id: config.broker_id,
             clock,
             disk,
-            dirs,
+            dirs: Arc::new(dirs),
             image,
             partitions: RwLock::default(),
             applying: Mutex::default(),
@@ -194,7 +196,7 @@ impl Replicas {
     }
 
     /// The directories below the logs.
-    pub fn dirs(&self) -> &Dirs {
+    pub fn dirs(&self) -> &Arc<Dirs> {
         &self.dirs
     }
 

@@ -22,6 +22,8 @@ pub struct BrokerStatus {
     pub id: BrokerId,
     /// Does its ZooKeeper session stand?
     pub connected: bool,
+    /// Of a broker that starts: how many logs are loaded, and how many there are.
+    pub loading: Option<(usize, usize)>,
     /// Is its `/brokers/ids/<id>` there?
     pub registered: bool,
     /// The controller, if one is known.
@@ -34,6 +36,8 @@ pub struct BrokerStatus {
     pub offline: Vec<(TopicPartition, String)>,
     /// Partitions of which records were found to be gone at the start, and what of them.
     pub lost: Vec<(TopicPartition, String)>,
+    /// Partitions whose log start offset in the checkpoint was beyond their logs, and not followed.
+    pub ignored_starts: Vec<(TopicPartition, i64)>,
     /// The log directories; with a reason where one is offline.
     pub log_dirs: Vec<(String, Option<String>)>,
     /// Every partition of the cluster.
@@ -154,6 +158,7 @@ pub fn of(broker: &Broker) -> BrokerStatus {
         .collect();
     BrokerStatus {
         id: broker.id,
+        loading: None,
         connected: broker.cluster.zookeeper().session().is_some(),
         registered: image.brokers.contains_key(&broker.id),
         controller: image.controller.filter(|id| image.brokers.contains_key(id)),
@@ -161,6 +166,7 @@ pub fn of(broker: &Broker) -> BrokerStatus {
         pending,
         offline: offline.into_iter().collect(),
         lost: lost(broker),
+        ignored_starts: ignored_starts(broker),
         log_dirs: log_dirs(broker),
         groups: groups(broker, &partitions),
         partitions,
@@ -177,7 +183,18 @@ fn lost(broker: &Broker) -> Vec<(TopicPartition, String)> {
         let lost = replica.log().lost()?;
         Some((replica.id().clone(), lost.to_string()))
     });
-    lost.collect()
+    let missing = broker.replicas.dirs().missing();
+    let missing = missing.into_iter().map(|(id, lost)| (id, lost.to_string()));
+    lost.chain(missing).collect()
+}
+
+fn ignored_starts(broker: &Broker) -> Vec<(TopicPartition, i64)> {
+    let all = broker.replicas.all();
+    let ignored = all.iter().filter_map(|replica| {
+        let start = replica.log().ignored_start()?;
+        Some((replica.id().clone(), start.0))
+    });
+    ignored.collect()
 }
 
 fn log_dirs(broker: &Broker) -> Vec<(String, Option<String>)> {

@@ -34,6 +34,7 @@ use crate::kafka::batch::Compression;
 use crate::kafka::bounds;
 use crate::kafka::header::{self, RequestHeader};
 use crate::kafka::record::BatchBuilder;
+use crate::log::dir::Loading;
 
 /// A topic of one replica on broker 1, led by it under `epoch`.
 pub fn topic(name: &str, partitions: i32, epoch: i32) -> TopicImage {
@@ -153,6 +154,7 @@ fn bare(id: i32, dirs: Vec<PathBuf>, clock: Clock) -> Arc<Broker> {
         cell.clone(),
         Arc::new(RealDisk),
         clock.clone(),
+        &Loading::default(),
     )
     .expect("an empty directory opens");
     let (replicas, rng) = (Arc::new(replicas), Rng::from_seed(1));

@@ -22,6 +22,7 @@ use crate::config::Config;
 use crate::coordinator::server::Server;
 use crate::coordinator::{self, Coordinator, four_letter};
 use crate::http::{CoordinatorView, ProcessFigures, Sources};
+use crate::log::dir::Loading;
 
 use super::{logging, process};
 
@@ -60,6 +61,8 @@ pub struct Halves {
     coordinator: Mutex<Option<Coordinator>>,
     prepared: Mutex<Option<Prepared>>,
     broker: Arc<OnceLock<Running>>,
+    /// What a broker that starts says of its logs.
+    loading: Arc<Loading>,
     http: OnceLock<SocketAddr>,
 }
 
@@ -72,6 +75,7 @@ impl Halves {
             coordinator: Mutex::default(),
             prepared: Mutex::default(),
             broker: Arc::default(),
+            loading: Arc::default(),
             http: OnceLock::new(),
         }
     }
@@ -129,10 +133,12 @@ impl Halves {
         }
         if self.config.roles.broker {
             let (running, id) = (self.broker.clone(), self.config.broker_id);
+            let loading = self.loading.clone();
             sources.broker = Some(Arc::new(move || match running.get() {
                 Some(running) => status::of(&running.broker),
                 None => BrokerStatus {
                     id,
+                    loading: loading.now(),
                     ..BrokerStatus::default()
                 },
             }));
@@ -169,6 +175,7 @@ impl Halves {
             clock: world.clock.clone(),
             rng: world.rng.fork("broker"),
             tasks: world.tasks.clone(),
+            loading: self.loading.clone(),
         };
         let prepared = Broker::prepare(deps).await.map_err(|error| told(&error))?;
         if self.would_begin_anew(world).await {

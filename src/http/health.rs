@@ -49,7 +49,12 @@ fn coordinator_waits(view: &CoordinatorView, waits: &mut Vec<String>) {
 }
 
 fn broker_waits(status: &BrokerStatus, waits: &mut Vec<String>) {
-    if !status.connected {
+    if let Some((loaded, total)) = status.loading {
+        waits.push(match loaded < total {
+            true => format!("loading logs: {loaded} of {total}"),
+            false => "the broker has loaded its logs and joins the cluster".to_owned(),
+        });
+    } else if !status.connected {
         waits.push("the broker has no ZooKeeper session".to_owned());
     } else if !status.registered {
         waits.push(format!(
@@ -110,6 +115,12 @@ fn broker_warnings(status: &BrokerStatus, warnings: &mut Vec<String>) {
     );
     for (id, what) in status.lost.iter().take(NAMED_MAX) {
         warnings.push(format!("records of {id} are gone: {what}"));
+    }
+    for (id, start) in status.ignored_starts.iter().take(NAMED_MAX) {
+        warnings.push(format!(
+            "the checkpoint's log start offset {start} of {id} lay beyond its log and was ignored: records \
+             that were deleted may be back"
+        ));
     }
     let more = status.lost.len().saturating_sub(NAMED_MAX);
     if more > 0 {
@@ -202,6 +213,19 @@ mod tests {
             "not ready: 7 replicas are neither led nor followed: t-0, t-1, t-2, t-3, t-4, …\n"
         );
         assert_eq!(readiness(&Sources::default()), Readiness::default());
+
+        let loading = |loading| {
+            let status = BrokerStatus {
+                loading,
+                ..BrokerStatus::default()
+            };
+            readiness(&sources(None, Some(status))).waits_for
+        };
+        assert_eq!(loading(Some((3, 10))), ["loading logs: 3 of 10"]);
+        assert_eq!(
+            loading(Some((10, 10))),
+            ["the broker has loaded its logs and joins the cluster"]
+        );
     }
 
     fn serving() -> BrokerStatus {

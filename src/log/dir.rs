@@ -15,6 +15,7 @@ use super::checkpoint::{
 use super::error::{Failure, IoContext, LogError};
 use super::log::{Log, Start};
 use super::options::Options;
+use super::recovery::Lost;
 use crate::common::clock::Clock;
 use crate::common::disk::{DirLock, Disk, Open};
 use crate::common::ids::{BrokerId, Offset, TopicPartition, valid_topic_name};
@@ -26,8 +27,8 @@ const CLEAN_SHUTDOWN_FILE: &str = ".kafka_cleanshutdown";
 /// Ends the name of a partition directory that waits for its removal.
 const DELETE_SUFFIX: &str = "-delete";
 const SMALL_FILE_MAX: u64 = 64 << 10;
-/// How many logs are made at once. They wait for syncs, not for the processor.
-const CREATING_THREADS: usize = 16;
+/// How many logs are made, or closed, at once. They wait for syncs, not for the processor.
+const SYNCING_THREADS: usize = 16;
 
 /// Who the directories belong to, as `meta.properties` says it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -159,7 +160,7 @@ pub struct NewLog {
 }
 
 /// A new log's directory, and how making its files went.
-type Made = (Arc<Path>, NewLog, Result<Log, DirError>);
+type Made = (Arc<Path>, NewLog, Result<Arc<Log>, DirError>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -176,6 +177,10 @@ struct State {
     futures: BTreeMap<TopicPartition, Entry>,
     /// The directories of such logs as they were found, until all directories are known.
     found_futures: Vec<Found>,
+    /// What the checkpoints of each directory say now, the high watermarks aside.
+    on_disk: BTreeMap<Arc<Path>, Checkpoints>,
+    /// Logs that had records at the last clean stop, and whose directories were gone at the start.
+    missing: BTreeMap<TopicPartition, Lost>,
     /// Where logs shall be made.
     preferred: BTreeMap<TopicPartition, Arc<Path>>,
 }
@@ -189,7 +194,7 @@ struct Entry {
 
 impl Dirs {
     /// Locks the directories, checks whose they are and opens every log. `options` gives a topic's
-    /// settings. A directory that fails is reported by [`Dirs::failed`]; it is an error only when none
+    /// settings, `loading` is told how far it is. A directory that fails is reported by [`Dirs::failed`]; it is an error only when none
     /// is left, or when one is another's.
     pub fn open(
         disk: Arc<dyn Disk>,
@@ -197,6 +202,7 @@ impl Dirs {
         identity: Identity,
         options: &dyn Fn(&str) -> Options,
         clock: Clock,
+        loading: &Loading,
     ) -> Result<Dirs, DirError> {
         // Whose they are comes before anything else, for all of them: no byte is written if one is not
         // ours.
@@ -224,7 +230,7 @@ impl Dirs {
             checkpointing: Mutex::default(),
         };
         for path in dirs {
-            match opened.open_dir(path, &identity, options) {
+            match opened.open_dir(path, &identity, options, loading) {
                 Ok(dir) => opened.dirs.push(dir),
                 Err(error @ DirError::Locked { .. }) => return Err(error),
                 Err(error) => {
@@ -242,6 +248,7 @@ impl Dirs {
         }
         opened.unmark_all();
         opened.open_futures(options);
+        opened.tell_missing();
         Ok(opened)
     }
 
@@ -250,6 +257,7 @@ impl Dirs {
         path: &Path,
         identity: &Identity,
         options: &dyn Fn(&str) -> Options,
+        loading: &Loading,
     ) -> Result<Dir, DirError> {
         let disk = &*self.disk;
         disk.create_dir_all(path).at(path, "making the directory")?;
@@ -265,6 +273,8 @@ impl Dirs {
             path: path.into(),
             _lock: lock,
         };
+        let said = checkpoints.clone();
+        locked(&self.state).on_disk.insert(dir.path.clone(), said);
         let mut entries = Vec::new();
         for entry in disk.list(path).at(path, "listing")? {
             let Some(name) = entry.file_name().and_then(|name| name.to_str()) else {
@@ -283,9 +293,12 @@ impl Dirs {
                 self.note_future(&dir, id, entry, &checkpoints);
             }
         }
+        let mut loading = loading.begin(path, entries.len(), checkpoints.clean, &self.clock);
         for (id, entry) in entries {
             self.open_log(&dir, id, entry, &checkpoints, options)?;
+            loading.one_more();
         }
+        loading.end();
         locked(&self.state)
             .high_watermarks
             .extend(checkpoints.high_watermarks);
@@ -442,11 +455,17 @@ impl Dirs {
     /// because their syncs share their waits; no lock is held meanwhile.
     pub fn create_all(&self, wanted: Vec<NewLog>) -> Vec<Result<Arc<Log>, DirError>> {
         let placed = self.place(wanted);
-        let made = tasks::side_by_side(placed, CREATING_THREADS, |placed| {
+        let made = tasks::side_by_side(placed, SYNCING_THREADS, |placed| {
             let (dir, wanted) = placed?;
-            let made = self.make_log(&dir, &wanted);
+            let made = self.make_log(&dir, &wanted).map(Arc::new);
             Ok((dir, wanted, made))
         });
+        let logs = made.iter().filter_map(|one: &Result<Made, _>| {
+            let (.., made) = one.as_ref().ok()?;
+            made.as_ref().ok().cloned()
+        });
+        // A log of the same name may have been deleted a moment ago. A directory that fails is noted.
+        let _ = self.keep_cuts(&logs.collect::<Vec<_>>());
         let used: BTreeSet<Arc<Path>> = made
             .iter()
             .filter_map(|one: &Result<_, DirError>| one.as_ref().ok())
@@ -469,7 +488,7 @@ impl Dirs {
             if unsynced.contains(&dir) {
                 return Err(self.none_left());
             }
-            let log = Arc::new(made?);
+            let log = made?;
             let entry = Entry {
                 log: log.clone(),
                 dir,
@@ -563,6 +582,7 @@ impl Dirs {
         self.put_away(&mut state, id, (&from, &dir), delay)?;
         state.logs.remove(id);
         state.damaged.remove(id);
+        state.missing.remove(id);
         state.high_watermarks.remove(id);
         state.preferred.remove(id);
         drop(state);
@@ -609,10 +629,10 @@ impl Dirs {
         &self,
         high_watermark: &dyn Fn(&TopicPartition) -> Option<Offset>,
     ) -> Result<(), DirError> {
-        let entries = self.entries();
         let mut unclean: BTreeMap<Arc<Path>, LogError> = BTreeMap::new();
-        for entry in &entries {
-            if let Err(error) = entry.log.close() {
+        let close = |entry: Entry| (entry.log.close(), entry);
+        for (closed, entry) in tasks::side_by_side(self.entries(), SYNCING_THREADS, close) {
+            if let Err(error) = closed {
                 tracing::error!(log = %entry.log.id(), %error, "the log was not closed cleanly");
                 unclean.entry(entry.dir.clone()).or_insert(error);
             }
@@ -654,8 +674,10 @@ mod checkpoints;
 mod examine;
 mod future;
 mod health;
+mod loading;
 
 pub use self::future::{Place, future_name_fits};
+pub use self::loading::Loading;
 
 use self::checkpoints::Checkpoints;
 use self::examine::{not_locked, read_identity};

@@ -98,6 +98,7 @@ pub struct Log {
     writer: Mutex<Writer>,
     /// What was found to be gone when it was opened.
     lost: Mutex<Option<Lost>>,
+    ignored_start: Option<Offset>,
     /// The disk's last failure to write or sync, until somebody asks.
     failure: Mutex<Option<Failure>>,
     /// On the monotonic clock; see [`Log::is_halted`].
@@ -147,6 +148,7 @@ impl Log {
             epochs,
             producers,
             lost,
+            ignored_start,
         } = recover(&disk, &dir, &options, start, clock.wall_ms())?;
         let mut lost = lost;
         if start.recovery_point > log_end_offset {
@@ -158,6 +160,7 @@ impl Log {
         }
         let log = Log {
             lost: Mutex::new(lost),
+            ignored_start,
             disk,
             dir,
             id,
@@ -271,6 +274,11 @@ impl Log {
     /// Records that were in the log and were found to be gone when it was opened.
     pub fn lost(&self) -> Option<Lost> {
         locked(&self.lost).clone()
+    }
+
+    /// The log start offset of the checkpoint, where it lay beyond the log when that was opened.
+    pub fn ignored_start(&self) -> Option<Offset> {
+        self.ignored_start
     }
 
     /// Compares with where the log is known to have begun.

@@ -42,6 +42,8 @@ pub(super) struct Recovered {
     pub producers: ProducerState,
     /// What was there and is not any more.
     pub lost: Option<Lost>,
+    /// A log start offset that cannot be, and was not followed.
+    pub ignored_start: Option<Offset>,
 }
 
 /// Records that were in a log and are gone.
@@ -107,11 +109,12 @@ pub(super) fn recover(
     }
     let mut lost = recovery.missing(&found, start)?;
     let mut segments = recovery.open_segments(&found, start, &mut lost)?;
-    let mut log_start_offset = start.log_start_offset;
     let mut log_end_offset = match segments.last() {
         Some((_, end)) => *end,
-        None => log_start_offset,
+        None => start.log_start_offset,
     };
+    let ignored_start = recovery.ignored_start(start, segments.last().map(|(_, end)| *end));
+    let mut log_start_offset = ignored_start.map_or(start.log_start_offset, |_| Offset(0));
     if log_end_offset < log_start_offset {
         // Kafka does the same: what was deleted may not come back, and offsets are not used again.
         tracing::warn!(?dir, %log_end_offset, %log_start_offset, "the log ends before its start; emptied");
@@ -148,10 +151,26 @@ pub(super) fn recover(
         epochs,
         producers,
         lost,
+        ignored_start,
     })
 }
 
 impl Recovery<'_> {
+    /// The log start offset, where it cannot be. Deletion raises the recovery point with the start, so that
+    /// one beyond both the log and that is no trace of it: the checkpoint is damaged. What reads well is
+    /// not removed for that, though Kafka does.
+    fn ignored_start(&self, start: Start, end: Option<Offset>) -> Option<Offset> {
+        let (end, log_start_offset) = (end?, start.log_start_offset);
+        if log_start_offset <= end.max(start.recovery_point) {
+            return None;
+        }
+        tracing::error!(
+            dir = ?self.dir, log_end_offset = %end, %log_start_offset, recovery_point = %start.recovery_point,
+            "the checkpoint's log start offset lies beyond the log; it is ignored, and the records are kept"
+        );
+        Some(log_start_offset)
+    }
+
     /// Ends the recovery: what was removed must stay away, before anything new is written beside it.
     fn settle(&self, sync_failed: bool, clean: bool) -> Result<(), LogError> {
         if sync_failed {

@@ -20,9 +20,22 @@ use crate::common::tasks;
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
 
+/// The leader's log took another way than ours.
+fn diverging(data: &PartitionData) -> Option<Truncation> {
+    let theirs = &data.diverging_epoch;
+    let told = data.error_code == 0 && (theirs.end_offset >= 0 || theirs.epoch >= 0);
+    let why = Truncation::Diverging(LeaderEpoch(theirs.epoch), Offset(theirs.end_offset));
+    told.then_some(why)
+}
+
 impl Task {
     pub(super) async fn take_topics(&mut self, response: FetchResponse) {
+        if !self.keep_cuts().await {
+            tokio::time::sleep(self.backoff()).await;
+            return;
+        }
         let image = self.deps.image.load();
+        let mut taken = Vec::new();
         for topic in response.responses {
             let name = if topic.topic_id.is_nil() {
                 Some(Arc::from(topic.topic.as_str()))
@@ -33,9 +46,49 @@ impl Task {
             let Some(name) = name else { continue };
             for data in topic.partitions {
                 let id = TopicPartition::new(name.clone(), data.partition_index);
-                self.take_partition(&id, data).await;
+                taken.push((id, data));
             }
         }
+        self.announce_cuts(&taken).await;
+        for (id, data) in taken {
+            self.take_partition(&id, data).await;
+        }
+        self.keep_cuts().await;
+    }
+
+    /// Has the checkpoints know of all cuts of this answer before the first is made, so that a process that
+    /// dies in between leaves none that speak of more than there is.
+    async fn announce_cuts(&mut self, taken: &[(TopicPartition, PartitionData)]) {
+        let mut cuts = Vec::new();
+        for (id, data) in taken {
+            let asked = self.session.asked(id).map(|asked| asked.epoch);
+            let one = self.followed.get(id);
+            if let (Some(why), Some(one)) = (diverging(data), one)
+                && asked.is_some_and(|epoch| one.partition.following() == Some(epoch))
+            {
+                cuts.push((one.partition.log(), one.partition.cut(why)));
+            }
+        }
+        self.cut = cuts.iter().map(|(log, _)| log.clone()).collect();
+        for (log, cut) in cuts {
+            // The cut itself tells what is wrong.
+            let _ = log.announce_cut(cut);
+        }
+        self.keep_cuts().await;
+    }
+
+    /// Has the checkpoints know what was cut. Says whether they do: if not, nothing may be appended.
+    async fn keep_cuts(&mut self) -> bool {
+        if self.cut.is_empty() {
+            return true;
+        }
+        let (dirs, logs) = (self.deps.dirs.clone(), self.cut.clone());
+        let kept = tasks::blocking(move || dirs.keep_cuts(&logs)).await;
+        match kept {
+            Ok(()) => self.cut.clear(),
+            Err(error) => warn!(%error, "cuts are not in the checkpoints yet"),
+        }
+        self.cut.is_empty()
     }
 
     async fn take_partition(&mut self, id: &TopicPartition, data: PartitionData) {
@@ -55,12 +108,7 @@ impl Task {
         }
         one.caught_up = false;
         let taken = match ResponseError::try_from_code(data.error_code) {
-            None if data.diverging_epoch.end_offset >= 0 || data.diverging_epoch.epoch >= 0 => {
-                let theirs = &data.diverging_epoch;
-                let why =
-                    Truncation::Diverging(LeaderEpoch(theirs.epoch), Offset(theirs.end_offset));
-                self.truncate(id, &asked, why).await
-            }
+            None if let Some(why) = diverging(&data) => self.truncate(id, &asked, why).await,
             None => {
                 let sent = Sent {
                     records: data.records.unwrap_or_default(),
@@ -142,6 +190,7 @@ impl Task {
             return Ok(false);
         };
         let (partition, epoch) = (one.partition.clone(), asked.epoch);
+        self.cut.push(partition.log());
         tasks::blocking(move || partition.truncate(epoch, why)).await
     }
 

@@ -1,6 +1,7 @@
 //! The task that follows one leader: asks, waits, hands on what came, and pauses what failed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use kafka_protocol::error::ResponseError;
@@ -18,7 +19,7 @@ use crate::client::ClientError;
 use crate::client::connection::Connection;
 use crate::common::ids::{LeaderEpoch, TopicPartition};
 use crate::common::shutdown::Shutdown;
-use crate::log;
+use crate::log::{self, Log};
 
 /// The first pause of a partition or connection that failed; each further one is twice as long, up to
 /// `replica.fetch.backoff.ms`.
@@ -37,7 +38,7 @@ const SHORT_PAUSE: Duration = Duration::from_millis(200);
 /// A partition that is followed.
 #[derive(Debug)]
 pub(super) struct Followed {
-    pub(super) partition: std::sync::Arc<Partition>,
+    pub(super) partition: Arc<Partition>,
     pub(super) asked: Asked,
     pause: Option<(Instant, Duration)>,
     /// Its log takes nothing any more.
@@ -106,6 +107,8 @@ pub(super) struct Task {
     pub(super) touched: BTreeSet<TopicPartition>,
     /// Everybody's may.
     all_touched: bool,
+    /// Logs that were cut, until the checkpoints know it.
+    pub(super) cut: Vec<Arc<Log>>,
     pub(super) connection: Option<Connection>,
     /// The pause after the last failure of the connection.
     pause: Option<Duration>,
@@ -138,6 +141,7 @@ impl Task {
             session: Session::default(),
             touched: BTreeSet::new(),
             all_touched: true,
+            cut: Vec::new(),
             connection: None,
             pause: None,
         }

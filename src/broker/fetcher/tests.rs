@@ -17,6 +17,8 @@ use crate::broker::isr::Outcome;
 use crate::broker::partition::Origin;
 use crate::broker::testing::{Client, batch, broker_without_image, ids, listen, live_at, topic};
 use crate::common::clock::Clock;
+use crate::common::disk::Disk;
+use crate::common::disk::real::RealDisk;
 use crate::common::ids::{LeaderEpoch, Offset, Zxid};
 use crate::common::net::HostPort;
 
@@ -288,8 +290,20 @@ async fn a_diverged_tail_is_cut_off() {
     })
     .await;
     assert_eq!(three.at(1, 0).log_end_offset(), Offset(4));
+    // The checkpoint of its directory knows the tail.
+    let dirs = three.brokers[0].replicas.dirs().clone();
+    three.at(1, 0).log().flush(Offset(4)).expect("synced");
+    dirs.checkpoint(&|_| None).expect("written");
+    let file = dirs.paths()[0].join("recovery-point-offset-checkpoint");
+    let checkpoint = || {
+        RealDisk
+            .read(&file, 999)
+            .map(|bytes| bytes.ends_with(b"t 0 2\n"))
+    };
+    assert!(!checkpoint().expect("reads"));
     three.tell(&[1]);
     until("1 has what 2 has", || three.ends(0) == [(3, 3); 3]).await;
+    assert!(checkpoint().expect("reads"), "it was cut at 2");
     let truth = records(&three.at(2, 0));
     assert_eq!(records(&three.at(1, 0)), truth);
     assert_eq!(records(&three.at(3, 0)), truth);

@@ -153,20 +153,28 @@ impl Partition {
         Ok(bytes)
     }
 
-    /// Cuts the log, as a follower of `epoch`. Answers whether anything changed. Blocks for syncs.
+    /// Where the log is to be cut, as it is now.
+    pub fn cut(&self, why: Truncation) -> Offset {
+        let end = self.log().log_end_offset();
+        match why {
+            Truncation::Diverging(their_epoch, their_end) => {
+                let ours = self.log().end_offset_for_epoch(their_epoch);
+                let theirs = (their_epoch, their_end);
+                diverging_cut(theirs, ours, end, self.high_watermark())
+            }
+            Truncation::Behind(offset) => offset.min(end),
+            Truncation::Restart(offset) => offset,
+        }
+    }
+
+    /// Cuts the log, as a follower of `epoch`; what checkpoints say of it has to be kept before anything
+    /// is appended ([`Dirs::keep_cuts`](crate::log::dir::Dirs::keep_cuts)). Answers whether anything changed. Blocks for syncs.
     pub fn truncate(&self, epoch: LeaderEpoch, why: Truncation) -> Result<bool, FollowError> {
         let _appending = self.appending();
         self.check_follows(epoch)?;
         let (end, last) = (self.log().log_end_offset(), self.last_epoch());
         let high_watermark = self.high_watermark();
-        let cut = match why {
-            Truncation::Diverging(their_epoch, their_end) => {
-                let ours = self.log().end_offset_for_epoch(their_epoch);
-                diverging_cut((their_epoch, their_end), ours, end, high_watermark)
-            }
-            Truncation::Behind(offset) => offset.min(end),
-            Truncation::Restart(offset) => offset,
-        };
+        let cut = self.cut(why);
         if cut < high_watermark {
             warn!(
                 partition = %self.id, %cut, %high_watermark, log_end_offset = %end,

@@ -39,10 +39,13 @@ pub struct Copied {
 }
 
 /// Cuts off the future log what the current one does not have (any more), and begins it where that begins.
-fn agree(current: &Log, future: &Log) -> Result<(), FollowError> {
+/// Says whether anything was.
+fn agree(current: &Log, future: &Log) -> Result<bool, FollowError> {
     let start = current.log_start_offset();
+    let mut changed = false;
     if future.log_end_offset() < start {
         future.truncate_fully_and_start_at(start)?;
+        changed = true;
     }
     loop {
         let end = future.log_end_offset();
@@ -51,12 +54,13 @@ fn agree(current: &Log, future: &Log) -> Result<(), FollowError> {
         let Some(last) = last.flatten() else {
             if end > their_end {
                 future.truncate_fully_and_start_at(start)?;
+                changed = true;
             }
-            return Ok(());
+            return Ok(changed);
         };
         let theirs = current.end_offset_for_epoch(last);
         if theirs.0 == last && theirs.1 >= end {
-            return Ok(());
+            return Ok(changed);
         }
         let ours = future.end_offset_for_epoch(theirs.0);
         let unknown = theirs.0 == LeaderEpoch::NONE;
@@ -64,9 +68,10 @@ fn agree(current: &Log, future: &Log) -> Result<(), FollowError> {
         // Each round cuts something, so there is an end.
         if unknown || cut >= end || cut < begin.max(start) {
             future.truncate_fully_and_start_at(start)?;
-            return Ok(());
+            return Ok(true);
         }
         future.truncate_to(cut)?;
+        changed = true;
     }
 }
 
@@ -86,7 +91,10 @@ fn unread(log: &Log, source: std::io::Error) -> LogError {
 
 /// Copies the next records, as many as one read gives.
 fn copy(current: &Log, future: &Log, bytes_max: usize) -> Result<Copied, MoveError> {
-    agree(current, future).map_err(MoveError::Write)?;
+    if agree(current, future).map_err(MoveError::Write)? {
+        // The checkpoints come before the next records.
+        return Ok(NOTHING);
+    }
     let (from, end) = (future.log_end_offset(), current.log_end_offset());
     let region = match current.read(from, bytes_max, end, true) {
         Ok(region) => region,

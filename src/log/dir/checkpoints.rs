@@ -5,7 +5,9 @@
 //!
 //! [`checkpoint`]: crate::log::checkpoint
 
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::health::Damaged;
 use super::{CLEAN_SHUTDOWN_FILE, Dir, DirError, Dirs, Entry, locked};
@@ -16,13 +18,14 @@ use crate::log::checkpoint::{
     encode_offsets,
 };
 use crate::log::error::{Failure, IoContext, LogError};
-use crate::log::log::Start;
+use crate::log::log::{Log, Start};
+use crate::log::recovery::Lost;
 
 /// A checkpoint of a million partitions with long names stays below this.
 const CHECKPOINT_BYTES_MAX: u64 = 512 << 20;
 
 /// The checkpoints of one directory.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Checkpoints {
     pub recovery_points: Offsets,
     pub log_start_offsets: Offsets,
@@ -77,6 +80,101 @@ impl Dirs {
         })
     }
 
+    /// Logs were made shorter, or anew under an old name: before anything is appended behind the cut, the
+    /// checkpoints may not speak of what was there before. Records below a recovery point are not looked
+    /// at after a power cut, those below a log start offset are gone, and an end below either passes for
+    /// a loss. Writes a directory only where its files say too much, and then for all logs in it, so that
+    /// many cuts cost little more than one. Blocks.
+    pub fn keep_cuts(&self, logs: &[Arc<Log>]) -> Result<(), LogError> {
+        let _one = locked(&self.checkpointing);
+        for dir in &self.dirs {
+            let here = logs
+                .iter()
+                .filter(|log| log.dir().parent() == Some(&*dir.path));
+            if !here.into_iter().any(|log| self.says_too_much(dir, log)) {
+                continue;
+            }
+            let points = self.points(dir, &|_| None);
+            let kept = [
+                (RECOVERY_POINTS, &points.recovery_points),
+                (LOG_START_OFFSETS, &points.log_start_offsets),
+            ];
+            let written = self.write_files(dir, &kept);
+            self.note_written(dir, points, written.is_ok());
+            written.inspect_err(|error| self.fail(&dir.path, Failure::of(error)))?;
+        }
+        Ok(())
+    }
+
+    /// Logs that had records when all were closed, and of which not even a directory is left: as an empty
+    /// one would be made in its place, that must not pass unseen.
+    pub(super) fn tell_missing(&self) {
+        let mut state = locked(&self.state);
+        let mut missing = BTreeMap::new();
+        let said = self.dirs.iter().filter_map(|dir| {
+            let said = state.on_disk.get(&dir.path)?;
+            said.clean.then_some((dir, said))
+        });
+        for (dir, said) in said {
+            for (id, end) in &said.recovery_points {
+                let start = said.log_start_offsets.get(id).copied().unwrap_or_default();
+                let known = state.logs.contains_key(id)
+                    || state.damaged.contains_key(id)
+                    || state.futures.contains_key(id);
+                if known || *end <= start {
+                    continue;
+                }
+                let lost = Lost {
+                    offsets: *end - start,
+                    bytes: None,
+                    reason: "its directory was removed",
+                };
+                tracing::error!(
+                    partition = %id, %lost, dir = ?dir.path, log_start_offset = %start,
+                    log_end_offset = %end, "records that were in the log are gone"
+                );
+                missing.insert(id.clone(), lost);
+            }
+        }
+        state.missing = missing;
+    }
+
+    /// Logs that had records at the last clean stop, and whose directories were gone at the start.
+    pub fn missing(&self) -> BTreeMap<TopicPartition, Lost> {
+        locked(&self.state).missing.clone()
+    }
+
+    /// Does a checkpoint hold more of the log than the log does?
+    fn says_too_much(&self, dir: &Dir, log: &Log) -> bool {
+        let state = locked(&self.state);
+        let above = |offsets: &Offsets, offset: Offset| {
+            offsets.get(log.id()).is_some_and(|known| *known > offset)
+        };
+        state.on_disk.get(&dir.path).is_some_and(|said| {
+            above(&said.recovery_points, log.recovery_point())
+                || above(&said.log_start_offsets, log.log_start_offset())
+        })
+    }
+
+    /// Keeps what the files say. Where writing them failed, they may say either.
+    fn note_written(&self, dir: &Dir, points: Checkpoints, written: bool) {
+        let mut state = locked(&self.state);
+        let said = state.on_disk.entry(dir.path.clone()).or_default();
+        if written {
+            *said = points;
+            return;
+        }
+        for (said, points) in [
+            (&mut said.recovery_points, points.recovery_points),
+            (&mut said.log_start_offsets, points.log_start_offsets),
+        ] {
+            for (id, offset) in points {
+                let known = said.entry(id).or_insert(offset);
+                *known = offset.max(*known);
+            }
+        }
+    }
+
     /// Writes recovery points, log start offsets and the high watermarks that `high_watermark` knows. A
     /// directory that fails keeps no other from its turn; the first error is told.
     pub fn checkpoint(
@@ -87,7 +185,14 @@ impl Dirs {
         let mut written = Ok(());
         for dir in &self.dirs {
             let points = self.points(dir, high_watermark);
-            if let Err(error) = self.write_checkpoints(dir, &points) {
+            let files = [
+                (RECOVERY_POINTS, &points.recovery_points),
+                (LOG_START_OFFSETS, &points.log_start_offsets),
+                (HIGH_WATERMARKS, &points.high_watermarks),
+            ];
+            let all = self.write_files(dir, &files);
+            self.note_written(dir, points, all.is_ok());
+            if let Err(error) = all {
                 self.fail(&dir.path, Failure::of(&error));
                 written = written.and(Err(error.into()));
             }
@@ -135,12 +240,8 @@ impl Dirs {
         points
     }
 
-    fn write_checkpoints(&self, dir: &Dir, points: &Checkpoints) -> Result<(), LogError> {
-        for (name, offsets) in [
-            (RECOVERY_POINTS, &points.recovery_points),
-            (LOG_START_OFFSETS, &points.log_start_offsets),
-            (HIGH_WATERMARKS, &points.high_watermarks),
-        ] {
+    fn write_files(&self, dir: &Dir, files: &[(&str, &Offsets)]) -> Result<(), LogError> {
+        for (name, offsets) in files {
             let path = dir.path.join(name);
             self.disk
                 .replace(&path, encode_offsets(offsets).as_bytes())

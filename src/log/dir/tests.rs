@@ -38,7 +38,8 @@ impl World {
         let dirs: Vec<PathBuf> = dirs.iter().map(PathBuf::from).collect();
         let options = |_: &str| options();
         let disk = Arc::new(self.disk.clone());
-        Dirs::open(disk, &dirs, identity, &options, self.clock.clone())
+        let clock = self.clock.clone();
+        Dirs::open(disk, &dirs, identity, &options, clock, &Loading::default())
     }
 
     pub(super) fn open(&self, dirs: &[&str]) -> Dirs {
@@ -498,7 +499,15 @@ fn files_that_cannot_be_opened_take_their_partition_alone() {
     let open = || {
         let options = |_: &str| options();
         let clock = Clock::manual(NOW);
-        Dirs::open(Arc::new(RealDisk), &paths, identity(2), &options, clock)
+        let loading = Loading::default();
+        Dirs::open(
+            Arc::new(RealDisk),
+            &paths,
+            identity(2),
+            &options,
+            clock,
+            &loading,
+        )
     };
     let suffixes = ["log", "index", "timeindex"];
     let dirs = open().expect("opens");
@@ -616,6 +625,114 @@ fn records_that_are_gone_are_told_as_an_error() {
         disk.rename(&file(0, "log"), &to).expect("renamed");
     });
     assert_eq!(lost, None);
+}
+
+#[test]
+fn a_directory_that_was_removed_is_told() {
+    for (clean, gone) in [(true, Some(4)), (false, None)] {
+        let (world, dirs) = World::opened(&["/a"]);
+        put_in_segments(&dirs.create(&id("t", 0), None, options()).expect("made"));
+        dirs.create(&id("empty", 0), None, options()).expect("made");
+        if clean {
+            dirs.close(&|_| None).expect("closes");
+        } else {
+            dirs.checkpoint(&|_| None).expect("written");
+        }
+        drop(dirs);
+        world.disk.kill();
+        for name in ["/a/t-0", "/a/empty-0"] {
+            world.disk.remove_dir_all(Path::new(name)).expect("removed");
+        }
+        let mut dirs = None;
+        let logged = crate::common::testing::logged(|| dirs = Some(world.open(&["/a"])));
+        let missing = dirs.expect("opens").missing();
+        let told: Vec<i64> = missing.values().map(|lost| lost.offsets).collect();
+        assert_eq!(told, Vec::from_iter(gone), "{missing:?}");
+        assert_eq!(logged.contains("ERROR"), clean, "{logged}");
+    }
+}
+
+#[test]
+fn a_start_beyond_the_log_and_its_recovery_point_removes_nothing() {
+    let start = |disk: &SimDisk, recovery: &str, start: &str| {
+        for (name, line) in [("recovery-point", recovery), ("log-start", start)] {
+            let path = format!("/a/{name}-offset-checkpoint");
+            let text = format!("0\n1\nt 0 {line}\n");
+            disk.replace(Path::new(&path), text.as_bytes())
+                .expect("put");
+        }
+    };
+    for clean in [true, false] {
+        let (lost, log, logged) = told_after(clean, |disk| start(disk, "4", "999999999"));
+        assert_eq!(
+            (lost, log.ignored_start()),
+            (None, Some(Offset(999_999_999)))
+        );
+        assert_eq!(
+            (log.log_start_offset(), log.log_end_offset()),
+            (Offset(0), Offset(4))
+        );
+        assert!(
+            log.read(Offset(0), 99, Offset(4), true)
+                .expect("reads")
+                .is_some()
+        );
+        assert!(logged.contains("ERROR"), "{logged}");
+    }
+    // All was deleted, and a power cut took the tail: nothing deleted comes back.
+    let (lost, log, _) = told_after(false, |disk| start(disk, "9", "9"));
+    assert_eq!((lost, log.ignored_start()), (None, None));
+    assert_eq!(
+        (log.log_start_offset(), log.log_end_offset()),
+        (Offset(9), Offset(9))
+    );
+}
+
+#[test]
+fn a_cut_is_in_the_checkpoints_before_anything_is_appended() {
+    let file = "/a/recovery-point-offset-checkpoint";
+    let (world, dirs) = World::opened(&["/a"]);
+    let log = dirs.create(&id("t", 0), None, options()).expect("made");
+    for _ in 0..5 {
+        put(&log);
+    }
+    log.flush(Offset(5)).expect("synced");
+    dirs.checkpoint(&|_| None).expect("written");
+    assert_eq!(world.text(file), "0\n1\nt 0 5\n");
+    // Told before, and no sync raises it again.
+    log.announce_cut(Offset(3)).expect("open");
+    dirs.keep_cuts(std::slice::from_ref(&log)).expect("kept");
+    assert_eq!(world.text(file), "0\n1\nt 0 3\n");
+    log.truncate_to(Offset(3)).expect("cut");
+    log.truncate_to(Offset(2)).expect("cut");
+    dirs.keep_cuts(std::slice::from_ref(&log)).expect("kept");
+    assert_eq!(world.text(file), "0\n1\nt 0 2\n");
+    // It is on the disk, and nothing is missed.
+    world.disk.crash();
+    let mut lost = None;
+    drop(dirs);
+    let logged = crate::common::testing::logged(|| {
+        lost = Some(world.open(&["/a"]).get(&id("t", 0)).expect("there").lost());
+    });
+    assert_eq!(lost, Some(None));
+    assert!(!logged.contains("ERROR"), "{logged}");
+
+    // A log of the same name as one that was deleted.
+    let dirs = world.open(&["/a"]);
+    let log = dirs.get(&id("t", 0)).expect("there");
+    log.delete_records_before(Offset(2), Offset(2))
+        .expect("deleted");
+    dirs.checkpoint(&|_| None).expect("written");
+    dirs.delete(&id("t", 0)).expect("deleted");
+    put(&dirs.create(&id("t", 0), None, options()).expect("made"));
+    drop((log, dirs));
+    world.disk.kill();
+    let log = world.open(&["/a"]).get(&id("t", 0)).expect("there");
+    assert_eq!(
+        (log.log_start_offset(), log.log_end_offset()),
+        (Offset(0), Offset(1))
+    );
+    assert_eq!(log.lost(), None);
 }
 
 #[test]

@@ -205,6 +205,16 @@ impl Log {
         })
     }
 
+    /// The log is about to be cut at `offset`: from now on no checkpoint speaks of what lies behind.
+    pub fn announce_cut(&self, offset: Offset) -> Result<(), LogError> {
+        let mut writer = self.writer()?;
+        if offset < self.recovery_point() {
+            writer.truncations += 1;
+            self.recovery_point.fetch_min(offset.0, Ordering::AcqRel);
+        }
+        Ok(())
+    }
+
     /// Drops everything; the next record gets `offset`.
     pub fn truncate_fully_and_start_at(&self, offset: Offset) -> Result<(), LogError> {
         let options = self.options();
@@ -294,8 +304,9 @@ impl Log {
         if offset <= self.log_start_offset() {
             return Ok(());
         }
-        self.log_start_offset.store(offset.0, Ordering::Release);
+        // In this order: a checkpoint never has a start above its recovery point.
         self.recovery_point.fetch_max(offset.0, Ordering::AcqRel);
+        self.log_start_offset.store(offset.0, Ordering::Release);
         let mut epochs = locked(&self.epochs);
         if epochs.list.truncate_start(offset) {
             self.write_epochs(&mut epochs)?;
@@ -383,9 +394,16 @@ impl Log {
         let end = self.log_end_offset();
         let active = self.active();
         active.become_inactive()?;
-        let synced = self.sync_range(self.recovery_point(), end);
+        // Where nothing was written since the last sync, there is nothing to sync: an index that has no
+        // entries reads the same with or without its free slots.
+        let from = self.recovery_point();
+        let unwritten = from >= end && active.size() == 0 && writer.truncations == 0;
+        let synced = match unwritten && !locked(&self.epochs).unsynced {
+            true => Ok(()),
+            false => self.sync_range(from, end),
+        };
         synced
-            .and_then(|()| active.sync(true))
+            .and_then(|()| if unwritten { Ok(()) } else { active.sync(true) })
             .inspect_err(|error| {
                 self.mark_failed_sync();
                 self.note_failure(error);

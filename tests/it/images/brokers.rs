@@ -90,6 +90,7 @@ impl Cluster {
             clock: Clock::real(),
             rng: Rng::from_seed(2),
             tasks: self.tasks.child(),
+            loading: Arc::default(),
         };
         Broker::start(deps).await
     }

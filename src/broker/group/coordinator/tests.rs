@@ -78,6 +78,7 @@ impl Fixture {
             cell.clone(),
             disk,
             clock.clone(),
+            &crate::log::dir::Loading::default(),
         );
         let replicas = Arc::new(opened.expect("the directory is good"));
         let image = image(epoch);
