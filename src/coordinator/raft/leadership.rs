@@ -2,7 +2,7 @@
 //!
 //! openraft elects; this says when: at the first start (all members are here and empty), at a restart (a
 //! quorum is here), and when the leader is gone ([`super::standing`] decides). It also notices that the core
-//! has stopped, which stops the process.
+//! has stopped, or that this member's data is older than what it had acknowledged, which stops the process.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -77,7 +77,7 @@ pub async fn watch(node: Arc<RaftNode>) {
     let mut memory = Memory::default();
     loop {
         let now = metrics.borrow_and_update().clone();
-        if has_stopped(&node, &now) {
+        if is_older(&node) || has_stopped(&node, &now, false) {
             return;
         }
         let elected = leader(&now);
@@ -97,11 +97,9 @@ pub async fn watch(node: Arc<RaftNode>) {
         }
         tokio::select! {
             () = shutdown.stopped() => return,
-            changed = metrics.changed() => if changed.is_err() {
-                if has_stopped(&node, &now) {
-                    return;
-                }
-                tokio::time::sleep(LOOK_INTERVAL).await;
+            // The core has the other end: it is gone, whatever it said last.
+            changed = metrics.changed() => if changed.is_err() && has_stopped(&node, &now, true) {
+                return;
             },
             () = node.links_changed.notified() => {}
             () = node.proposals.opened.notified() => {}
@@ -111,11 +109,11 @@ pub async fn watch(node: Arc<RaftNode>) {
 }
 
 /// Ends the process, through the essential task that this runs in, if the core has stopped by itself.
-/// Says whether it has.
-fn has_stopped(node: &RaftNode, now: &Metrics) -> bool {
+/// Says whether it has. `gone`: it has, though it may not have been able to say so.
+fn has_stopped(node: &RaftNode, now: &Metrics, gone: bool) -> bool {
     let state = node.raft.metrics().borrow().running_state.clone();
     let failure = node.log.failure().or(node.machine.failure());
-    if failure.is_none() && state.is_ok() {
+    if failure.is_none() && state.is_ok() && !gone {
         return false;
     }
     node.proposals.stop();
@@ -128,6 +126,24 @@ fn has_stopped(node: &RaftNode, now: &Metrics) -> bool {
         node.tasks
             .fail(TASK, format!("the coordinator cannot go on: {why}"));
     }
+    true
+}
+
+/// Ends the process if another member remembers this one with more than it has: it must not vote, and the
+/// log of a leader that counts on it would break.
+fn is_older(node: &RaftNode) -> bool {
+    let Some(by) = node.credentials.refused_by() else {
+        return false;
+    };
+    node.proposals.stop();
+    let dir = node.options.dir.display();
+    let why = format!(
+        "the coordinator cannot go on: its data directory {dir} is older than what this member had \
+         acknowledged to member {by}, so votes or entries that the others count on are lost; restore the \
+         directory as it was when the member last ended. The others go on without it while they are a quorum"
+    );
+    error!(member = %node.options.member, "{why}");
+    node.tasks.fail(TASK, why);
     true
 }
 

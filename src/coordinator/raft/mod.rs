@@ -2,8 +2,8 @@
 //!
 //! openraft decides; this folder gives it a durable log ([`log_store`]), a state machine over the replica
 //! ([`state_machine`]), a network ([`network`] out, [`peer`] in), and puts in front of it what it does not
-//! have: batching and exactly-once forwarding ([`batch`]), and elections that fit the disks ([`standing`],
-//! [`runtime`]). [`waits`] says what is missing. [`node`] ties them together and is what the rest of the
+//! have: batching and exactly-once forwarding ([`batch`]), elections that fit the disks ([`standing`],
+//! [`runtime`]), and a look at how old the data of a member is ([`reach`]). [`waits`] says what is missing. [`node`] ties them together and is what the rest of the
 //! coordinator sees. The only folder that names openraft. Knows nothing of znodes.
 
 pub mod batch;
@@ -14,6 +14,7 @@ pub mod log_store;
 pub mod network;
 pub mod node;
 pub mod peer;
+pub mod reach;
 pub mod runtime;
 pub mod standing;
 pub mod start_error;

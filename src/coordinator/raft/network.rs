@@ -26,7 +26,8 @@ use super::peer::{
     self, Answer, Credentials, HELLO_LIMIT, Message, Peer, PeerError, Refusal, call_frame,
     read_call,
 };
-use super::types::{TypeConfig, decode};
+use super::reach::{Reach, Seen};
+use super::types::{LogId, TypeConfig, Vote, decode};
 use crate::common::ids::MemberId;
 use crate::common::net::{self, HostPort};
 use crate::common::shutdown::Shutdown;
@@ -77,6 +78,7 @@ pub struct Link {
     address: HostPort,
     calls: Mutex<Calls>,
     status: watch::Sender<LinkStatus>,
+    seen: Arc<Seen>,
 }
 
 #[derive(Debug, Default)]
@@ -107,12 +109,13 @@ impl Call {
 }
 
 impl Link {
-    fn new(member: MemberId, address: HostPort) -> Link {
+    fn new(member: MemberId, address: HostPort, seen: Arc<Seen>) -> Link {
         Link {
             member,
             address,
             calls: Mutex::default(),
             status: watch::Sender::default(),
+            seen,
         }
     }
 
@@ -276,9 +279,12 @@ impl Link {
 pub struct Links(Arc<BTreeMap<MemberId, Arc<Link>>>);
 
 impl Links {
-    /// One for each of `members`; none is dialed before [`Link::run`].
-    pub fn new(members: impl Iterator<Item = (MemberId, HostPort)>) -> Links {
-        let links = members.map(|(member, address)| (member, Arc::new(Link::new(member, address))));
+    /// One for each of `members`; none is dialed before [`Link::run`]. What they answer is noted in `seen`.
+    pub fn new(members: impl Iterator<Item = (MemberId, HostPort)>, seen: &Arc<Seen>) -> Links {
+        let links = members.map(|(member, address)| {
+            let link = Link::new(member, address, seen.clone());
+            (member, Arc::new(link))
+        });
         Links(Arc::new(links.collect()))
     }
 
@@ -327,6 +333,13 @@ impl Network {
         }
     }
 
+    /// Notes that the member has voted so, and has this leader's log up to `last`.
+    fn note(&self, vote: &Vote, last: Option<LogId>) {
+        if let Some(link) = &self.link {
+            link.seen.note(link.member, Reach::of(vote, last));
+        }
+    }
+
     fn stopped<E: std::error::Error>(&self) -> RpcError<E> {
         self.failed(&CallError::Stopped(MemberId(self.member)))
     }
@@ -338,8 +351,18 @@ impl RaftNetwork<TypeConfig> for Network {
         rpc: AppendEntriesRequest<TypeConfig>,
         _: RPCOption,
     ) -> Result<AppendEntriesResponse<u64>, RpcError<RaftError<u64>>> {
+        let (vote, prev) = (rpc.vote, rpc.prev_log_id);
+        let last = rpc.entries.last().map(|entry| entry.log_id).or(prev);
         match self.call(Message::Append(rpc)).await {
-            Ok(Answer::Append(answer)) => Ok(answer),
+            Ok(Answer::Append(answer)) => {
+                match &answer {
+                    AppendEntriesResponse::Success => self.note(&vote, last),
+                    AppendEntriesResponse::PartialSuccess(last) => self.note(&vote, *last),
+                    AppendEntriesResponse::Conflict => self.note(&vote, None),
+                    AppendEntriesResponse::HigherVote(higher) => self.note(higher, None),
+                }
+                Ok(answer)
+            }
             Ok(_) => Err(self.stopped()),
             Err(error) => Err(self.failed(&error)),
         }
@@ -350,8 +373,13 @@ impl RaftNetwork<TypeConfig> for Network {
         rpc: InstallSnapshotRequest<TypeConfig>,
         _: RPCOption,
     ) -> Result<InstallSnapshotResponse<u64>, RpcError<RaftError<u64, InstallSnapshotError>>> {
+        let (vote, last) = (rpc.vote, rpc.meta.last_log_id.filter(|_| rpc.done));
         match self.call(Message::Snapshot(rpc)).await {
-            Ok(Answer::Snapshot(Ok(answer))) => Ok(answer),
+            Ok(Answer::Snapshot(Ok(answer))) => {
+                let is_taken = answer.vote.leader_id == vote.leader_id;
+                self.note(&answer.vote, last.filter(|_| is_taken));
+                Ok(answer)
+            }
             Ok(Answer::Snapshot(Err(error))) => {
                 Err(RPCError::RemoteError(RemoteError::new(self.member, error)))
             }
@@ -366,7 +394,10 @@ impl RaftNetwork<TypeConfig> for Network {
         _: RPCOption,
     ) -> Result<VoteResponse<u64>, RpcError<RaftError<u64>>> {
         match self.call(Message::Vote(rpc)).await {
-            Ok(Answer::Vote(answer)) => Ok(answer),
+            Ok(Answer::Vote(answer)) => {
+                self.note(&answer.vote, None);
+                Ok(answer)
+            }
             Ok(_) => Err(self.stopped()),
             Err(error) => Err(self.failed(&error)),
         }

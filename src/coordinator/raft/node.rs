@@ -24,6 +24,8 @@ use super::leadership;
 use super::log_store::LogStore;
 use super::network::Links;
 use super::peer::{Answer, Credentials, Message, PeerServer};
+use super::reach::Seen;
+use super::runtime;
 pub use super::start_error::StartError;
 use super::start_error::{STORE_OPEN_LIMIT, or_disk_full};
 use super::state_machine::StateMachine;
@@ -252,20 +254,24 @@ impl RaftNode {
             Err(_) => return Err(StartError::StoreSlow { dir: options.dir }),
         };
         let others = options.members.iter().filter(|(id, _)| **id != member);
-        let links = Links::new(others.map(|(id, address)| (*id, address.clone())));
+        let seen = Arc::new(Seen::default());
+        let links = Links::new(others.map(|(id, address)| (*id, address.clone())), &seen);
         let ids: Vec<MemberId> = options.members.keys().copied().collect();
-        let credentials = Arc::new(Credentials::new(
+        let credentials = Credentials::new(
             &options.cluster,
             options.secret.as_deref(),
             member,
             &ids,
             data.identity.clone(),
             rng.fork("raft peers"),
-        ));
+        );
+        let (log, machine) = (data.log.clone(), data.machine.clone());
+        let credentials = Arc::new(credentials.with_data(log, machine, seen));
         credentials.set_fresh(data.log.is_fresh());
         let config = config(&options)?;
         let (log, machine) = (data.log.clone(), data.machine.clone());
-        let raft = Raft::new(member.0, config, links.clone(), log, machine).await;
+        let raft = Raft::new(member.0, config, links.clone(), log, machine);
+        let raft = runtime::watched(tasks.clone(), raft).await;
         let raft = raft.map_err(|error| StartError::Core {
             reason: told(&error),
         })?;

@@ -4,10 +4,11 @@
 //! sides' fresh random values, that it knows the cluster's secret and means this member. Without a
 //! configured secret the key is derived from cluster and ensemble: that keeps out strangers and mistakes,
 //! not attackers. A member whose store is another than the one we met before is refused: its log and
-//! vote are gone, and with it the promises it made.
+//! vote are gone, and with it the promises it made. So is one whose store is older than what it has said
+//! to have on disk ([`super::reach`]); it learns of that and ends.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -27,7 +28,10 @@ use tracing::{debug, warn};
 
 use super::batch::Proposals;
 use super::handover;
+use super::log_store::LogStore;
 use super::node::Touches;
+use super::reach::{Reach, Seen};
+use super::state_machine::StateMachine;
 use super::types::{LeaderKey, Part, Raft, TypeConfig, decode, encode};
 use crate::common::flood::Flood;
 use crate::common::frame::{FrameError, read_frame};
@@ -52,7 +56,7 @@ pub const PING_INTERVAL: Duration = Duration::from_millis(150);
 const SERVED_MAX: usize = 64;
 /// Connections to the raft port, proved or not.
 const CONNECTIONS_MAX: usize = 64;
-const MAGIC: [u8; 8] = *b"tripRFT1";
+const MAGIC: [u8; 8] = *b"tripRFT2";
 
 /// What one member asks another.
 #[derive(Debug, Serialize, Deserialize)]
@@ -104,10 +108,18 @@ struct Hello {
     nonce: [u8; 32],
 }
 
+/// How far the data of who says it reaches, and the digest over this and both hellos. It is looked up only
+/// when the other side's hello is here.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct Proof {
+    reach: Reach,
+    digest: [u8; 32],
+}
+
 /// What the listening side says to a hello.
 #[derive(Debug, Serialize, Deserialize)]
 enum HelloAnswer {
-    Welcome(Hello, [u8; 32]),
+    Welcome(Hello, Proof),
     Refused(Refusal),
 }
 
@@ -129,6 +141,13 @@ pub enum Refusal {
          restore its directory"
     )]
     OtherStore,
+    /// Its data directory is older than what it has said to have on disk.
+    #[error(
+        "the member has come back with a data directory that is older than what it had acknowledged, so \
+         votes or entries that the others count on are lost; restore its directory as it was when the \
+         member ended"
+    )]
+    OlderStore,
 }
 
 /// Why a connection between members ended.
@@ -168,6 +187,12 @@ pub struct Credentials {
     identity: Arc<IdentityFile>,
     /// Nothing was ever voted or written here.
     fresh: AtomicBool,
+    /// Where our own data ends.
+    data: Option<(LogStore, StateMachine)>,
+    /// How far the others were seen to reach.
+    seen: Arc<Seen>,
+    /// Who has refused us for older data than we had acknowledged.
+    refused_by: OnceLock<MemberId>,
 }
 
 /// Who is on the other side.
@@ -207,7 +232,39 @@ impl Credentials {
             rng,
             identity,
             fresh: AtomicBool::new(true),
+            data: None,
+            seen: Arc::default(),
+            refused_by: OnceLock::new(),
         }
+    }
+
+    /// Says how far our data reaches, and remembers in `seen` how far that of the others does.
+    pub fn with_data(
+        mut self,
+        log: LogStore,
+        machine: StateMachine,
+        seen: Arc<Seen>,
+    ) -> Credentials {
+        self.data = Some((log, machine));
+        self.seen = seen;
+        self
+    }
+
+    /// A member that has refused us because our data is older than what we had acknowledged. There is
+    /// nothing to answer, vote or write with such data.
+    pub fn refused_by(&self) -> Option<MemberId> {
+        self.refused_by.get().copied()
+    }
+
+    /// How far our data reaches on disk.
+    fn reach(&self) -> Reach {
+        // The log first: a vote that lets it be cut is noted before the cut.
+        let last = self.data.as_ref().and_then(|(log, machine)| {
+            let last = log.ends().0.map(|id| id.index);
+            last.max(machine.snapshot_index())
+        });
+        let vote = self.identity.get().vote;
+        Reach::new(vote.term, vote.node, last)
     }
 
     /// Tells whether anything was voted or written here.
@@ -229,12 +286,27 @@ impl Credentials {
         }
     }
 
-    fn mac(&self, role: &[u8], dialer: &Hello, listener: &Hello) -> Hmac<Sha256> {
+    fn mac(&self, role: &[u8], dialer: &Hello, listener: &Hello, reach: &Reach) -> Hmac<Sha256> {
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.key).expect("any length of key is fine");
         mac.update(role);
         mac.update(&encode(dialer));
         mac.update(&encode(listener));
+        mac.update(&encode(reach));
         mac
+    }
+
+    fn prove(&self, role: &[u8], dialer: &Hello, listener: &Hello) -> Proof {
+        let reach = self.reach();
+        let digest = self.mac(role, dialer, listener, &reach).finalize();
+        Proof {
+            reach,
+            digest: digest.into_bytes().into(),
+        }
+    }
+
+    fn is_proved(&self, role: &[u8], dialer: &Hello, listener: &Hello, proof: &Proof) -> bool {
+        let mac = self.mac(role, dialer, listener, &proof.reach);
+        mac.verify_slice(&proof.digest).is_ok()
     }
 
     fn check(&self, hello: &Hello) -> Result<(), Refusal> {
@@ -250,15 +322,33 @@ impl Credentials {
         }
     }
 
-    /// Is it the store that this member had when we last met?
-    fn check_store(&self, hello: &Hello) -> Result<Peer, Refusal> {
+    /// Is it the store that this member had when we last met, and no older than it was `seen` to be before
+    /// it looked how far it reaches?
+    fn check_store(&self, hello: &Hello, seen: Reach, reach: Reach) -> Result<Peer, Refusal> {
         match self.identity.get().peers.get(&hello.from) {
             Some(known) if *known != hello.store_id => Err(Refusal::OtherStore),
+            _ if reach < seen && reach.is_nothing() => Err(Refusal::OtherStore),
+            _ if reach < seen => Err(Refusal::OlderStore),
             _ => Ok(Peer {
                 member: hello.from,
                 store_id: hello.store_id,
                 fresh: hello.fresh,
             }),
+        }
+    }
+
+    /// Notes how far a member reaches, by what it asks: it stands, and leads, only with what is on its disk.
+    fn note(&self, peer: &Peer, message: &Message) {
+        let (vote, last) = match message {
+            Message::Append(request) => {
+                let last = request.entries.last().map(|entry| entry.log_id);
+                (&request.vote, last.or(request.prev_log_id))
+            }
+            Message::Vote(request) => (&request.vote, None),
+            _ => return,
+        };
+        if vote.leader_id.node_id == peer.member.0 {
+            self.seen.note(peer.member, Reach::of(vote, last));
         }
     }
 
@@ -268,26 +358,26 @@ impl Credentials {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let ours = self.hello(to);
+        let seen = self.seen.of(to);
         send(stream, &ours).await?;
         let (theirs, proof) = match receive(stream).await? {
             HelloAnswer::Welcome(theirs, proof) => (theirs, proof),
             HelloAnswer::Refused(refusal) => return Err(PeerError::Refused(refusal)),
         };
         self.check(&theirs).map_err(PeerError::NotLetIn)?;
-        let mac = self.mac(b"listener", &ours, &theirs);
-        if theirs.from != to || mac.verify_slice(&proof).is_err() {
+        if theirs.from != to || !self.is_proved(b"listener", &ours, &theirs, &proof) {
             return Err(PeerError::NotLetIn(Refusal::NoProof));
         }
-        let proof: [u8; 32] = self
-            .mac(b"dialer", &ours, &theirs)
-            .finalize()
-            .into_bytes()
-            .into();
-        send(stream, &proof).await?;
+        let reach = proof.reach;
+        send(stream, &self.prove(b"dialer", &ours, &theirs)).await?;
         if let Some(refusal) = receive::<_, Option<Refusal>>(stream).await? {
+            if refusal == Refusal::OlderStore {
+                self.refused_by.get_or_init(|| to);
+            }
             return Err(PeerError::Refused(refusal));
         }
-        self.check_store(&theirs).map_err(PeerError::NotLetIn)
+        let peer = self.check_store(&theirs, seen, reach);
+        peer.map_err(PeerError::NotLetIn)
     }
 
     /// Checks who dialed us, and proves ourselves.
@@ -301,16 +391,13 @@ impl Credentials {
             return Err(PeerError::NotLetIn(refusal));
         }
         let ours = self.hello(theirs.from);
-        let proof = self
-            .mac(b"listener", &theirs, &ours)
-            .finalize()
-            .into_bytes()
-            .into();
+        let proof = self.prove(b"listener", &theirs, &ours);
+        let seen = self.seen.of(theirs.from);
         send(stream, &HelloAnswer::Welcome(ours.clone(), proof)).await?;
-        let proof: [u8; 32] = receive(stream).await?;
-        let proved = match self.mac(b"dialer", &theirs, &ours).verify_slice(&proof) {
-            Ok(()) => self.check_store(&theirs),
-            Err(_) => Err(Refusal::NoProof),
+        let proof: Proof = receive(stream).await?;
+        let proved = match self.is_proved(b"dialer", &theirs, &ours, &proof) {
+            true => self.check_store(&theirs, seen, proof.reach),
+            false => Err(Refusal::NoProof),
         };
         send(stream, &proved.err()).await?;
         proved.map_err(PeerError::NotLetIn)
@@ -450,6 +537,7 @@ impl PeerServer {
             loop {
                 let (number, body) = read_call(&mut reader).await?;
                 let message: Message = decode(&body).ok_or(PeerError::Garbage)?;
+                self.credentials.note(&peer, &message);
                 if matches!(message, Message::Append(_)) {
                     self.led.send_replace(Some(Instant::now()));
                 }
@@ -487,6 +575,7 @@ impl PeerServer {
     fn at_once(&self, peer: &Peer, message: &Message) -> Result<Option<Answer>, PeerError> {
         Ok(match message {
             Message::Ping => Some(Answer::Here),
+            _ if self.credentials.refused_by().is_some() => Some(Answer::Stopped),
             Message::Touch(sessions) => {
                 self.touches.report(sessions);
                 Some(Answer::Here)

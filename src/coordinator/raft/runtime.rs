@@ -3,15 +3,40 @@
 //! openraft 0.9 gives up on a call after a heartbeat's or an election's time, and knows no other limit. On
 //! a disk that syncs slower than that no vote would ever arrive in time, and no election would end. How
 //! long a call may take has to do with disks; whether the other side is there, its link knows. This may
-//! not do more than pass on.
+//! not do more than pass on; but that a task of openraft panicked it tells, which openraft does not:
+//! with its core or one replication gone a member looks alive and does nothing.
 
 use std::future::Future;
 use std::time::Duration;
 
 use openraft::{AsyncRuntime, OptionalSend, TokioRuntime};
 
+use crate::common::tasks::Tasks;
+
 /// How long a call may take. A link that has gone silent ends its calls long before.
 const CALL_LIMIT: Duration = Duration::from_secs(10);
+
+tokio::task_local! {
+    /// Who is told that a task panicked. What it starts has the same.
+    static WATCHED: Tasks;
+}
+
+/// Runs the start of a core so that a panic of it, or of any task it ever starts, ends the process.
+pub async fn watched<F: Future>(tasks: Tasks, start: F) -> F::Output {
+    WATCHED.scope(tasks, start).await
+}
+
+/// Dropped by a panic it tells it.
+struct OnPanic(Tasks);
+
+impl Drop for OnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let why = "the coordinator cannot go on: a part of raft has panicked; the log says where";
+            self.0.fail("raft core", why.to_owned());
+        }
+    }
+}
 
 /// What openraft runs on.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -35,7 +60,15 @@ impl AsyncRuntime for Runtime {
         T: Future + OptionalSend + 'static,
         T::Output: OptionalSend + 'static,
     {
-        TokioRuntime::spawn(future)
+        match WATCHED.try_with(Tasks::clone) {
+            Err(_) => TokioRuntime::spawn(future),
+            Ok(tasks) => TokioRuntime::spawn(WATCHED.scope(tasks.clone(), async move {
+                let on_panic = OnPanic(tasks);
+                let output = future.await;
+                drop(on_panic);
+                output
+            })),
+        }
     }
 
     fn sleep(duration: Duration) -> Self::Sleep {
