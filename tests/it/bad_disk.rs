@@ -36,7 +36,7 @@ fn cut(file: &Path, to: usize) {
     fs::write(file, &bytes[..to]).expect("written");
 }
 
-fn copy(from: &Path, to: &Path) {
+pub fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("made");
     for entry in fs::read_dir(from).expect("a directory") {
         let path = entry.expect("an entry").path();

@@ -17,6 +17,7 @@ mod images;
 mod lost_connections;
 mod malformed_znodes;
 mod moves;
+mod older_data;
 mod output;
 mod produce_fetch;
 mod readme;

@@ -15,9 +15,7 @@ use super::types::{LogId, Vote};
 use crate::common::ids::MemberId;
 
 /// A vote, and how far the log reaches under it. The order is the one in which a member may only rise.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Reach {
     term: u64,
     node: u64,

@@ -32,7 +32,8 @@ struct OnPanic(Tasks);
 impl Drop for OnPanic {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let why = "the coordinator cannot go on: a part of raft has panicked; the log says where";
+            let why =
+                "the coordinator cannot go on: a part of raft has panicked; the log says where";
             self.0.fail("raft core", why.to_owned());
         }
     }
@@ -106,5 +107,24 @@ impl AsyncRuntime for Runtime {
         T: OptionalSend,
     {
         TokioRuntime::oneshot()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::common::shutdown::Shutdown;
+
+    #[tokio::test]
+    async fn a_panic_of_a_task_that_a_task_started_is_told() {
+        let tasks = Tasks::new(Shutdown::new());
+        let inner = watched(tasks.clone(), async {
+            Runtime::spawn(async { Runtime::spawn(async { panic!("on purpose") }) })
+        });
+        let inner: tokio::task::JoinHandle<()> = inner.await.await.expect("it has started it");
+        let error = inner.await.expect_err("it panicked");
+        assert!(Runtime::is_panic(&error), "openraft sees it, too");
+        assert_eq!(tasks.failed().await.task, "raft core");
+        Runtime::spawn(async {}).await.expect("with nobody to tell");
     }
 }

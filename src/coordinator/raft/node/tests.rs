@@ -728,6 +728,87 @@ async fn a_follower_without_a_leader_and_a_quorum_serves_nobody() {
     client.done(all.member(left), create("/a")).await;
 }
 
+fn copy_dir(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("made");
+    for entry in std::fs::read_dir(from).expect("listed") {
+        let entry = entry.expect("listed");
+        let to = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy_dir(&entry.path(), &to);
+        } else {
+            std::fs::copy(entry.path(), to).expect("copied");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_whose_data_is_older_than_it_acknowledged_is_refused_and_ends() {
+    let mut all = Ensemble::new().await;
+    all.all_serve().await;
+    let client = Client::new(all.member(0)).await;
+    let mut number = 0;
+    // A follower, a follower again, and the leader.
+    for round in 0..3 {
+        let leader = all.leader().expect("one leads");
+        let index = if round == 2 { leader } else { (leader + 1) % 3 };
+        let other = (index + 1) % 3;
+        let dir = all.options[index].dir.clone();
+        let (old, new) = (dir.with_extension("old"), dir.with_extension("new"));
+        // As it was at one moment; then it acknowledges more, and dies without a word.
+        all.stop(index).await;
+        copy_dir(&dir, &old);
+        all.restart(index).await;
+        all.all_serve().await;
+        for _ in 0..20 {
+            number += 1;
+            client
+                .done(all.member(other), create(&format!("/{number}")))
+                .await;
+        }
+        all.same_tree().await;
+        all.stop(index).await;
+        RealDisk.rename(&dir, &new).expect("moved");
+        RealDisk.rename(&old, &dir).expect("moved");
+        let leader = all.leader();
+        let tasks = Tasks::new(Shutdown::new());
+        let options = all.options[index].clone();
+        let address = &options.members[&options.member];
+        let listener = net::bind(address).await.expect("the port is free again");
+        let started = start_on(
+            Arc::new(RealDisk),
+            options.clone(),
+            Some(listener),
+            tasks.clone(),
+        );
+        let older = started.await.expect("starts");
+        let failed = tokio::time::timeout(LIMIT, tasks.failed()).await;
+        let why = failed.expect("in time").why.expect("told");
+        for part in [
+            "is older than what this member had acknowledged",
+            "restore the directory",
+        ] {
+            assert!(why.contains(part), "{why}");
+        }
+        assert!(!older.node.serving());
+        older.node.shutdown().await;
+        drop(older);
+        // The others have not noticed.
+        if round < 2 {
+            assert_eq!(all.leader(), leader);
+        }
+        all.all_serve().await;
+        number += 1;
+        client
+            .done(all.member(other), create(&format!("/{number}")))
+            .await;
+        RealDisk.remove_dir_all(&dir).expect("removed");
+        RealDisk.rename(&new, &dir).expect("moved back");
+        all.restart(index).await;
+        all.all_serve().await;
+        all.same_tree().await;
+    }
+}
+
 /// The real disk, with syncs that take long or fail.
 #[derive(Debug, Default)]
 struct Faulty(Arc<Faults>);
@@ -736,6 +817,7 @@ struct Faulty(Arc<Faults>);
 struct Faults {
     sync_ms: AtomicU64,
     sync_fails: AtomicBool,
+    sync_panics: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -795,6 +877,7 @@ impl DiskFile for FaultyFile {
         std::thread::sleep(Duration::from_millis(
             self.1.sync_ms.load(Ordering::Relaxed),
         ));
+        assert!(!self.1.sync_panics.load(Ordering::Relaxed), "on purpose");
         if self.1.sync_fails.load(Ordering::Relaxed) {
             return Err(io::Error::other("the disk is gone"));
         }
@@ -892,6 +975,40 @@ async fn a_failed_sync_ends_the_member_and_is_not_retried() {
     let why = failed.why.expect("told");
     assert!(why.contains(&dir.path().display().to_string()), "{why}");
     assert_eq!(member.node.barrier().await, Err(ProposeError::Stopped));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_core_that_panicked_or_ended_ends_the_process() {
+    for panics in [true, false] {
+        let dir = tempfile::tempdir().expect("a directory");
+        let disk = Faulty::default();
+        let faults = disk.0.clone();
+        let tasks = Tasks::new(Shutdown::new());
+        let member = start_on(Arc::new(disk), one(dir.path()), None, tasks.clone()).await;
+        let member = member.expect("starts");
+        let client = Client::new(&member).await;
+        client.done(&member, create("/a")).await;
+        if panics {
+            faults.sync_panics.store(true, Ordering::Relaxed);
+            // It has no outcome that could be relied on.
+            drop(member.node.submit(&client.request(create("/b")), None));
+        } else {
+            member.node.raft.shutdown().await.expect("ended");
+        }
+        let failed = tokio::time::timeout(LIMIT, tasks.failed()).await;
+        faults.sync_panics.store(false, Ordering::Relaxed);
+        let why = failed.expect("in time").why.expect("told");
+        let expected = if panics {
+            "has panicked"
+        } else {
+            "has stopped"
+        };
+        assert!(why.contains(expected), "{why}");
+        let stopped = tokio::time::timeout(LIMIT, member.node.barrier()).await;
+        assert!(stopped.expect("in time").is_err());
+        let end = tokio::time::timeout(LIMIT, member.node.shutdown()).await;
+        end.expect("a dead core holds up no stop");
+    }
 }
 
 #[test]
