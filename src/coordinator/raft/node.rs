@@ -223,6 +223,22 @@ struct Data {
     lock: Box<dyn DirLock>,
 }
 
+impl Data {
+    fn credentials(&self, options: &RaftOptions, seen: Arc<Seen>, rng: &Rng) -> Credentials {
+        let members: Vec<MemberId> = options.members.keys().copied().collect();
+        let credentials = Credentials::new(
+            &options.cluster,
+            options.secret.as_deref(),
+            options.member,
+            &members,
+            self.identity.clone(),
+            rng.fork("raft peers"),
+        );
+        credentials.set_fresh(self.log.is_fresh());
+        credentials.with_data(self.log.clone(), self.machine.clone(), seen)
+    }
+}
+
 impl RaftNode {
     /// Opens the data and starts the member. `listener` is its raft port; a single member needs none.
     pub async fn start(
@@ -256,18 +272,7 @@ impl RaftNode {
         let others = options.members.iter().filter(|(id, _)| **id != member);
         let seen = Arc::new(Seen::default());
         let links = Links::new(others.map(|(id, address)| (*id, address.clone())), &seen);
-        let ids: Vec<MemberId> = options.members.keys().copied().collect();
-        let credentials = Credentials::new(
-            &options.cluster,
-            options.secret.as_deref(),
-            member,
-            &ids,
-            data.identity.clone(),
-            rng.fork("raft peers"),
-        );
-        let (log, machine) = (data.log.clone(), data.machine.clone());
-        let credentials = Arc::new(credentials.with_data(log, machine, seen));
-        credentials.set_fresh(data.log.is_fresh());
+        let credentials = Arc::new(data.credentials(&options, seen, &rng));
         let config = config(&options)?;
         let (log, machine) = (data.log.clone(), data.machine.clone());
         let raft = Raft::new(member.0, config, links.clone(), log, machine);
