@@ -118,11 +118,11 @@ mod tests {
     #[tokio::test]
     async fn a_panic_of_a_task_that_a_task_started_is_told() {
         let tasks = Tasks::new(Shutdown::new());
-        let inner = watched(tasks.clone(), async {
-            Runtime::spawn(async { Runtime::spawn(async { panic!("on purpose") }) })
-        });
-        let inner: tokio::task::JoinHandle<()> = inner.await.await.expect("it has started it");
-        let error = inner.await.expect_err("it panicked");
+        let outer = async {
+            Runtime::spawn(async { Runtime::spawn(async { panic!("on purpose") }).await }).await
+        };
+        let inner: Result<(), _> = watched(tasks.clone(), outer).await.expect("it waits");
+        let error = inner.expect_err("it panicked");
         assert!(Runtime::is_panic(&error), "openraft sees it, too");
         assert_eq!(tasks.failed().await.task, "raft core");
         Runtime::spawn(async {}).await.expect("with nobody to tell");
