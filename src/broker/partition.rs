@@ -137,7 +137,7 @@ pub struct PartitionRead {
 pub struct Role {
     /// Does this broker lead?
     pub leading: bool,
-    /// Who leads, if anybody.
+    /// Who leads, if anybody; this broker only if it is `leading`.
     pub leader: Option<BrokerId>,
     /// The leader's epoch.
     pub leader_epoch: LeaderEpoch,

@@ -473,13 +473,16 @@ impl Replicas {
                 let throttled = throttled.map(|listed| Throttled::parse(listed, self.id));
                 (config, options, throttled)
             });
+            // Who is not in sync lacks records, whatever the state says of the leader; and a state from
+            // before our registration speaks of our predecessor.
+            let leading = state.leader == Some(self.id)
+                && state.isr.contains(&self.id)
+                && self.since(image) <= state.written;
             let role = Role {
-                // Who is not in sync lacks records, whatever the state says of the leader; and a state from
-                // before our registration speaks of our predecessor.
-                leading: state.leader == Some(self.id)
-                    && state.isr.contains(&self.id)
-                    && self.since(image) <= state.written,
-                leader: state.leader,
+                leading,
+                // Of our predecessor nobody follows, and we follow nobody until there is another leader: a
+                // consumer that still takes us for the leader would believe what our log lacks.
+                leader: state.leader.filter(|id| leading || *id != self.id),
                 leader_epoch: state.leader_epoch,
                 live: {
                     let since = |id: &BrokerId| Some((*id, image.brokers.get(id)?.epoch));

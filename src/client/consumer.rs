@@ -222,6 +222,14 @@ impl Consumer {
         }
     }
 
+    /// Goes on where a failed fetch began. What failed may be over when the application asks again; otherwise
+    /// it is told again, as it is by Kafka's own consumer.
+    fn ask_again(&self, partition: &TopicPartition) {
+        if let Some(Some(offset)) = self.positions.get(partition) {
+            self.fetcher.start_at(partition, *offset);
+        }
+    }
+
     /// Waits up to `limit` for records of one partition.
     pub async fn poll(&mut self, limit: Duration) -> Result<Option<Chunk>, ClientError> {
         let deadline = tokio::time::Instant::now() + limit;
@@ -242,12 +250,16 @@ impl Consumer {
                     }
                     Err(error) if error.code() == Some(ResponseError::OffsetOutOfRange) => {
                         if self.settings.reset == Reset::None {
+                            self.ask_again(&arrived.partition);
                             return Err(error);
                         }
                         self.positions.insert(arrived.partition.clone(), None);
                         self.seeks.insert(arrived.partition, self.reset_spec());
                     }
-                    Err(error) => return Err(error),
+                    Err(error) => {
+                        self.ask_again(&arrived.partition);
+                        return Err(error);
+                    }
                 }
             }
             let undecided = self.positions.values().any(Option::is_none);

@@ -10,10 +10,10 @@ use kafka_protocol::messages::{FetchRequest, InitProducerIdRequest, ProduceReque
 use kafka_protocol::protocol::StrBytes;
 use tokio::time::Instant;
 use tripod::client::admin::OffsetSpec;
-use tripod::client::consumer::Start;
+use tripod::client::consumer::{self, Consumer, Start};
 use tripod::client::producer::Settings;
 use tripod::common::clock::Clock;
-use tripod::common::ids::{ProducerEpoch, ProducerId};
+use tripod::common::ids::{ProducerEpoch, ProducerId, TopicPartition};
 use tripod::kafka::batch::Compression;
 use tripod::kafka::record::BatchBuilder;
 
@@ -210,6 +210,42 @@ async fn a_record_larger_than_the_topic_takes_is_refused_and_leaves_nothing() {
     assert_eq!(code, ResponseError::MessageTooLarge.code());
     let end = client.offset("small", 0, OffsetSpec::Latest).await;
     assert_eq!(end.expect("known").offset, 1);
+    cluster.stop().await;
+}
+
+/// As Kafka's consumer does: it tells the error, keeps its position, and asks again when polled again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_consumer_goes_on_after_an_error() {
+    let mut cluster = Plan::nodes(1).start().await;
+    let client = cluster.client();
+    client.create("late", 1).await;
+    let settings = consumer::Settings {
+        reset: consumer::Reset::None,
+        auto_commit: false,
+        ..consumer::Settings::default()
+    };
+    let mut consumer = Consumer::new(client.cluster.clone(), settings, None);
+    let id = TopicPartition::new("late", 0);
+    consumer.assign(vec![(id, Start::Offset(2))]);
+    for _ in 0..2 {
+        let told = consumer.poll(DEADLINE).await.expect_err("there is nothing");
+        assert_eq!(told.code(), Some(ResponseError::OffsetOutOfRange));
+    }
+    let sent = numbered("late", 4);
+    let produced = client.produce(Settings::default(), ("late", 0), &sent);
+    produced.await.expect("delivered");
+    let mut found = Vec::new();
+    let deadline = Instant::now() + DEADLINE;
+    while found.len() < 2 {
+        assert!(Instant::now() < deadline, "{found:?}");
+        // The last answer of before may still be on its way.
+        if let Ok(Some(chunk)) = consumer.poll(Duration::from_millis(500)).await {
+            let records = chunk.records(true).map(|record| record.expect("whole").0);
+            found.extend(records.map(|record| record.offset.0));
+        }
+    }
+    assert_eq!(found, [2, 3]);
+    consumer.close().await.expect("closes");
     cluster.stop().await;
 }
 

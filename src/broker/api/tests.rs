@@ -273,6 +273,33 @@ async fn a_waiting_fetch_wakes_on_the_append_and_a_lost_leadership() {
     assert_eq!(response.responses[0].partitions[0].error_code, 0);
 }
 
+/// A state from before the broker's restart names it as the leader; its log may have lost its end since.
+#[tokio::test]
+async fn what_a_predecessor_led_is_not_read_until_there_is_a_leader_again() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut before = topic("t", 1, 3);
+    for placed in before.partitions.values_mut() {
+        let state = placed.state.as_mut().expect("there");
+        state.written = crate::common::ids::Zxid(0);
+    }
+    let id = before.id;
+    let broker = broker(dir.path(), vec![before]);
+    let mut consumer = Client::connect(listen(&broker).await).await;
+    for (version, epoch, offset) in [(10, 3, 0), (11, -1, 5), (11, 3, 5), (12, 3, 0), (12, 3, 5)] {
+        let mut request = fetch(version, id, 0, offset);
+        request.topics[0].partitions[0].current_leader_epoch = epoch;
+        let response = consumer.call(version, &request).await;
+        assert_eq!(
+            response.responses[0].partitions[0].error_code,
+            ResponseError::NotLeaderOrFollower.code(),
+            "v{version}, epoch {epoch}, offset {offset}"
+        );
+    }
+    apply(&broker, vec![topic("t", 1, 4)]);
+    let response = consumer.call(12, &fetch(12, id, 0, 0)).await;
+    assert_eq!(response.responses[0].partitions[0].error_code, 0);
+}
+
 #[tokio::test]
 async fn an_incremental_session_shows_only_what_changed() {
     let dir = tempfile::tempdir().expect("a directory");

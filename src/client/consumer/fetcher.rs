@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 
 use super::Settings;
 use super::chunk::Chunk;
-use super::session::{FetchSession, Plan};
+use super::session::{FetchSession, Plan, Position};
 use crate::client::ClientError;
 use crate::client::cluster::{Cluster, Purpose};
 use crate::client::connection::Connection;
@@ -56,6 +56,7 @@ struct State {
     queue: VecDeque<Arrived>,
     running: BTreeSet<i32>,
     round: u64,
+    asked: u64,
     closed: bool,
     consumed: Consumed,
 }
@@ -64,8 +65,22 @@ struct Fetching {
     round: u64,
     /// Where the next fetch begins; `None` while nobody knows.
     offset: Option<i64>,
-    in_flight: bool,
+    in_flight: Option<Asked>,
     waiting: usize,
+}
+
+/// A fetch under way: by this number, of this node. Another node that leads meanwhile is asked without
+/// waiting for its answer, which nobody wants then.
+struct Asked {
+    number: u64,
+    node: i32,
+}
+
+/// What one fetch asks of one partition.
+struct Wanted {
+    partition: TopicPartition,
+    asked: u64,
+    position: Position,
 }
 
 /// What a fetch brought.
@@ -107,7 +122,7 @@ impl Fetcher {
         let fetching = Fetching {
             round: state.round,
             offset: Some(offset),
-            in_flight: false,
+            in_flight: None,
             waiting: 0,
         };
         state.partitions.insert(partition.clone(), fetching);
@@ -194,22 +209,35 @@ impl Fetcher {
         }
     }
 
-    /// What may be fetched from `node` now: partition, round, offset.
-    fn wanted(&self, node: i32) -> Vec<(TopicPartition, u64, i64)> {
+    /// What may be fetched from `node` now.
+    fn wanted(&self, node: i32) -> Vec<Wanted> {
         let metadata = self.cluster.known();
         let mut state = self.state();
+        let state = &mut *state;
         let mut wanted = Vec::new();
+        state.asked += 1;
         for (partition, fetching) in &mut state.partitions {
-            let led_here = metadata
-                .leader(&partition.topic, partition.partition)
-                .is_some_and(|(leader, _)| leader.id == node);
+            let leader = metadata.leader(&partition.topic, partition.partition);
             if let Some(offset) = fetching.offset
-                && led_here
-                && !fetching.in_flight
+                && let Some((leader, leader_epoch)) = leader
+                && leader.id == node
+                && fetching.in_flight.as_ref().is_none_or(|to| to.node != node)
                 && fetching.waiting < CHUNKS_MAX
             {
-                fetching.in_flight = true;
-                wanted.push((partition.clone(), fetching.round, offset));
+                fetching.in_flight = Some(Asked {
+                    number: state.asked,
+                    node,
+                });
+                wanted.push(Wanted {
+                    partition: partition.clone(),
+                    asked: state.asked,
+                    // Otherwise a former leader answers as any follower does, from a log that may end
+                    // before what we have read.
+                    position: Position {
+                        offset,
+                        leader_epoch,
+                    },
+                });
             }
         }
         wanted
@@ -217,11 +245,11 @@ impl Fetcher {
 
     fn request(&self, plan: &Plan, version: i16) -> FetchRequest {
         let mut topics: Vec<FetchTopic> = Vec::new();
-        for (partition, offset) in &plan.named {
+        for (partition, position) in &plan.named {
             let item = FetchPartition::default()
                 .with_partition(partition.partition)
-                .with_fetch_offset(*offset)
-                .with_current_leader_epoch(-1)
+                .with_fetch_offset(position.offset)
+                .with_current_leader_epoch(position.leader_epoch)
                 .with_log_start_offset(-1)
                 .with_partition_max_bytes(self.settings.partition_bytes_max);
             match topics.last_mut() {
@@ -263,7 +291,7 @@ impl Fetcher {
         request
     }
 
-    fn accept(&self, wanted: &[(TopicPartition, u64, i64)], answer: FetchResponse, ms: f64) {
+    fn accept(&self, wanted: &[Wanted], answer: FetchResponse, ms: f64) {
         let throttled_ms = answer.throttle_time_ms;
         let mut found = by_partition(answer);
         let mut stale = false;
@@ -273,19 +301,19 @@ impl Fetcher {
             throttled_ms,
             ..Fetched::default()
         };
-        for (partition, round, offset) in wanted {
+        for one in wanted {
+            let (partition, offset) = (&one.partition, one.position.offset);
             let data = found.remove(partition);
             let ends = data.as_ref().map_or((-1, -1), |data| self.ends(data));
-            let result = data.map(|data| self.read(partition, *offset, data));
+            let result = data.map(|data| self.read(partition, offset, data));
             let mut state = self.state();
             let state = &mut *state;
             let Some(fetching) = state.partitions.get_mut(partition) else {
                 continue;
             };
-            if fetching.round != *round {
+            if !fetching.answered(one.asked) {
                 continue;
             }
-            fetching.in_flight = false;
             let result = match result {
                 None => continue,
                 Some(Err(error)) if moved(&error) => {
@@ -300,8 +328,8 @@ impl Fetcher {
                 *topic = (topic.0 + size.0, topic.1 + size.1);
             }
             match &result {
-                Ok(chunk) if chunk.next_offset == *offset => {
-                    state.consumed.stands(partition, distance(ends, *offset));
+                Ok(chunk) if chunk.next_offset == offset => {
+                    state.consumed.stands(partition, distance(ends, offset));
                     continue;
                 }
                 Ok(chunk) => fetching.offset = Some(chunk.next_offset),
@@ -313,7 +341,7 @@ impl Fetcher {
             state.queue.push_back(Arrived {
                 partition: partition.clone(),
                 result,
-                round: *round,
+                round: fetching.round,
                 ends,
             });
         }
@@ -358,15 +386,20 @@ impl Fetcher {
     }
 
     /// Nothing came: what was asked for may be asked for again.
-    fn give_back(&self, wanted: &[(TopicPartition, u64, i64)]) {
+    fn give_back(&self, wanted: &[Wanted]) {
         let mut state = self.state();
-        for (partition, round, _) in wanted {
-            if let Some(fetching) = state.partitions.get_mut(partition)
-                && fetching.round == *round
-            {
-                fetching.in_flight = false;
+        for one in wanted {
+            if let Some(fetching) = state.partitions.get_mut(&one.partition) {
+                fetching.answered(one.asked);
             }
         }
+    }
+}
+
+impl Fetching {
+    /// The fetch with this number is over: was it the one that counts?
+    fn answered(&mut self, number: u64) -> bool {
+        self.in_flight.take_if(|to| to.number == number).is_some()
     }
 }
 
@@ -457,15 +490,17 @@ async fn fetch(
     fetcher: &Fetcher,
     node: i32,
     session: &mut FetchSession,
-    wanted: &[(TopicPartition, u64, i64)],
+    wanted: &[Wanted],
 ) -> Result<FetchResponse, ClientError> {
     let connection = fetcher.connection(node).await?;
     let version = connection.version::<FetchRequest>(FETCH_VERSION_MAX)?;
     if version < SESSION_VERSION {
         *session = FetchSession::default();
     }
-    let offsets = wanted.iter().map(|(p, _, offset)| (p.clone(), *offset));
-    let plan = session.next(&offsets.collect());
+    let positions = wanted
+        .iter()
+        .map(|one| (one.partition.clone(), one.position));
+    let plan = session.next(&positions.collect());
     let request = fetcher.request(&plan, version);
     let limit = fetcher.settings.request_timeout + fetcher.settings.max_wait;
     let answer = connection.send_within(&request, version, limit).await?;

@@ -17,13 +17,21 @@ const FIRST_EPOCH: i32 = 0;
 /// The epoch of a request that ends its session.
 const FINAL_EPOCH: i32 = -1;
 
+/// Where a partition's fetch begins, and the leader's epoch as far as we know it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Position {
+    pub offset: i64,
+    /// -1 if unknown.
+    pub leader_epoch: i32,
+}
+
 /// One session with one broker.
 #[derive(Debug, Default)]
 pub(super) struct FetchSession {
     id: i32,
     epoch: i32,
     /// What the broker remembers: where each partition's next fetch begins.
-    known: BTreeMap<TopicPartition, i64>,
+    known: BTreeMap<TopicPartition, Position>,
 }
 
 /// What one request says.
@@ -31,24 +39,26 @@ pub(super) struct FetchSession {
 pub(super) struct Plan {
     pub id: i32,
     pub epoch: i32,
-    /// Partitions to name, with their offsets.
-    pub named: Vec<(TopicPartition, i64)>,
+    /// Partitions to name, with their positions.
+    pub named: Vec<(TopicPartition, Position)>,
     /// Partitions that the broker shall forget.
     pub forgotten: Vec<TopicPartition>,
 }
 
 impl FetchSession {
     /// The request that fetches exactly `wanted`.
-    pub fn next(&mut self, wanted: &BTreeMap<TopicPartition, i64>) -> Plan {
+    pub fn next(&mut self, wanted: &BTreeMap<TopicPartition, Position>) -> Plan {
         let full = self.epoch == FIRST_EPOCH;
         let changed = wanted
             .iter()
-            .filter(|(partition, offset)| full || self.known.get(*partition) != Some(*offset));
+            .filter(|(partition, position)| full || self.known.get(*partition) != Some(*position));
         let gone = self.known.keys().filter(|old| !wanted.contains_key(*old));
         let plan = Plan {
             id: self.id,
             epoch: self.epoch,
-            named: changed.map(|(p, offset)| (p.clone(), *offset)).collect(),
+            named: changed
+                .map(|(p, position)| (p.clone(), *position))
+                .collect(),
             forgotten: if full {
                 Vec::new()
             } else {
@@ -93,10 +103,17 @@ impl FetchSession {
 mod tests {
     use super::*;
 
-    fn wanted(offsets: &[(i32, i64)]) -> BTreeMap<TopicPartition, i64> {
+    fn at(offset: i64) -> Position {
+        Position {
+            offset,
+            leader_epoch: 2,
+        }
+    }
+
+    fn wanted(offsets: &[(i32, i64)]) -> BTreeMap<TopicPartition, Position> {
         offsets
             .iter()
-            .map(|(partition, offset)| (TopicPartition::new("t", *partition), *offset))
+            .map(|(partition, offset)| (TopicPartition::new("t", *partition), at(*offset)))
             .collect()
     }
 
@@ -106,7 +123,7 @@ mod tests {
     type Row<'a> = (&'a [(i32, i64)], Shown, (i16, i32));
 
     fn shown(plan: &Plan) -> Shown {
-        let named = plan.named.iter().map(|(p, offset)| (p.partition, *offset));
+        let named = plan.named.iter().map(|(p, at)| (p.partition, at.offset));
         let forgotten = plan.forgotten.iter().map(|p| p.partition);
         (plan.id, plan.epoch, named.collect(), forgotten.collect())
     }
@@ -142,6 +159,23 @@ mod tests {
             session.answered(*code, *id);
         }
         assert_eq!(session.end(), None);
+    }
+
+    /// The broker compares the epoch that it remembers with its own: a new one must be told.
+    #[test]
+    fn a_new_leader_epoch_is_named() {
+        let mut session = FetchSession::default();
+        session.next(&wanted(&[(0, 5), (1, 7)]));
+        session.answered(0, 9);
+        let mut moved = wanted(&[(0, 5), (1, 7)]);
+        let fenced = moved.get_mut(&TopicPartition::new("t", 1)).expect("there");
+        fenced.leader_epoch = 3;
+        let named = session.next(&moved).named;
+        let position = Position {
+            offset: 7,
+            leader_epoch: 3,
+        };
+        assert_eq!(named, vec![(TopicPartition::new("t", 1), position)]);
     }
 
     #[test]
