@@ -1,7 +1,7 @@
 //! The load: idempotent producers with acks=all, a reader that follows, and full reads at the end. All of it is
 //! written down as a history.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -65,6 +65,23 @@ impl Recorder {
         acks.count()
     }
 
+    /// How many of those the reader has not got.
+    fn reader_lacks(&self) -> usize {
+        let events = self.events.lock().expect("no panic");
+        let mut lacking = BTreeSet::new();
+        for event in events.iter() {
+            if let What::Ack { id, .. } = event.what {
+                lacking.insert(id);
+            }
+        }
+        for event in events.iter() {
+            if let What::Recv { id, .. } = event.what {
+                lacking.remove(&id);
+            }
+        }
+        lacking.len()
+    }
+
     /// The same, of one partition.
     fn acknowledged_in(&self, wanted: i32) -> usize {
         let events = self.events.lock().expect("no panic");
@@ -82,6 +99,8 @@ pub struct Workload {
     tasks: Tasks,
     stop: Shutdown,
     clients: JoinSet<()>,
+    stop_reader: Shutdown,
+    reader: JoinSet<()>,
 }
 
 impl Workload {
@@ -93,6 +112,8 @@ impl Workload {
             tasks: Tasks::new(Shutdown::new()),
             stop: Shutdown::new(),
             clients: JoinSet::new(),
+            stop_reader: Shutdown::new(),
+            reader: JoinSet::new(),
         };
         let admin = workload.admin();
         let topic = NewTopic {
@@ -113,9 +134,9 @@ impl Workload {
         let reading = follow(
             workload.cluster(),
             workload.recorder.clone(),
-            workload.stop.clone(),
+            workload.stop_reader.clone(),
         );
-        workload.clients.spawn(reading);
+        workload.reader.spawn(reading);
         workload.goes_on().await;
         workload
     }
@@ -295,12 +316,23 @@ impl Workload {
         Ok(())
     }
 
-    /// Ends the load; everything that was sent is acknowledged or given up when this returns.
+    /// Ends the load; everything that was sent is acknowledged or given up when this returns, and the reader
+    /// has all that was acknowledged.
     pub async fn finish(&mut self) {
         self.stop.stop();
         while let Some(ended) = self.clients.join_next().await {
             ended.expect("no panic");
         }
+        let recorder = self.recorder.clone();
+        wait_until("the reader has it all", async || {
+            recorder.reader_lacks() == 0 || self.reader.try_join_next().is_some()
+        })
+        .await;
+        self.stop_reader.stop();
+        while let Some(ended) = self.reader.join_next().await {
+            ended.expect("no panic");
+        }
+        assert_eq!(recorder.reader_lacks(), 0, "the reader has it all");
     }
 
     /// Reads everything back.
