@@ -173,8 +173,10 @@ pub(super) async fn reset(
         options,
     };
     let mut all = Vec::new();
-    let count = ids.len();
-    for id in hash_order(ids, count, |id| id) {
+    // The admin client's futures: a set and a map of the usual size, then a copy as large as it must be.
+    let copied = ids.len() * 4 / 3 + 1;
+    let ids = hash_order(ids, 16, |id| id);
+    for id in hash_order(ids, copied, |id| id) {
         let group = admin.describe_group(&id).await?;
         let mut prepared = Vec::new();
         if matches!(group.state.as_str(), "Empty" | "Dead") {
