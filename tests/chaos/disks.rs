@@ -123,6 +123,14 @@ async fn some_more(run: &Run) {
     }
 }
 
+/// A killed node starts, has a part in the load again, and is in sync everywhere.
+async fn returns_and_catches_up(run: &mut Run, node: usize) {
+    run.nodes.spawn(node);
+    run.nodes.ready(node).await;
+    some_more(run).await;
+    run.workload.healed().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_log_directory_refuses_and_the_others_go_on() {
     let _alone = ONE_AT_A_TIME.lock().await;
@@ -192,9 +200,7 @@ async fn a_coordinator_whose_disk_is_full_ends_and_comes_back() {
     run.nodes.ends(1).await;
     run.workload.fault("there is room again");
     ballast.remove();
-    run.nodes.spawn(1);
-    run.nodes.ready(1).await;
-    run.workload.healed().await;
+    run.returns(1).await;
     run.judge().await;
 }
 
@@ -216,10 +222,7 @@ async fn a_torn_tail_is_cut_and_what_is_missing_fetched_again() {
             let left = [0, size - 1, below(&rng, size)][below(&rng, 3)];
             cut(last, begin + left);
         }
-        run.nodes.spawn(node);
-        run.nodes.ready(node).await;
-        some_more(&run).await;
-        run.workload.healed().await;
+        returns_and_catches_up(&mut run, node).await;
     }
     run.judge().await;
 }
@@ -247,10 +250,7 @@ async fn a_flipped_bit_is_cut_and_what_is_missing_fetched_again() {
             let which = [0, full.len() - 1, below(&rng, full.len())][partition as usize];
             flip(&rng, full[which]);
         }
-        run.nodes.spawn(node);
-        run.nodes.ready(node).await;
-        some_more(&run).await;
-        run.workload.healed().await;
+        returns_and_catches_up(&mut run, node).await;
     }
     run.judge().await;
 }
@@ -279,9 +279,7 @@ async fn a_flipped_bit_in_a_synced_segment_is_an_error_to_readers() {
     run.workload.fault(&format!("node {node}: a flipped bit"));
     run.nodes.kill(node);
     flip(&rng, &files(&dir, ".log")[0]);
-    run.nodes.spawn(node);
-    run.nodes.ready(node).await;
-    run.workload.healed().await;
+    run.returns(node).await;
     run.workload.prefer(partition).await;
     let end = run.workload.offset(partition, OffsetSpec::Latest).await;
     let read = run.workload.read_up_to(partition, end).await;
@@ -291,9 +289,7 @@ async fn a_flipped_bit_in_a_synced_segment_is_an_error_to_readers() {
         .fault(&format!("node {node}: the replica is removed"));
     run.nodes.kill(node);
     fs::remove_dir_all(&dir).expect("removed");
-    run.nodes.spawn(node);
-    run.nodes.ready(node).await;
-    run.workload.healed().await;
+    run.returns(node).await;
     run.workload.prefer(partition).await;
     run.judge().await;
 }
@@ -378,9 +374,7 @@ async fn files_beside_the_records_may_be_missing_or_garbage() {
             // that session; the others see that its process is gone.
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
-        run.nodes.spawn(node);
-        run.nodes.ready(node).await;
-        run.workload.healed().await;
+        run.returns(node).await;
         run.workload.prefer(partition).await;
         assert_eq!(
             answers_again(&run, partition, &answers).await,

@@ -80,9 +80,7 @@ async fn a_rolling_restart_loses_no_request() {
     for index in 0..3 {
         run.workload.fault(&format!("SIGTERM of node {index}"));
         run.nodes.stop(index).await;
-        run.nodes.spawn(index);
-        run.nodes.ready(index).await;
-        run.workload.healed().await;
+        run.returns(index).await;
     }
     let events = run.workload.recorder.events();
     let given_up = events

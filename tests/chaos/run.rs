@@ -98,6 +98,13 @@ impl Run {
         assert!(alarms.is_empty(), "{}: {alarms:#?}", self.name);
     }
 
+    /// A node that ended starts again, and is in sync everywhere.
+    pub async fn returns(&mut self, index: usize) {
+        self.nodes.spawn(index);
+        self.nodes.ready(index).await;
+        self.workload.healed().await;
+    }
+
     /// kill -9; the others go on; it comes back.
     pub async fn kill_and_return(&mut self, index: usize) {
         self.workload.fault(&format!("kill -9 of node {index}"));
@@ -105,9 +112,7 @@ impl Run {
         tokio::time::sleep(LEFT_ALONE).await;
         self.workload.goes_on().await;
         self.workload.fault(&format!("start of node {index}"));
-        self.nodes.spawn(index);
-        self.nodes.ready(index).await;
-        self.workload.healed().await;
+        self.returns(index).await;
     }
 }
 

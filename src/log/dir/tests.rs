@@ -552,13 +552,8 @@ fn files_that_cannot_be_opened_take_their_partition_alone() {
     assert!(denied.is_of_one_path());
 }
 
-/// What is told of `t-0` after `harm`, of four segments with a record in each.
-fn told_after(
-    clean: bool,
-    harm: impl Fn(&SimDisk),
-) -> (Option<crate::log::Lost>, Arc<Log>, String) {
-    let (world, dirs) = World::opened(&["/a"]);
-    put_in_segments(&dirs.create(&id("t", 0), None, options()).expect("made"));
+/// The end of a process: a clean stop, or a checkpoint and a kill.
+fn end(world: &World, dirs: Dirs, clean: bool) {
     if clean {
         dirs.close(&|_| None).expect("closes");
     } else {
@@ -566,6 +561,16 @@ fn told_after(
     }
     drop(dirs);
     world.disk.kill();
+}
+
+/// What is told of `t-0` after `harm`, of four segments with a record in each.
+fn told_after(
+    clean: bool,
+    harm: impl Fn(&SimDisk),
+) -> (Option<crate::log::Lost>, Arc<Log>, String) {
+    let (world, dirs) = World::opened(&["/a"]);
+    put_in_segments(&dirs.create(&id("t", 0), None, options()).expect("made"));
+    end(&world, dirs, clean);
     harm(&world.disk);
     let mut log = None;
     let logged = crate::common::testing::logged(|| log = world.open(&["/a"]).get(&id("t", 0)));
@@ -633,13 +638,7 @@ fn a_directory_that_was_removed_is_told() {
         let (world, dirs) = World::opened(&["/a"]);
         put_in_segments(&dirs.create(&id("t", 0), None, options()).expect("made"));
         dirs.create(&id("empty", 0), None, options()).expect("made");
-        if clean {
-            dirs.close(&|_| None).expect("closes");
-        } else {
-            dirs.checkpoint(&|_| None).expect("written");
-        }
-        drop(dirs);
-        world.disk.kill();
+        end(&world, dirs, clean);
         for name in ["/a/t-0", "/a/empty-0"] {
             world.disk.remove_dir_all(Path::new(name)).expect("removed");
         }
