@@ -412,10 +412,13 @@ async fn a_leader_that_falls_silent_holds_nobody_up_once_another_leads() {
     let last = three.append(3, 0, &[b"c"]);
     until("2 has it", || three.at(2, 0).log_end_offset() == last + 1).await;
     until("the silent one lags", || {
+        // Before it has heard that 2 is up to date, it would take 2 out as well.
         let proposal = leader.propose_isr(|_| true);
         proposal.is_some_and(|proposal| {
-            leader.settle_isr(&proposal, Outcome::Written(9, Zxid(1)));
-            proposal.isr == [BrokerId(2), BrokerId(3)]
+            let heard = proposal.isr == [BrokerId(2), BrokerId(3)];
+            let written = Outcome::Written(9, Zxid(1));
+            leader.settle_isr(&proposal, if heard { written } else { Outcome::Unknown });
+            heard
         })
     })
     .await;
