@@ -207,6 +207,17 @@ impl Prepared {
         Err(orphaned.into())
     }
 
+    /// For who knows already which cluster the ZooKeeper of this broker has.
+    pub fn refuse_other_than(&self, cluster_id: &str) -> Result<(), StartError> {
+        let config = &self.deps.config;
+        let configured = config.node.cluster_id.as_deref();
+        let remembered = self.marks.identity.as_ref();
+        let remembered = remembered.map(|identity| identity.cluster_id.as_str());
+        let servers = zookeeper_options(config).servers_text();
+        registration::refuse_other(cluster_id, configured, remembered, &servers)?;
+        Ok(())
+    }
+
     /// Starts the broker; it serves when this returns. Waits for ZooKeeper as long as the settings say.
     ///
     /// The order: ZooKeeper, the cluster's id against the directories', logs, image, registration,

@@ -151,23 +151,31 @@ pub async fn cluster_id(
             servers: servers.clone(),
             id: remembered.or(configured).map(str::to_owned),
         })?;
-        let differs = |expected: &&str| **expected != *found;
-        let configured = configured.filter(differs);
-        let remembered = remembered.filter(differs);
-        let origin = configured
-            .map(|expected| format!("the configured cluster.id {expected}"))
-            .or_else(|| {
-                remembered
-                    .map(|expected| format!("stored clusterId Some({expected}) in meta.properties"))
-            });
-        return match origin {
-            None => Ok(found),
-            Some(origin) => Err(RegistrationError::Cluster {
-                servers,
-                found,
-                origin,
-            }),
-        };
+        return refuse_other(&found, configured, remembered, &servers).map(|()| found);
+    }
+}
+
+/// Refuses the cluster `found` where another one is configured, or is what the data directory remembers.
+pub fn refuse_other(
+    found: &str,
+    configured: Option<&str>,
+    remembered: Option<&str>,
+    servers: &str,
+) -> Result<(), RegistrationError> {
+    let differs = |expected: &&str| *expected != found;
+    let configured = configured
+        .filter(differs)
+        .map(|expected| format!("the configured cluster.id {expected}"));
+    let remembered = remembered
+        .filter(differs)
+        .map(|expected| format!("stored clusterId Some({expected}) in meta.properties"));
+    match configured.or(remembered) {
+        None => Ok(()),
+        Some(origin) => Err(RegistrationError::Cluster {
+            servers: servers.to_owned(),
+            found: found.to_owned(),
+            origin,
+        }),
     }
 }
 

@@ -7,7 +7,7 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::broker::status::{self, BrokerStatus, SyncFigures};
 use crate::broker::{Broker, BrokerDeps, Prepared, Running};
@@ -24,6 +24,7 @@ use crate::coordinator::{self, Coordinator, four_letter};
 use crate::http::{CoordinatorView, ProcessFigures, Sources};
 use crate::log::dir::Loading;
 
+use super::joined::Joined;
 use super::{logging, process};
 
 /// What all nodes of this process share.
@@ -181,6 +182,17 @@ impl Halves {
         if self.would_begin_anew(world).await {
             prepared.refuse_orphans().map_err(|error| told(&error))?;
         }
+        if let Some(joined) = self.joined(world).await {
+            let refused = prepared.refuse_other_than(&joined.cluster_id);
+            refused.map_err(|error| {
+                let file = Joined::path(&self.config);
+                format!(
+                    "{}; {} has it from the last start: remove that file if the cluster was replaced on purpose",
+                    told(&error),
+                    file.display()
+                )
+            })?;
+        }
         *locked(&self.prepared) = Some(prepared);
         Ok(())
     }
@@ -194,6 +206,29 @@ impl Halves {
         }
         let (disk, dir) = (world.disk.clone(), config.coordinator_dir.clone());
         tasks::blocking(move || coordinator::is_unused(&*disk, &dir)).await
+    }
+
+    /// The cluster that this node's broker joined last, if the node's own coordinator has noted one.
+    async fn joined(&self, world: &World) -> Option<Joined> {
+        if !self.config.roles.coordinator {
+            return None;
+        }
+        let (disk, config) = (world.disk.clone(), self.config.clone());
+        tasks::blocking(move || Joined::read(&*disk, &config)).await
+    }
+
+    /// Notes the cluster that the broker is in, for the next start.
+    async fn note_joined(&self, world: &World, cluster_id: &str) {
+        if !self.config.roles.coordinator {
+            return;
+        }
+        let joined = Joined::new(&self.config, cluster_id);
+        let (disk, config) = (world.disk.clone(), self.config.clone());
+        let written = tasks::blocking(move || joined.write(&*disk, &config)).await;
+        if let Err(error) = written {
+            let file = Joined::path(&self.config);
+            warn!(file = %file.display(), %error, "not written; the next start does not know the cluster beforehand");
+        }
     }
 
     /// Starts the coordinator, if this node has one.
@@ -225,6 +260,7 @@ impl Halves {
             return Ok(false);
         };
         let running = prepared.start().await.map_err(|error| told(&error))?;
+        self.note_joined(world, &running.broker.cluster_id).await;
         let _ = self.broker.set(running);
         Ok(true)
     }

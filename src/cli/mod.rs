@@ -17,6 +17,7 @@ pub mod health;
 pub mod java_args;
 pub mod java_help;
 pub mod java_text;
+mod joined;
 pub mod leader_election;
 pub mod logging;
 pub mod node;

@@ -12,6 +12,7 @@ pub mod ids;
 pub mod metrics;
 pub mod net;
 pub mod rng;
+pub mod sealed;
 pub mod shutdown;
 pub mod tasks;
 #[cfg(test)]

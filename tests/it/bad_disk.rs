@@ -225,10 +225,10 @@ async fn a_directory_that_may_only_be_read_is_left_as_it_is() {
     refused_command(dir.path(), command, &[&setup.data, "Read-only"]).await;
 }
 
-/// What only ZooKeeper can tell shows when the coordinator runs, as a ZooKeeper would: its own data goes on.
-/// The broker's is not touched.
+/// Log directories of another cluster. Where the coordinator has not noted the cluster (its data is older),
+/// only ZooKeeper can tell, and that shows when the coordinator runs: the broker's data is not touched.
 #[tokio::test]
-async fn what_zookeeper_reveals_leaves_the_brokers_data_as_it_is() {
+async fn log_directories_of_another_cluster_are_refused() {
     let (dir, setup) = used_data().await;
     let broker = Path::new(&setup.data).join("broker");
     let properties = broker.join("meta.properties");
@@ -236,12 +236,31 @@ async fn what_zookeeper_reveals_leaves_the_brokers_data_as_it_is() {
     let id = good
         .lines()
         .find_map(|line| line.strip_prefix("cluster.id="));
-    let other = good.replace(id.expect("an id"), "AAAAAAAAAAAAAAAAAAAAAA");
+    let id = id.expect("an id");
+    let other = good.replace(id, "AAAAAAAAAAAAAAAAAAAAAA");
     fs::write(&properties, other).expect("written");
-    let said = ["AAAAAAAAAAAAAAAAAAAAAA", id.expect("an id")];
-    setup.refused(&broker, &[], &said).await;
-    fs::write(&properties, good).expect("written");
+    let noted = coordinator(&setup).join("joined-cluster");
+    let place = noted.display().to_string();
+    let said = ["AAAAAAAAAAAAAAAAAAAAAA", id, "wrong cluster", &place];
+    setup.refused(dir.path(), &[], &said).await;
+    // What is damaged says nothing, and is written anew.
+    for damage in [fs::remove_file as fn(PathBuf) -> _, |path| {
+        fs::write(path, "x")
+    }] {
+        damage(noted.clone()).expect("changed");
+        setup.refused(&broker, &[], &said[..3]).await;
+    }
+    fs::write(&properties, &good).expect("written");
+    setup.run_once().await;
+    let now = fs::read_to_string(&noted).expect("there");
+    assert!(now.contains(id), "{now}");
+}
 
+/// What only ZooKeeper can tell shows when the coordinator runs, as a ZooKeeper would: its own data goes on.
+/// The broker's is not touched.
+#[tokio::test]
+async fn what_zookeeper_reveals_leaves_the_brokers_data_as_it_is() {
+    let (dir, setup) = used_data().await;
     // A broker elsewhere whose id is taken, whose directories are new or its own.
     let running = setup.start(&[]).await;
     let connect = format!("127.0.0.1:{}", setup.zookeeper);
