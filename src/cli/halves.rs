@@ -20,7 +20,7 @@ use crate::common::rng::Rng;
 use crate::common::tasks::{self, Tasks};
 use crate::config::Config;
 use crate::coordinator::server::Server;
-use crate::coordinator::{self, Coordinator, four_letter};
+use crate::coordinator::{self, Coordinator, auth, four_letter};
 use crate::http::{CoordinatorView, ProcessFigures, Sources};
 use crate::log::dir::Loading;
 
@@ -362,7 +362,7 @@ fn coordinator_options(config: &Config, quorum_host: String) -> coordinator::Opt
         max_cnxns: usize::try_from(settings.max_cnxns).unwrap_or(0),
         jute_max_buffer: usize::try_from(settings.jute_maxbuffer).unwrap_or(0),
         four_letter_words: settings.four_letter_words.clone(),
-        super_digest: settings.super_digest.expose().map(str::to_owned),
+        auth: auth_options(config),
         cluster: config
             .node
             .cluster_id
@@ -374,6 +374,27 @@ fn coordinator_options(config: &Config, quorum_host: String) -> coordinator::Opt
             .map(|secret| secret.as_bytes().to_vec()),
         quorum_listen: HostPort::new(quorum_host, own.map_or(2888, |own| own.quorum_port)),
         snapshot_count: u64::from(unsigned(settings.snap_count)),
+    }
+}
+
+fn auth_options(config: &Config) -> auth::Options {
+    let settings = &config.coordinator;
+    let users = config.logins.users.iter().flatten();
+    let users =
+        users.filter_map(|(name, password)| Some((name.clone(), password.expose()?.to_owned())));
+    auth::Options {
+        super_digest: settings.super_digest.expose().map(str::to_owned),
+        users: config
+            .logins
+            .users
+            .is_some()
+            .then(|| auth::Users(users.collect())),
+        has_sasl: settings.has_sasl_provider(),
+        has_x509: settings.has_x509_provider(),
+        requires_sasl: settings.requires_sasl,
+        keeps_failed: settings.keeps_failed_sasl,
+        sasl_super: settings.sasl_super_user.clone(),
+        x509_super: None,
     }
 }
 

@@ -5,6 +5,7 @@
 //! knows of Kafka, ZooKeeper or Raft, and nothing here imports another module of ours.
 
 pub mod clock;
+pub mod der;
 pub mod disk;
 pub mod flood;
 pub mod frame;
@@ -18,3 +19,4 @@ pub mod tasks;
 #[cfg(test)]
 pub mod testing;
 pub mod units;
+pub mod x500;

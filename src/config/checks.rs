@@ -22,6 +22,34 @@ const OTHER_WORDS: &[&str] = &[
     "gtmk", "hash", "lead", "stmk", "clst", "obsr", "sysp", "icfg", "orst",
 ];
 
+/// ZooKeeper's provider of the ACL scheme sasl.
+const SASL_PROVIDER: &str = "org.apache.zookeeper.server.auth.SASLAuthenticationProvider";
+/// Its provider of the scheme x509.
+const X509_PROVIDER: &str = "org.apache.zookeeper.server.auth.X509AuthenticationProvider";
+/// All that can be said; the last two are there anyway.
+const PROVIDERS: [&str; 4] = [
+    SASL_PROVIDER,
+    X509_PROVIDER,
+    "org.apache.zookeeper.server.auth.DigestAuthenticationProvider",
+    "org.apache.zookeeper.server.auth.IPAuthenticationProvider",
+];
+
+impl CoordinatorConfig {
+    /// Do ids of the scheme sasl count?
+    pub fn has_sasl_provider(&self) -> bool {
+        self.auth_providers
+            .iter()
+            .any(|class| class == SASL_PROVIDER)
+    }
+
+    /// Do ids of the scheme x509 count?
+    pub fn has_x509_provider(&self) -> bool {
+        self.auth_providers
+            .iter()
+            .any(|class| class == X509_PROVIDER)
+    }
+}
+
 /// Kafka's replica selectors; the first is the default.
 const LEADER_SELECTOR: &str = "org.apache.kafka.common.replica.LeaderSelector";
 const RACK_SELECTOR: &str = "org.apache.kafka.common.replica.RackAwareReplicaSelector";
@@ -296,6 +324,16 @@ pub(super) fn coordinator(values: &mut Values, roles: Roles, settings: &Coordina
     if min > ticks(settings.max_session_timeout, 20) {
         let text = "minSessionTimeout must not be larger than maxSessionTimeout";
         blame(values, "coordinator.minSessionTimeout", text);
+    }
+    for class in &settings.auth_providers {
+        if !PROVIDERS.contains(&class.as_str()) {
+            let text = format!(
+                "authProvider: {} cannot be loaded; those that are there are {}",
+                cut(class),
+                PROVIDERS.join(", ")
+            );
+            blame(values, "coordinator.authProvider", text);
+        }
     }
     let host = settings.client_port_address.as_deref().unwrap_or_default();
     if HostPort::parse(&format!("[{host}]:1"), None).is_err() {

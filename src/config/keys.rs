@@ -211,6 +211,8 @@ settings! {
         "Threads that serve sockets";
     stop_timeout_ms: i64 = "stop.timeout.ms", Some("25000"), AtLeast(0), Low, ReadOnly,
         "How long a clean stop may take before the process ends anyway";
+    jaas: Option<String> = "java.security.auth.login.config", None, NotEmpty, Medium, ReadOnly,
+        "A JAAS file: its section Server names the users of ZooKeeper's SASL, its section Client is who the broker is there; also read from KAFKA_OPTS, SERVER_JVMFLAGS and JVMFLAGS";
 }
 
 settings! {
@@ -248,6 +250,18 @@ settings! {
         "Entries in the log between two snapshots";
     super_digest: Password = "DigestAuthenticationProvider.superDigest", None, NotEmpty, Low, ReadOnly,
         "The super user, as super:hash";
+    auth_providers: Vec<String> = "authProvider", Some(""), Any, Medium, ReadOnly,
+        "The Java classes of authentication providers, as authProvider.N in zoo.cfg: ZooKeeper's SASLAuthenticationProvider and X509AuthenticationProvider add the ACL schemes sasl and x509";
+    sasl_section: String = "sasl.serverconfig", Some("Server"), NotEmpty, Low, ReadOnly,
+        "The section of the JAAS file that names the users of SASL";
+    requires_sasl: bool = "sessionRequireClientSASLAuth", Some("false"), Any, Medium, ReadOnly,
+        "Whether clients have to prove themselves by SASL before anything else";
+    keeps_failed_sasl: bool = "allowSaslFailedClients", Some("false"), Any, Low, ReadOnly,
+        "Whether a client that fails to prove itself by SASL may go on without";
+    sasl_super_user: Option<String> = "superUser", None, NotEmpty, Low, ReadOnly,
+        "The SASL user who may do everything";
+    sasl_super_password: Password = "SASLAuthenticationProvider.superPassword", None, NotEmpty, Low, ReadOnly,
+        "The password of the SASL user super, instead of that in the JAAS file";
     peer_secret: Password = "peer.secret", None, NotEmpty, Medium, ReadOnly,
         "A secret that the members prove to one another; without it they check names only";
     jute_maxbuffer: i32 = "jute.maxbuffer", Some("1048575"), AtLeast(1024), Medium, ReadOnly,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::config::raw::{Origin, Problem, Report, Said, SourceKind, Values};
 use crate::config::resolve::{self, Facts};
-use crate::config::{Config, env, places, yaml, zoo_cfg};
+use crate::config::{Config, env, jvm_flags, logins, places, yaml, zoo_cfg};
 
 /// The largest configuration file that is read.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
@@ -119,6 +119,7 @@ pub fn examine(sources: &Sources) -> Examined {
             },
         );
     }
+    jvm_flags::read(&sources.variables, &mut values);
     let before = values.problems.len();
     let server_properties = open(sources.server_properties.as_deref(), &mut values);
     let zoo_cfg = open(sources.zoo_cfg.as_deref(), &mut values);
@@ -161,7 +162,8 @@ pub fn examine(sources: &Sources) -> Examined {
         unread,
         myid: read_myid(&values),
     };
-    let config = resolve::resolve(&mut values, &facts);
+    let mut config = resolve::resolve(&mut values, &facts);
+    config.logins = logins::read(&mut values, config.roles, &config.node, &config.coordinator);
     places::look(&config, &mut values);
     Examined {
         config,
@@ -183,7 +185,8 @@ fn open(path: Option<&Path>, values: &mut Values) -> Option<(Arc<str>, String)> 
     }
 }
 
-fn read(path: &Path) -> Result<String, String> {
+/// The text of a file of configuration.
+pub(super) fn read(path: &Path) -> Result<String, String> {
     let file = std::fs::File::open(path).map_err(|error| format!("cannot be read: {error}"))?;
     let mut bytes = Vec::new();
     file.take(FILE_BYTES_MAX + 1)

@@ -10,9 +10,12 @@ pub mod describe;
 pub mod effects;
 pub mod env;
 mod foreign;
+pub mod jaas;
+mod jvm_flags;
 pub mod keys;
 pub mod listeners;
 pub mod load;
+mod logins;
 mod places;
 pub mod properties;
 pub mod raw;
@@ -35,6 +38,7 @@ pub use describe::{
 pub use keys::{BrokerConfig, CoordinatorConfig, HttpConfig, LoggingConfig, NodeConfig};
 pub use listeners::{Endpoint, Listeners, SecurityProtocol};
 pub use load::{Examined, Flag, Loaded, Sources, examine, load};
+pub use logins::Logins;
 use raw::Values;
 pub use topic::TopicConfig;
 
@@ -103,6 +107,8 @@ pub struct Config {
     pub members: Vec<Member>,
     /// Where the broker finds its ZooKeeper.
     pub zookeeper: ZookeeperConnect,
+    /// From the JAAS file.
+    pub logins: Logins,
     /// What the configuration says about broker settings, by Kafka's name, as text.
     pub statics: BTreeMap<String, String>,
 }
@@ -129,6 +135,7 @@ impl Config {
             log_dirs: vec![PathBuf::from(&broker.log_dir)],
             coordinator_dir: PathBuf::from("/tmp/zookeeper"),
             members: Vec::new(),
+            logins: Logins::default(),
             zookeeper: ZookeeperConnect {
                 servers: vec![HostPort::new("localhost", client_port)],
                 chroot: String::new(),

@@ -14,6 +14,8 @@ use crate::config::value::{Kind, Setting, invalid};
 pub enum SourceKind {
     /// What `tripod dev` and the roles imply; anything said wins.
     Implied,
+    /// `-Dname=value` in `KAFKA_OPTS`, `SERVER_JVMFLAGS` or `JVMFLAGS`; ZooKeeper's file wins over them.
+    JvmFlag,
     /// `server.properties`, `zoo.cfg`, `myid`.
     Properties,
     /// Our own YAML file.

@@ -12,7 +12,7 @@ use crate::config::keys::{self, Key};
 use crate::config::raw::{self, Origin, Problem, Said, SourceKind, Values, cut, nearest};
 use crate::config::value::Kind;
 use crate::config::{
-    BrokerConfig, Config, CoordinatorConfig, HttpConfig, Listeners, LoggingConfig, Member,
+    BrokerConfig, Config, CoordinatorConfig, HttpConfig, Listeners, LoggingConfig, Logins, Member,
     NodeConfig, Roles, ZookeeperConnect, checks, effects, zoo_cfg,
 };
 
@@ -196,6 +196,7 @@ pub fn resolve(values: &mut Values, facts: &Facts) -> Config {
             Vec::new()
         },
         zookeeper,
+        logins: Logins::default(),
         statics: statics(values),
         http_port_said: values
             .said("http.port")
@@ -299,7 +300,11 @@ fn roles(values: &mut Values, facts: &Facts, node: &NodeConfig, broker: &BrokerC
             broker: has(&broker.process_roles, "broker"),
         };
     }
-    let section = |name: &str| values.iter().any(|said| said.path.starts_with(name));
+    // Flags for a JVM say how, but not what runs.
+    let section = |name: &str| {
+        let mut all = values.iter();
+        all.any(|said| said.path.starts_with(name) && said.origin.kind != SourceKind::JvmFlag)
+    };
     let coordinator = facts.zoo_cfg || section("coordinator.");
     let from_kafka = values
         .said("broker.zookeeper.connect")

@@ -307,6 +307,11 @@ impl<T: Setting> Setting for Option<T> {
 pub struct Password(Option<String>);
 
 impl Password {
+    /// This text, with the spaces around it.
+    pub fn new(text: impl Into<String>) -> Password {
+        Password(Some(text.into()))
+    }
+
     /// The secret, for the one who needs it.
     pub fn expose(&self) -> Option<&str> {
         self.0.as_deref()

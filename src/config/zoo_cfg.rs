@@ -150,8 +150,11 @@ const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ),
     ("admin.commandURL", "the path is /commands"),
     ("sslQuorumReloadCertFiles", "TLS is not supported yet"),
-    ("kerberos.*", "SASL is not supported"),
-    ("sasl.*", "SASL is not supported"),
+    (
+        "requireClientAuthScheme",
+        "ZooKeeper 3.6 does not read it, too: sessionRequireClientSASLAuth=true turns clients away that do not prove themselves",
+    ),
+    ("jaasLoginRenew", "there are no tickets to renew"),
 ];
 
 const RAFT: &str = "members elect and replicate by Raft";
@@ -170,21 +173,27 @@ pub(super) const REFUSED: &[(&str, &str)] = &[
     ("client.portUnification", "TLS is not supported yet"),
     ("admin.portUnification", "TLS is not supported yet"),
     ("admin.forceHttps", "TLS is not supported yet"),
-    ("authProvider*", AUTHENTICATION),
-    ("requireClientAuthScheme", AUTHENTICATION),
-    ("sessionRequireClientSASLAuth", AUTHENTICATION),
+    ("kerberos.*", KERBEROS),
+    ("security.auth_to_local", KERBEROS),
+    ("requireKerberosConfig", KERBEROS),
+    (
+        "letAnySaslUserDoX",
+        "an ACL means the user that it names, on every member",
+    ),
     ("enforce.auth.*", AUTHENTICATION),
     ("ensembleAuthName", AUTHENTICATION),
     ("X509AuthenticationProvider.superUser", AUTHENTICATION),
-    ("allowSaslFailedClients", AUTHENTICATION),
     ("quorum.auth.*", "SASL between members is not supported"),
 ];
 
-const AUTHENTICATION: &str = "only the schemes world, digest and ip are supported";
+const AUTHENTICATION: &str =
+    "the schemes are world, digest, ip, and by authProvider.N those of SASLAuthenticationProvider";
+const KERBEROS: &str = "Kerberos is not supported: SASL is DIGEST-MD5";
 
 /// Takes what a `zoo.cfg` says.
 pub fn read(file: &Arc<str>, text: &str, values: &mut Values) {
     let mut members = BTreeMap::new();
+    let mut providers = Providers::default();
     for property in properties::parse(text) {
         let origin = Origin::line(SourceKind::Properties, file, property.line);
         // ZooKeeper makes a system property zookeeper.x of a key x, and understands both.
@@ -196,17 +205,35 @@ pub fn read(file: &Arc<str>, text: &str, values: &mut Values) {
             values.problems.push(Problem::at(&origin, text));
             continue;
         }
-        let path = match key {
-            "admin.serverPort" => Some("http.port".to_owned()),
-            "admin.serverAddress" => Some("http.host".to_owned()),
-            _ if key.starts_with("server.") => Some(format!("coordinator.{key}")),
-            _ => keys::COORDINATOR
-                .iter()
-                .find(|row| row.name == key)
-                .map(keys::Key::path),
-        };
-        if let Some(path) = path {
-            let value = property.value;
+        if !providers.add(key, &property.value, &origin) {
+            take(key, property.value, &origin, values);
+        }
+    }
+    providers.say(values);
+}
+
+/// The lines `authProvider.N`, which are one setting here.
+#[derive(Debug, Default)]
+pub(super) struct Providers {
+    classes: Vec<String>,
+    origin: Option<Origin>,
+}
+
+impl Providers {
+    /// Notes a line, if it is one of these.
+    pub(super) fn add(&mut self, key: &str, class: &str, origin: &Origin) -> bool {
+        let is_one = key.starts_with("authProvider.");
+        if is_one {
+            self.classes.push(class.to_owned());
+            self.origin.get_or_insert(origin.clone());
+        }
+        is_one
+    }
+
+    /// Says them all.
+    pub(super) fn say(self, values: &mut Values) {
+        if let Some(origin) = self.origin {
+            let (path, value) = ("coordinator.authProvider".into(), self.classes.join(","));
             resolve::say(
                 values,
                 Said {
@@ -215,18 +242,42 @@ pub fn read(file: &Arc<str>, text: &str, values: &mut Values) {
                     origin,
                 },
             );
-        } else if let Some(why) = lookup(WITHOUT_EFFECT, key) {
-            values
-                .warnings
-                .push(Problem::at(&origin, format!("{key} has no effect: {why}")));
-        } else if let Some(why) = lookup(REFUSED, key) {
-            refuse(key, &property.value, why, &origin, values);
-        } else {
-            let near = nearest(key, keys::COORDINATOR.iter().map(|row| row.name));
-            let hint = near.map_or(String::new(), |near| format!("; the nearest is {near}"));
-            let text = format!("{} is unknown and has no effect{hint}", cut(key));
-            values.warnings.push(Problem::at(&origin, text));
         }
+    }
+}
+
+/// Takes one key without its `zookeeper.`, or says what becomes of it.
+pub(super) fn take(key: &str, value: String, origin: &Origin, values: &mut Values) {
+    let path = match key {
+        "admin.serverPort" => Some("http.port".to_owned()),
+        "admin.serverAddress" => Some("http.host".to_owned()),
+        _ if key.starts_with("server.") => Some(format!("coordinator.{key}")),
+        _ => keys::COORDINATOR
+            .iter()
+            .find(|row| row.name == key)
+            .map(keys::Key::path),
+    };
+    if let Some(path) = path {
+        let origin = origin.clone();
+        resolve::say(
+            values,
+            Said {
+                path,
+                value,
+                origin,
+            },
+        );
+    } else if let Some(why) = lookup(WITHOUT_EFFECT, key) {
+        values
+            .warnings
+            .push(Problem::at(origin, format!("{key} has no effect: {why}")));
+    } else if let Some(why) = lookup(REFUSED, key) {
+        refuse(key, &value, why, origin, values);
+    } else {
+        let near = nearest(key, keys::COORDINATOR.iter().map(|row| row.name));
+        let hint = near.map_or(String::new(), |near| format!("; the nearest is {near}"));
+        let text = format!("{} is unknown and has no effect{hint}", cut(key));
+        values.warnings.push(Problem::at(origin, text));
     }
 }
 
@@ -402,14 +453,15 @@ mod tests {
         maxBatchSize readonlymode.enabled peerType dynamicConfigFile quorumListenOnAllIPs observerMasterPort \
         clientPortListenBacklog admin.enableServer admin.serverAddress admin.serverPort admin.idleTimeout \
         admin.commandURL metricsProvider.className metricsProvider.httpPort \
-        DigestAuthenticationProvider.superDigest sslQuorumReloadCertFiles kerberos.removeHostFromPrincipal \
-        sasl.serverconfig quorum.cnxn.threads.size zookeeper.jmx.log4j.disable throttledOpWaitTime";
+        DigestAuthenticationProvider.superDigest sslQuorumReloadCertFiles requireClientAuthScheme \
+        sasl.serverconfig authProvider.1 sessionRequireClientSASLAuth allowSaslFailedClients superUser \
+        SASLAuthenticationProvider.superPassword jaasLoginRenew quorum.cnxn.threads.size zookeeper.jmx.log4j.disable throttledOpWaitTime";
     /// Those that promise security; off is what we do anyway.
     const SECURITY_OF_3_6: &str = "secureClientPort secureClientPortAddress ssl.keyStore.location \
         ssl.quorum.trustStore.location ssl.hostnameVerification sslQuorum portUnification \
-        client.portUnification admin.portUnification admin.forceHttps authProvider.sasl \
-        requireClientAuthScheme sessionRequireClientSASLAuth enforce.auth.enabled ensembleAuthName \
-        X509AuthenticationProvider.superUser allowSaslFailedClients quorum.auth.enableSasl \
+        client.portUnification admin.portUnification admin.forceHttps \
+        enforce.auth.enabled ensembleAuthName letAnySaslUserDoX kerberos.removeHostFromPrincipal \
+        X509AuthenticationProvider.superUser quorum.auth.enableSasl \
         quorum.auth.learnerRequireSasl";
 
     #[test]

@@ -27,21 +27,21 @@ use tracing::debug;
 
 use crate::common::ids::SessionId;
 use crate::common::net::TcpStream;
+use crate::coordinator::auth::{self, Identity};
 use crate::coordinator::outbox::Outbox;
 use crate::coordinator::raft::ProposeError;
 use crate::coordinator::request::Form;
 use crate::coordinator::room::{Held, Place, SHORT_BYTES_MAX};
 use crate::coordinator::server::Server;
 use crate::coordinator::status::ConnectionStats;
-use crate::coordinator::tree::check;
 use crate::coordinator::tree::op::{ConnectionId, Done, Op, Outcome, Request};
 use crate::coordinator::{request, session};
 use crate::zookeeper::acl::Id;
 use crate::zookeeper::error::ErrorCode;
 use crate::zookeeper::jute::{Jute, put_frame};
 use crate::zookeeper::message::{
-    self, AuthRequest, ConnectRequest, ConnectResponse, PASSWORD_BYTES, RequestHeader, Response,
-    XID_AUTH, XID_PING, put_reply,
+    self, ConnectRequest, ConnectResponse, PASSWORD_BYTES, RequestHeader, Response, XID_PING,
+    put_reply,
 };
 
 /// Requests of one connection that may wait for their replies.
@@ -62,8 +62,6 @@ const WRITE_LIMIT: Duration = Duration::from_secs(30);
 const STALL_LIMIT: Duration = Duration::from_secs(3);
 /// Of a session's timeout, how much may pass before raft hears again that it lives.
 const TOUCH_FRACTION: i64 = 16;
-/// Identities that one connection may prove.
-const IDENTITIES_MAX: usize = 64;
 
 /// A proposal on its way, and then its result.
 enum Wait<T> {
@@ -102,6 +100,8 @@ enum What {
     Read(message::Request),
     /// Waits for its turn only.
     Answer(Result<Response, ErrorCode>),
+    /// The same, about who the client is; it has no zxid.
+    Auth(auth::Answer),
 }
 
 impl What {
@@ -109,7 +109,7 @@ impl What {
         match self {
             What::Write(_, wait) => wait.is_done(context),
             What::Sync(_, wait, _) => wait.is_done(context),
-            What::Read(_) | What::Answer(_) => true,
+            What::Read(_) | What::Answer(_) | What::Auth(_) => true,
         }
     }
 }
@@ -143,7 +143,7 @@ struct Connection {
     session: SessionId,
     outbox: Arc<Outbox>,
     stats: Arc<ConnectionStats>,
-    auth: Arc<[Id]>,
+    identity: Identity,
     /// Writes handed to raft.
     sequence: u64,
     pending: VecDeque<Pending>,
@@ -182,9 +182,9 @@ pub async fn serve(
     let outbox = Arc::new(Outbox::default());
     let id = server.new_connection_id();
     let guard = Registered(server.clone(), id);
-    let auth: Arc<[Id]> = Arc::new([Id::new("ip", peer.ip().to_canonical().to_string())]);
-    let Some((session, timeout_ms, password)) = begin(server, &asked, id, &outbox, &auth).await?
-    else {
+    let identity = Identity::new(peer.ip(), None, &server.options.auth);
+    let begun = begin(server, &asked, id, &outbox, identity.ids()).await?;
+    let Some((session, timeout_ms, password)) = begun else {
         return Ok(());
     };
     let response = ConnectResponse {
@@ -213,7 +213,7 @@ pub async fn serve(
         session,
         outbox,
         stats,
-        auth,
+        identity,
         sequence: 0,
         pending: VecDeque::new(),
         pending_bytes: 0,
@@ -419,7 +419,9 @@ impl Connection {
     fn has_work(&self, input: &BytesMut) -> bool {
         let front = self.pending.front();
         let front_is_ready = !self.reply_place.is_waiting()
-            && front.is_some_and(|front| matches!(front.what, What::Read(_) | What::Answer(_)));
+            && front.is_some_and(|front| {
+                matches!(front.what, What::Read(_) | What::Answer(_) | What::Auth(_))
+            });
         let next_may_go = match &self.held {
             Some(_) => self.looks_waiting == 0,
             None => {
@@ -502,15 +504,28 @@ impl Connection {
         frame: Frame,
     ) -> io::Result<()> {
         let mut bytes = frame.bytes;
+        let options = &self.server.options.auth;
         let what = match &request {
+            message::Request::Auth(record) => {
+                bytes = 0;
+                self.prove(|identity, server| identity.authenticate(&server.options.auth, record))
+            }
+            message::Request::Sasl(token) => {
+                // ZooKeeper reads what is behind null, and closes the connection over that.
+                let token = token.as_ref().ok_or(io::ErrorKind::InvalidData)?;
+                bytes = 0;
+                self.prove(|identity, server| {
+                    identity.exchange(&server.options.auth, &server.rng, token)
+                })
+            }
+            _ if self.identity.lacks_sasl(options) => {
+                self.is_ending = true;
+                What::Auth(auth::Answer::needs_sasl())
+            }
             // Only a multi may hold it; ZooKeeper 3.6 closes the connection.
             message::Request::Check(_) => {
                 let error = "check outside a multi";
                 return Err(io::Error::new(io::ErrorKind::InvalidData, error));
-            }
-            message::Request::Auth(record) => {
-                bytes = 0;
-                What::Answer(self.authenticate(record))
             }
             message::Request::Sync(path) => What::Sync(
                 path.clone(),
@@ -524,7 +539,8 @@ impl Connection {
                     self.held = Some((header, request, frame));
                     return Ok(());
                 }
-                Ok(Some(op)) => {
+                Ok(Some(mut op)) => {
+                    auth::withhold(&mut op, options);
                     self.server.stats.proposal_bytes.note(bytes);
                     self.is_ending = matches!(op, Op::CloseSession);
                     What::Write(
@@ -568,7 +584,7 @@ impl Connection {
             connection: self.id,
             sequence: self.sequence,
             now_ms: self.server.clock.wall_ms(),
-            auth: self.auth.clone(),
+            auth: self.identity.ids().clone(),
             op,
         };
         self.server.raft.submit(&request, held)
@@ -630,11 +646,12 @@ impl Connection {
                 self.answered(since_ms, zxid);
             }
             What::Answer(result) => {
-                let zxid = match xid {
-                    XID_AUTH => 0,
-                    _ => self.server.replica.last_zxid().0,
-                };
+                let zxid = self.server.replica.last_zxid().0;
                 self.reply(xid, since_ms, zxid, &result);
+            }
+            What::Auth(answer) => {
+                self.outbox.put(|out| answer.put(out, xid));
+                self.answered(since_ms, 0);
             }
             What::Write(form, Wait::Done(outcome)) => {
                 let outcome = outcome.map_err(io::Error::other)?;
@@ -701,30 +718,13 @@ impl Connection {
         }
     }
 
-    fn authenticate(&mut self, record: &AuthRequest) -> Result<Response, ErrorCode> {
-        let proved = match record.scheme.as_str() {
-            // Null is no proof, not an empty one.
-            "digest" => (record.auth.as_ref())
-                .and_then(check::digest_id)
-                .map(|id| Id::new("digest", id)),
-            // An address is known without proof; asking for it changes nothing.
-            "ip" => return Ok(Response::Nothing),
-            _ => None,
-        };
-        let Some(id) = proved.filter(|_| self.auth.len() < IDENTITIES_MAX) else {
-            self.is_ending = true;
-            return Err(ErrorCode::AuthFailed);
-        };
-        let mut all = self.auth.to_vec();
-        if self.server.options.super_digest.as_deref() == Some(id.id.as_str()) {
-            all.push(Id::new("super", ""));
-        }
-        if !all.contains(&id) {
-            all.push(id);
-        }
-        self.auth = all.into();
-        self.server.replica.authenticate(self.id, self.auth.clone());
-        Ok(Response::Nothing)
+    /// Lets the client prove something; who fails is not served any more.
+    fn prove(&mut self, attempt: impl FnOnce(&mut Identity, &Server) -> auth::Answer) -> What {
+        let answer = attempt(&mut self.identity, &self.server);
+        self.is_ending = answer.error.is_some();
+        let ids = self.identity.ids().clone();
+        self.server.replica.authenticate(self.id, ids);
+        What::Auth(answer)
     }
 }
 

@@ -6,6 +6,7 @@
 //! it alone decides that a session is over. The ensemble's members run this same code; which of them
 //! leads is raft's business.
 
+pub mod auth;
 pub mod connection;
 pub mod four_letter;
 pub mod identity;
@@ -80,8 +81,8 @@ pub struct Options {
     pub jute_max_buffer: usize,
     /// The four-letter words that are answered; `*` for all.
     pub four_letter_words: Vec<String>,
-    /// The id of the super user (`DigestAuthenticationProvider.superDigest`), `super:hash`.
-    pub super_digest: Option<String>,
+    /// Who may prove to be whom.
+    pub auth: auth::Options,
     /// The cluster's name; data of another cluster is refused.
     pub cluster: String,
     /// The secret that members prove to one another, if they have one.
@@ -123,7 +124,7 @@ impl Options {
                 .split(',')
                 .map(str::to_owned)
                 .collect(),
-            super_digest: None,
+            auth: auth::Options::default(),
             cluster: "tripod".to_owned(),
             secret: None,
             quorum_listen: HostPort::new("0.0.0.0", 2888),

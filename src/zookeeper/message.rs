@@ -468,6 +468,8 @@ pub enum Request {
     GetEphemerals(String),
     GetAllChildrenNumber(String),
     AddWatch(AddWatchRequest),
+    /// A token of SASL.
+    Sasl(Option<Bytes>),
     CloseSession,
     /// An operation that this table does not hold; its record is not looked at.
     Unknown(i32),
@@ -501,6 +503,7 @@ impl Request {
             Request::GetEphemerals(_) => op::GET_EPHEMERALS,
             Request::GetAllChildrenNumber(_) => op::GET_ALL_CHILDREN_NUMBER,
             Request::AddWatch(_) => op::ADD_WATCH,
+            Request::Sasl(_) => op::SASL,
             Request::CloseSession => op::CLOSE_SESSION,
             Request::Unknown(code) => *code,
         }
@@ -535,6 +538,7 @@ impl Request {
             op::GET_EPHEMERALS => Request::GetEphemerals(Jute::decode(input)?),
             op::GET_ALL_CHILDREN_NUMBER => Request::GetAllChildrenNumber(Jute::decode(input)?),
             op::ADD_WATCH => Request::AddWatch(Jute::decode(input)?),
+            op::SASL => Request::Sasl(Jute::decode(input)?),
             op::CLOSE_SESSION => Request::CloseSession,
             other => Request::Unknown(other),
         })
@@ -563,6 +567,7 @@ impl Request {
             Request::SetWatches(record) => record.encode(out),
             Request::SetWatches2(record) => record.encode(out),
             Request::AddWatch(record) => record.encode(out),
+            Request::Sasl(token) => token.encode(out),
             Request::Ping | Request::CloseSession | Request::Unknown(_) => {}
         }
     }
@@ -599,6 +604,8 @@ pub enum Response {
     Error(i32),
     /// multi, multiRead.
     Multi(Vec<MultiResult>),
+    /// sasl.
+    Token(Option<Bytes>),
 }
 
 impl Response {
@@ -617,6 +624,7 @@ impl Response {
             op::GET_ALL_CHILDREN_NUMBER => Response::Number(Jute::decode(input)?),
             op::ADD_WATCH => Response::Error(Jute::decode(input)?),
             op::MULTI | op::MULTI_READ => Response::Multi(Jute::decode(input)?),
+            op::SASL => Response::Token(Jute::decode(input)?),
             op::DELETE
             | op::PING
             | op::AUTH
@@ -642,6 +650,7 @@ impl Response {
             Response::Acl(reply) => reply.encode(out),
             Response::Number(number) | Response::Error(number) => number.encode(out),
             Response::Multi(results) => results.encode(out),
+            Response::Token(token) => token.encode(out),
         }
     }
 }

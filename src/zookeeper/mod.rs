@@ -4,6 +4,7 @@
 //! every record encodes and decodes, whichever side is ours.
 
 pub mod acl;
+pub mod digest_md5;
 pub mod error;
 pub mod jute;
 pub mod message;

@@ -17,11 +17,12 @@ use crate::common::tasks::Tasks;
 use crate::coordinator::status::Mode;
 use crate::coordinator::{Coordinator, Member, Options, World};
 use crate::zookeeper::acl::Acl;
+use crate::zookeeper::digest_md5;
 use crate::zookeeper::message::EventType::{self, *};
 use crate::zookeeper::message::{
-    AddWatchRequest, CreateKind, CreateRequest, MultiOp, MultiResult, ReplyHeader, Request as Ask,
-    SetDataRequest, SetWatchesRequest, VersionedPath, WatchedPath, WatcherEvent, WatchesRequest,
-    XID_EVENT, flags, op, put_event, watch_mode, watcher_type,
+    AddWatchRequest, AuthRequest, CreateKind, CreateRequest, MultiOp, MultiResult, ReplyHeader,
+    Request as Ask, SetDataRequest, SetWatchesRequest, VersionedPath, WatchedPath, WatcherEvent,
+    WatchesRequest, XID_EVENT, flags, op, put_event, watch_mode, watcher_type,
 };
 
 const WCHS_OF_ONE: &str = "1 connections watching 1 paths\nTotal watches:1\n";
@@ -788,6 +789,93 @@ async fn digest_users_keep_their_nodes_to_themselves() {
     });
     assert_eq!(nobody.call(null).await, Err(-115));
     assert!(nobody.ended().await);
+}
+
+fn sasl_users(options: &mut Options) {
+    let users = [("bob", "bobsecret"), ("super", "supersecret")];
+    let users = users.map(|(name, password)| (name.to_owned(), password.to_owned()));
+    options.auth.users = Some(auth::Users(BTreeMap::from(users)));
+    options.auth.has_sasl = true;
+}
+
+impl Client {
+    /// The exchange of SASL; the error that it ends in, if it does.
+    async fn log_in(&mut self, user: &str, password: &str) -> Result<(), i32> {
+        let first = self.call(Ask::Sasl(Some(Bytes::new()))).await?;
+        let Response::Token(Some(challenge)) = first else {
+            panic!("{first:?}")
+        };
+        let answered = digest_md5::Client::respond(&challenge, user, password, |_| {});
+        let (side, token) = answered.expect("a challenge");
+        match self.call(Ask::Sasl(Some(token.into()))).await? {
+            Response::Token(Some(token)) => side.finish(&token).expect("it knows the password"),
+            other => panic!("{other:?}"),
+        }
+        Ok(())
+    }
+
+    async fn create_for(&mut self, path: &str, scheme: &str, id: &str) -> Result<Response, i32> {
+        let mut request = create(path, 0);
+        request.acl[0].id = Id::new(scheme, id);
+        self.call(Ask::Create(CreateKind::Create, request)).await
+    }
+}
+
+#[tokio::test]
+async fn sasl_users_keep_their_nodes_to_themselves() {
+    let fixture = start_with(sasl_users).await;
+    let mut bob = fixture.connect().await;
+    assert_eq!(bob.create_for("/early", "auth", "").await, Err(-114));
+    bob.log_in("bob", "bobsecret").await.expect("the password");
+    bob.create_for("/bob", "auth", "").await.expect("proved");
+    let acl = bob.call(Ask::GetAcl("/bob".into())).await;
+    let Ok(Response::Acl(reply)) = acl else {
+        panic!("{acl:?}")
+    };
+    assert_eq!(reply.acl[0].id, Id::new("sasl", "bob"));
+    bob.create_for("/eve", "sasl", "eve").await.expect("legal");
+    assert_eq!(bob.call(Ask::GetData(watched("/eve"))).await, Err(-102));
+    assert_eq!(bob.create_for("/bad", "x509", "CN=x").await, Err(-114));
+    let mut all = fixture.connect().await;
+    all.log_in("super", "supersecret").await.expect("logged in");
+    assert!(all.call(Ask::GetData(watched("/eve"))).await.is_ok());
+    // Who fails is told so, and no more.
+    let mut guesser = fixture.connect().await;
+    assert_eq!(guesser.log_in("bob", "guess").await, Err(-115));
+    assert!(guesser.ended().await);
+    let mut nobody = fixture.connect().await;
+    nobody.send(&Ask::Sasl(None)).await;
+    assert!(nobody.ended().await);
+}
+
+#[tokio::test]
+async fn a_server_without_sasl_answers_null_and_one_that_requires_it_nothing_else() {
+    let fixture = start().await;
+    let mut client = fixture.connect().await;
+    for token in [&b""[..], b"username=\"bob\""] {
+        let answer = client
+            .call(Ask::Sasl(Some(Bytes::from_static(token))))
+            .await;
+        assert_eq!(answer, Ok(Response::Token(None)));
+    }
+    assert_eq!(client.create_for("/bob", "sasl", "bob").await, Err(-114));
+    assert!(client.create("/open", 0).await.is_ok());
+    let fixture = start_with(|options| {
+        sasl_users(options);
+        options.auth.requires_sasl = true;
+    })
+    .await;
+    for request in [Ask::Ping, Ask::Exists(watched("/")), Ask::CloseSession] {
+        let mut client = fixture.connect().await;
+        assert_eq!(client.call(request).await, Err(-124));
+        assert!(client.ended().await);
+    }
+    let mut client = fixture.connect().await;
+    assert_eq!(client.log_in("bob", "guess").await, Err(-124));
+    assert!(client.ended().await);
+    let mut client = fixture.connect().await;
+    client.log_in("bob", "bobsecret").await.expect("logged in");
+    assert!(client.create("/open", 0).await.is_ok());
 }
 
 #[tokio::test]

@@ -3,8 +3,12 @@
 use bytes::Bytes;
 use sha1::{Digest, Sha1};
 
+use crate::common::x500;
 use crate::zookeeper::acl::{Acl, Id};
 use crate::zookeeper::error::ErrorCode;
+
+/// Schemes by which a client proves who it is.
+const PROVED: [&str; 3] = ["digest", "sasl", "x509"];
 
 /// Does `acl` give one of the permissions in `perms` to somebody with these identities?
 pub fn permitted(acl: &[Acl], perms: i32, auth: &[Id]) -> Result<(), ErrorCode> {
@@ -31,6 +35,8 @@ fn matches(have: &Id, wanted: &Id) -> bool {
     have.scheme == wanted.scheme
         && match wanted.scheme.as_str() {
             "ip" => address_within(&have.id, &wanted.id),
+            // SASLAuthenticationProvider lets this one name stand for every other.
+            "sasl" => have.id == "super" || have.id == wanted.id,
             _ => have.id == wanted.id,
         }
 }
@@ -39,31 +45,39 @@ fn matches(have: &Id, wanted: &Id) -> bool {
 /// (`PrepRequestProcessor.fixupACL`).
 pub fn resolve_acl(asked: &[Acl], auth: &[Id]) -> Result<Vec<Acl>, ErrorCode> {
     let mut resolved: Vec<Acl> = Vec::new();
-    let mut add = |line: Acl| {
-        if !resolved.contains(&line) {
-            resolved.push(line);
+    for (at, line) in asked.iter().enumerate() {
+        // Only what was asked twice is dropped: what `auth` stands for may come again.
+        if asked[..at].contains(line) {
+            continue;
         }
-    };
-    for line in asked {
-        match line.id.scheme.as_str() {
-            "world" if line.id.id == "anyone" => add(line.clone()),
+        let id = line.id.id.as_str();
+        let is_valid = match line.id.scheme.as_str() {
+            "world" => id == "anyone",
             "auth" => {
                 // Addresses are known, not proved; they do not count here.
-                let mut proved = auth.iter().filter(|id| id.scheme == "digest").peekable();
-                if proved.peek().is_none() {
+                let proved = auth
+                    .iter()
+                    .filter(|id| PROVED.contains(&id.scheme.as_str()));
+                let before = resolved.len();
+                resolved.extend(proved.map(|id| Acl {
+                    perms: line.perms,
+                    id: id.clone(),
+                }));
+                if resolved.len() == before {
                     return Err(ErrorCode::InvalidAcl);
                 }
-                for id in proved {
-                    add(Acl {
-                        perms: line.perms,
-                        id: id.clone(),
-                    });
-                }
+                continue;
             }
-            "digest" if valid_digest(&line.id.id) => add(line.clone()),
-            "ip" if parse_address(&line.id.id).is_some() => add(line.clone()),
-            _ => return Err(ErrorCode::InvalidAcl),
+            "digest" => valid_digest(id),
+            "ip" => parse_address(id).is_some(),
+            "sasl" => valid_principal(id),
+            "x509" => x500::is_name(id),
+            _ => false,
+        };
+        if !is_valid {
+            return Err(ErrorCode::InvalidAcl);
         }
+        resolved.push(line.clone());
     }
     if resolved.is_empty() {
         return Err(ErrorCode::InvalidAcl);
@@ -71,15 +85,24 @@ pub fn resolve_acl(asked: &[Acl], auth: &[Id]) -> Result<Vec<Acl>, ErrorCode> {
     Ok(resolved)
 }
 
+/// Two parts, as Java splits: it passes over empty ones at the end.
 fn valid_digest(id: &str) -> bool {
-    id.split(':').count() == 2
+    id.trim_end_matches(':').split(':').count() == 2
+}
+
+/// `service`, or a name of Kerberos: `service[/host]@realm` (`KerberosName`).
+fn valid_principal(id: &str) -> bool {
+    let Some((name, realm)) = id.split_once('@') else {
+        return true;
+    };
+    !realm.contains(['/', '@']) && name.matches('/').count() <= 1
 }
 
 /// The id of `user:password` under the digest scheme: `user:base64(sha1(user:password))`.
-pub fn digest_id(user_and_password: &Bytes) -> Option<String> {
-    let text = std::str::from_utf8(user_and_password).ok()?;
-    let (user, _) = text.split_once(':').unwrap_or((text, ""));
-    Some(format!("{user}:{}", base64(&Sha1::digest(text.as_bytes()))))
+pub fn digest_id(user_and_password: &Bytes) -> String {
+    let text = String::from_utf8_lossy(user_and_password);
+    let (user, _) = text.split_once(':').unwrap_or((&text, ""));
+    format!("{user}:{}", base64(&Sha1::digest(text.as_bytes())))
 }
 
 fn base64(bytes: &[u8]) -> String {
@@ -155,8 +178,8 @@ mod tests {
     #[test]
     fn digest_ids_are_zookeepers() {
         assert_eq!(
-            digest_id(&Bytes::from_static(b"u:p")).as_deref(),
-            Some("u:Jq7wMyA/w2Vd5WIDAKdu4OIIFEQ=")
+            digest_id(&Bytes::from_static(b"u:p")),
+            "u:Jq7wMyA/w2Vd5WIDAKdu4OIIFEQ="
         );
         assert_eq!(base64(b"a"), "YQ==");
         assert_eq!(base64(b"ab"), "YWI=");
@@ -166,6 +189,8 @@ mod tests {
     #[test]
     fn permissions() {
         let user = [Id::new("digest", "u:h"), Id::new("ip", "10.1.2.3")];
+        let bob = [Id::new("sasl", "bob")];
+        let any = [Id::new("sasl", "super"), Id::new("x509", "CN=eve")];
         for (acl, perms, auth, expected) in [
             (vec![line(ALL, "world", "anyone")], READ, &[][..], true),
             (vec![line(READ, "world", "anyone")], WRITE, &user[..], false),
@@ -180,6 +205,12 @@ mod tests {
             (vec![line(ALL, "ip", "10.1.0.0/16")], READ, &user, true),
             (vec![line(ALL, "ip", "10.2.0.0/16")], READ, &user, false),
             (vec![line(ALL, "ip", "10.1.2.3")], READ, &user, true),
+            (vec![line(ALL, "sasl", "bob")], READ, &bob, true),
+            (vec![line(ALL, "sasl", "eve")], READ, &bob, false),
+            (vec![line(ALL, "digest", "bob")], READ, &bob, false),
+            (vec![line(ALL, "sasl", "bob")], ADMIN, &any, true),
+            (vec![line(ALL, "x509", "CN=bob")], ADMIN, &any, false),
+            (vec![line(ALL, "x509", "CN=eve")], ADMIN, &any, true),
             (vec![], READ, &[], true),
             (
                 vec![line(ALL, "digest", "v:h")],
@@ -199,6 +230,11 @@ mod tests {
     #[test]
     fn acls_are_resolved_or_refused() {
         let user = [Id::new("ip", "10.1.2.3"), Id::new("digest", "u:h")];
+        let proved = [
+            Id::new("super", ""),
+            Id::new("sasl", "bob"),
+            Id::new("x509", "CN=bob"),
+        ];
         for (asked, auth, expected) in [
             (vec![], &[][..], None),
             (Acl::open(), &[], Some(Acl::open())),
@@ -209,8 +245,41 @@ mod tests {
                 Some(vec![line(ALL, "digest", "u:h")]),
             ),
             (vec![line(ALL, "world", "me")], &[], None),
-            (vec![line(ALL, "sasl", "bob")], &[], None),
             (vec![line(ALL, "digest", "nohash")], &[], None),
+            (vec![line(ALL, "digest", "u:")], &[], None),
+            (
+                vec![line(ALL, "digest", "u:h::")],
+                &[],
+                Some(vec![line(ALL, "digest", "u:h::")]),
+            ),
+            (
+                vec![line(ALL, "auth", ""), line(ALL, "digest", "u:h")],
+                &user,
+                Some(vec![line(ALL, "digest", "u:h"), line(ALL, "digest", "u:h")]),
+            ),
+            (
+                vec![line(1, "auth", "anything")],
+                &proved,
+                Some(vec![line(1, "sasl", "bob"), line(1, "x509", "CN=bob")]),
+            ),
+            (
+                vec![line(ALL, "sasl", "bob"), line(1, "x509", "CN=bob,O=x")],
+                &[],
+                Some(vec![
+                    line(ALL, "sasl", "bob"),
+                    line(1, "x509", "CN=bob,O=x"),
+                ]),
+            ),
+            (
+                vec![line(ALL, "sasl", "kafka/host@REALM")],
+                &[],
+                Some(vec![line(ALL, "sasl", "kafka/host@REALM")]),
+            ),
+            (vec![line(ALL, "sasl", "kafka/host/x@REALM")], &[], None),
+            (vec![line(ALL, "sasl", "kafka@REALM@REALM")], &[], None),
+            (vec![line(ALL, "x509", "bob")], &[], None),
+            (vec![line(ALL, "super", "")], &[], None),
+            (vec![line(ALL, "", "bob")], &[], None),
             (vec![line(ALL, "ip", "10.0.0.0/33")], &[], None),
             (
                 vec![line(1, "ip", "::1"), line(1, "ip", "::1")],
