@@ -2,10 +2,10 @@
 # Programs that we did not write, against one throw-away node: kcat, kazoo, franz-go, kafkajs, the Java 4.x tools.
 . "$(dirname "$0")/../lib/common.sh"
 . "$root/tests/lib/peers.sh"
+. "$root/tests/lib/kazoo.sh"
 set +e
 binary=$(tripod_binary)
 here=$root/tests/compat
-cache=${COMPAT_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/tripod-compat}
 mkdir -p "$cache"
 
 need_ports localhost:9092 localhost:2181 localhost:8080
@@ -27,8 +27,8 @@ if command -v kcat >/dev/null; then
 else skip kcat "not installed (apt-get install kcat)"; fi
 
 # ---- kazoo (Python, ZooKeeper)
-if command -v python3 >/dev/null && { [ -x "$cache/venv/bin/python" ] || python3 -m venv "$cache/venv"; } && { "$cache/venv/bin/python" -c 'import kazoo' 2>/dev/null || "$cache/venv/bin/pip" install -q kazoo==2.11.0; } >"$work/pip" 2>&1; then
-  lines kazoo "$cache/venv/bin/python" "$here/kazoo_check.py" localhost:2181
+if kazoo_python; then
+  lines kazoo "$kazoo" "$here/kazoo_check.py" localhost:2181
 else skip kazoo "no Python, or kazoo could not be installed: $(tail -1 "$work/pip" 2>/dev/null)"; fi
 
 # ---- franz-go (Go)

@@ -6,6 +6,7 @@
 # KEEP=1 leaves all files. Needs Java, Maven and Python.
 . "$(dirname "$0")/../lib/common.sh"
 . "$root/tests/lib/peers.sh"
+. "$root/tests/lib/verified.sh"
 set +e
 side=${1:-ours}
 case $side in ours | theirs) ;; *) sed -n '4,6s/^# \?//p' "$0" >&2; exit 2 ;; esac
@@ -47,16 +48,12 @@ theirs_revive() {
 }
 case $side in ours) brokers=27090 zookeepers=27380 ;; theirs) brokers=27691 zookeepers=27701 ;; esac
 bootstrap=127.0.0.1:$((brokers + 1)),127.0.0.1:$((brokers + 2)),127.0.0.1:$((brokers + 3))
+zookeeper_connect=127.0.0.1:$((zookeepers + 1))
 trap '[ "$side" = ours ] || "$peer" stop "$work/theirs" >/dev/null 2>&1; cleanup' EXIT
 need_ports $(for n in 1 2 3; do echo "127.0.0.1:$((brokers + n))" "127.0.0.1:$((zookeepers + n))"; done) \
   127.0.0.1:2718{1,2,3} 127.0.0.1:2728{1,2,3} 127.0.0.1:2748{1,2,3}
 
-# ---- looking
-described() { timeout 10 "$binary" kafka-topics --bootstrap-server "$bootstrap" --describe --topic "$topic" 2>/dev/null; }
-leaders() { described | grep -oE 'Leader: [0-9]+' | grep -oE '[0-9]+'; }
-in_sync() { [ "$(described | grep -oE 'Isr: [0-9,]+' | tr ',' '\n' | wc -l)" = $((partitions * $1)) ]; }
-znode() { timeout 10 "$binary" zkCli -server "127.0.0.1:$((zookeepers + 1))" get "$1" 2>/dev/null; }
-controller() { znode /controller | grep -oE '"brokerid":[0-9]+' | grep -oE '[0-9]+'; }
+# ---- looking beyond what verified.sh does
 raft_leader() {
   local n
   for n in 1 2 3; do
@@ -74,48 +71,6 @@ healed() {
   "${side}_revive"
   for n in 1 2 3; do (exec 3<>"/dev/tcp/127.0.0.1/$((brokers + n))") 2>/dev/null || return 1; done
   in_sync 3
-}
-now() { echo "$(($(stat -c %s "$printed.producer") + 1)) $(($(stat -c %s "$printed.consumer") + 1))"; } # how far the tools have printed
-# written NOW: since then every partition has acknowledged something; consumed NOW: records were read, and committed.
-written() { [ "$(tail -c "+${1% *}" "$printed.producer" | grep -F '"producer_send_success"' | grep -oE '"partition":[0-9]+' | sort -u | wc -l)" = $partitions ]; }
-consumed() {
-  local lines
-  lines=$(tail -c "+${1#* }" "$printed.consumer")
-  grep -qF '"records_consumed"' <<<"$lines" && grep -qF '"offsets_committed"' <<<"$lines"
-}
-flowing() { written "$1" && consumed "$1"; }
-
-# ---- the tools
-tool() { # tool FILE COMMAND...: standard output alone in FILE
-  local file=$1; shift
-  launch "$file.err" bash -c 'file=$1; shift; exec "$@" >"$file"' tool "$file" "$@"
-}
-begin() { # begin VERSION: the producer and the consumer of that version at work on a topic of their own
-  topic=verified-$1 printed=$work/$1
-  wait_for 60 timeout 10 "$binary" kafka-topics --bootstrap-server "$bootstrap" --create --if-not-exists --topic "$topic" \
-    --replica-assignment $assignment --config min.insync.replicas=2
-  check "$1: a topic of three replicas" wait_for 60 in_sync 3
-  # The tool sets retries=0; this is the producer's own default, which applications run with.
-  # 4.x stays on one partition for a batch.size of records: a small one, so that all have their turn soon.
-  printf 'retries=2147483647\n' >"$work/producer.properties"
-  [ "$1" = 2.8.0 ] || printf 'batch.size=1024\n' >>"$work/producer.properties"
-  tool "$printed.producer" "$bin/kafka-verifiable-producer.sh" --bootstrap-server "$bootstrap" --topic "$topic" --acks -1 --throughput 500 \
-    --producer.config "$work/producer.properties"
-  producer=$launched
-  tool "$printed.consumer" "$bin/kafka-verifiable-consumer.sh" --bootstrap-server "$bootstrap" --topic "$topic" --group-id "group-$1"
-  consumer=$launched
-}
-end() { # end VERSION [--once]: both end; what they printed is held against the whole topic
-  local total
-  kill -TERM "$producer"; check "$1: the producer ends" wait_for 60 gone "$producer"
-  ends=$(timeout 60 "$bin/kafka-get-offsets.sh" "$([ "$1" = 2.8.0 ] && echo --broker-list || echo --bootstrap-server)" "$bootstrap" --topic "$topic" 2>/dev/null)
-  total=$(awk -F: '{ sum += $3 } END { print sum + 0 }' <<<"$ends")
-  read_all() { [ "$(grep -F '"records_consumed"' "$printed.consumer" | grep -oE '"count":[0-9]+,"partitions' | grep -oE '[0-9]+' | awk '{ sum += $1 } END { print sum + 0 }')" -ge "$total" ]; }
-  wait_for 60 read_all
-  kill -TERM "$consumer"; check "$1: the consumer ends" wait_for 60 gone "$consumer"
-  timeout 60 "$bin/kafka-console-consumer.sh" --bootstrap-server "$bootstrap" --topic "$topic" --from-beginning --max-messages "$total" --timeout-ms 20000 \
-    --property print.partition=true --property print.offset=true >"$printed.read" 2>"$printed.read.err"
-  lines "the judge of $1" python3 "$root/tests/compat/verifiable_check.py" "$printed.producer" "$printed.consumer" "$printed.read" ${2:+"$2"}
 }
 
 # ---- the faults, each on a cluster that has healed

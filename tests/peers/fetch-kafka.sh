@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # fetch-kafka.sh VERSION            real Apache Kafka VERSION (2.8.0, 3.9.2, 4.3.1 are the checked ones)
 # fetch-kafka.sh zookeeper-VERSION  real Apache ZooKeeper (3.6.2 is the checked one)
+# fetch-kafka.sh curator-VERSION    Apache Curator's recipes on ZooKeeper's client 3.6.2 (5.1.0): run-class.sh alone is of use
 #
 # Resolves the jars with Maven into $PEER_CACHE/<peer>/libs and writes wrappers with the
 # original names into $PEER_CACHE/<peer>/bin. Prints the bin directory. Done once, then cached.
@@ -8,10 +9,11 @@
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 PEER_CACHE=${PEER_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/peers}
-[ $# -eq 1 ] || { sed -n '2,8s/^# \?//p' "$0" >&2; exit 2; }
+[ $# -eq 1 ] || { sed -n '2,9s/^# \?//p' "$0" >&2; exit 2; }
 
 case $1 in
   zookeeper-*) peer=$1; v=${1#zookeeper-}; profiles=zookeeper ;;
+  curator-*)   peer=$1; v=${1#curator-}; profiles=curator ;;
   *)           v=${1#kafka-}; peer=kafka-$v; profiles=kafka
                case $v in [23].*) ;; *) profiles=kafka,log4j2 ;; esac ;;
 esac

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # The tutorial, command by command, against three coordinators and three brokers on node1, node2, node3.
 #   run.sh ours      with our own tools        run.sh genuine   with the Java tools of Kafka 2.8.0, ZooKeeper 3.6.2
-# Needs ports 2181, 2888 and 9092 of these three addresses, and the names node1, node2, node3 (127.0.0.1-3); added to /etc/hosts when run as root.
+# Needs ports 2181, 2888, 3888 and 9092 of these three addresses, and the names node1, node2, node3 (127.0.0.1-3); added to /etc/hosts when run as root.
 # RECORDS: how many records the benchmark step sends (default 200000).
+# ENSEMBLE: who runs the ensemble, ours (default) or genuine: our brokers then live on three genuine ZooKeepers 3.6.2.
 # REPLICATION: the replication factor of its topics (default 1, as in the tutorial; 3 keeps every record on every broker).
 . "$(dirname "$0")/../lib/common.sh"
 . "$root/tests/lib/peers.sh"
@@ -12,7 +13,9 @@ tools=${1:-ours}
 binary=$(tripod_binary)
 records=${RECORDS:-200000}
 replication=${REPLICATION:-1}
+ensemble=${ENSEMBLE:-ours}
 case $replication in 1 | 2 | 3) ;; *) say "REPLICATION is 1, 2 or 3"; exit 2 ;; esac
+case $ensemble in ours | genuine) ;; *) say "ENSEMBLE is ours or genuine"; exit 2 ;; esac
 
 links() { # the tools under their own names, as symlinks to the one binary
   mkdir -p "$1"
@@ -31,11 +34,17 @@ case $tools in
     export KAFKA_JVM_PERFORMANCE_OPTS="-XX:TieredStopAtLevel=1 -XX:+UseSerialGC" ;;
   *) say "usage: run.sh ours|genuine"; exit 2 ;;
 esac
+coordinator=("$ours/zkServer.sh")
+if [ "$ensemble" = genuine ]; then
+  have_java || { skip "tutorial on genuine ZooKeepers" "no Java on this machine"; finish "tutorial ($tools tools)"; }
+  genuine=$(peer_bin zookeeper-3.6.2) || { fail "fetch the genuine ZooKeeper"; finish "tutorial ($tools tools)"; }
+  coordinator=(env LOG_DIR="$work" "$genuine/zkServer.sh")
+fi
 
 for n in 1 2 3; do
   getent hosts "node$n" >/dev/null || echo "127.0.0.$n node$n" >>/etc/hosts || { skip "tutorial $tools" "node$n has no address and /etc/hosts is not ours"; finish "tutorial ($tools tools)"; }
 done
-for n in 1 2 3; do places+=("node$n:2181" "node$n:2888" "node$n:9092"); done
+for n in 1 2 3; do places+=("node$n:2181" "node$n:2888" "node$n:3888" "node$n:9092"); done
 need_ports "${places[@]}"
 all=node1:9092,node2:9092,node3:9092
 
@@ -53,7 +62,7 @@ three_modes() { [ "$(modes)" = " 2 Mode: follower 1 Mode: leader " ] || [ "$(mod
 
 for n in 1 2 3; do
   coordinator_files $n
-  launch "$work/zk$n/out.log" "$ours/zkServer.sh" start-foreground "$work/zk$n/conf/zoo.cfg"
+  launch "$work/zk$n/out.log" "${coordinator[@]}" start-foreground "$work/zk$n/conf/zoo.cfg"
 done
 check "1 three coordinators form an ensemble" wait_for 20 three_modes
 for n in 1 2 3; do mode $n; done | sort | uniq -c >"$work/modes"
@@ -155,4 +164,4 @@ start_all
 check "8 the brokers come back" wait_for 20 registered
 timeout 60 "$ours/kafka-console-consumer.sh" --bootstrap-server node1:9092 --topic test --from-beginning --max-messages 10 --timeout-ms 30000 >"$work/again" 2>/dev/null
 check "8 every line is still there" bash -c "[ \$(wc -l <'$work/again') = 10 ]"
-finish "tutorial ($tools tools, replication factor $replication)"
+finish "tutorial ($tools tools, $([ "$ensemble" = ours ] || echo "genuine ensemble, ")replication factor $replication)"
