@@ -342,6 +342,13 @@ fn coordinator_options(config: &Config, quorum_host: String) -> coordinator::Opt
         let addresses = coordinator::Member {
             quorum: at(member.quorum_port),
             election: at(member.election_port),
+            client: member.client.as_ref().map(|client| HostPort {
+                host: match client.host.is_empty() {
+                    true => everywhere(),
+                    false => client.host.clone(),
+                },
+                port: client.port,
+            }),
         };
         (member.id, addresses)
     });
@@ -374,6 +381,13 @@ fn coordinator_options(config: &Config, quorum_host: String) -> coordinator::Opt
             .map(|secret| secret.as_bytes().to_vec()),
         quorum_listen: HostPort::new(quorum_host, own.map_or(2888, |own| own.quorum_port)),
         snapshot_count: u64::from(unsigned(settings.snap_count)),
+        extended_types: settings.extended_types_enabled,
+        read_only_mode: settings.read_only_mode_enabled,
+        containers: coordinator::Containers {
+            check_interval_ms: unsigned(settings.container_check_interval_ms),
+            max_per_minute: unsigned(settings.container_max_per_minute),
+            max_never_used_ms: settings.container_max_never_used_interval_ms,
+        },
     }
 }
 

@@ -15,12 +15,13 @@ use crate::config::{BrokerConfig, Config, CoordinatorConfig, Roles, ZookeeperCon
 /// The four-letter words that the coordinator answers.
 pub const FOUR_LETTER_WORDS: &[&str] = &[
     "ruok", "srvr", "stat", "mntr", "conf", "cons", "envi", "dirs", "wchs", "isro", "crst", "srst",
-    "dump", "wchc", "wchp",
+    "dump", "wchc", "wchp", "gtmk", "stmk", "hash",
 ];
-/// ZooKeeper's other words: a whitelist may hold them, but nobody answers.
-const OTHER_WORDS: &[&str] = &[
-    "gtmk", "hash", "lead", "stmk", "clst", "obsr", "sysp", "icfg", "orst",
-];
+/// Names of the HTTP page's commands: a whitelist may hold them, but no word of 3.6 is called so.
+const OTHER_WORDS: &[&str] = &["lead", "clst", "obsr", "sysp", "icfg", "orst"];
+
+/// `EphemeralType.MAX_EXTENDED_SERVER_ID`.
+const EXTENDED_SERVER_ID_MAX: u64 = 254;
 
 /// ZooKeeper's provider of the ACL scheme sasl.
 const SASL_PROVIDER: &str = "org.apache.zookeeper.server.auth.SASLAuthenticationProvider";
@@ -339,6 +340,19 @@ pub(super) fn coordinator(values: &mut Values, roles: Roles, settings: &Coordina
     if HostPort::parse(&format!("[{host}]:1"), None).is_err() {
         let text = format!("clientPortAddress: '{}' is no host", cut(host));
         blame(values, "coordinator.clientPortAddress", text);
+    }
+}
+
+/// A session's id begins with its server's number, and 255 is what marks TTL nodes.
+pub(super) fn extended_types(values: &mut Values, config: &Config) {
+    if config.roles.coordinator
+        && config.coordinator.extended_types_enabled
+        && config.myid.0 > EXTENDED_SERVER_ID_MAX
+    {
+        let text = format!(
+            "extendedTypesEnabled is true but Server ID is too large. Cannot be larger than {EXTENDED_SERVER_ID_MAX}"
+        );
+        blame(values, "coordinator.extendedTypesEnabled", text);
     }
 }
 

@@ -274,8 +274,6 @@ mod tests {
             ("KAFKA_LOG4J_ROOT_LOGLEVEL", "'x' is no level"),
             ("BROKER_ID_COMMAND", "KAFKA_BROKER_ID"),
             ("KAFKA_CFG_NUM_PARTITION", "num.partitions"),
-            ("ZOO_MY_ID", "TRIPOD_COORDINATOR_MYID"),
-            ("ZOO_SERVERS", "TRIPOD_COORDINATOR_SERVER_1=host:2888:3888"),
             ("ZOOKEEPER_CLIENT_PORT", "TRIPOD_COORDINATOR_CLIENT_PORT"),
         ] {
             let values = read_all(&[(name, "x")]);
@@ -300,15 +298,9 @@ mod tests {
     fn advice_names_variables_that_exist() {
         let names: Vec<String> = keys::all().map(variable).collect();
         for name in [
-            "ZOO_MY_ID",
-            "ZOO_TICK_TIME",
-            "ZOO_INIT_LIMIT",
-            "ZOO_SYNC_LIMIT",
-            "ZOO_MAX_CLIENT_CNXNS",
-            "ZOO_DATA_DIR",
-            "ZOO_4LW_COMMANDS_WHITELIST",
-            "ZOO_ADMINSERVER_ENABLED",
-            "ZOO_PORT_NUMBER",
+            "ZOOKEEPER_SERVER_ID",
+            "ZOOKEEPER_TICK_TIME",
+            "ZOOKEEPER_CLIENT_PORT",
             "KAFKA_VOLUME_DIR",
         ] {
             let advice = foreign::advice(name).expect("answered");

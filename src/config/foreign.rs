@@ -100,62 +100,7 @@ const ADVICE: &[(&str, &str)] = &[
     // spotify/kafka
     ("ADVERTISED_HOST", LISTENERS),
     ("ADVERTISED_PORT", LISTENERS),
-    // zookeeper
-    ("ZOO_MY_ID", "not read here: say TRIPOD_COORDINATOR_MYID"),
-    ("ZOO_SERVERS", SERVERS),
-    (
-        "ZOO_TICK_TIME",
-        "not read here: say TRIPOD_COORDINATOR_TICK_TIME",
-    ),
-    (
-        "ZOO_INIT_LIMIT",
-        "not read here: say TRIPOD_COORDINATOR_INIT_LIMIT",
-    ),
-    (
-        "ZOO_SYNC_LIMIT",
-        "not read here: say TRIPOD_COORDINATOR_SYNC_LIMIT",
-    ),
-    (
-        "ZOO_MAX_CLIENT_CNXNS",
-        "not read here: say TRIPOD_COORDINATOR_MAX_CLIENT_CNXNS",
-    ),
-    (
-        "ZOO_DATA_DIR",
-        "not read here: say TRIPOD_COORDINATOR_DATA_DIR",
-    ),
-    (
-        "ZOO_4LW_COMMANDS_WHITELIST",
-        "not read here: say TRIPOD_COORDINATOR_4LW_COMMANDS_WHITELIST",
-    ),
-    (
-        "ZOO_ADMINSERVER_ENABLED",
-        "not read here: say TRIPOD_COORDINATOR_ADMIN_ENABLE_SERVER",
-    ),
-    (
-        "ZOO_CFG_EXTRA",
-        "not read here: put it in a zoo.cfg and name that with TRIPOD_ZOO_CFG",
-    ),
-    (
-        "ZOO_DATA_LOG_DIR",
-        "no effect: state and log live together in dataDir",
-    ),
-    (
-        "ZOO_AUTOPURGE_*",
-        "no effect: old snapshots are removed without being asked",
-    ),
-    (
-        "ZOO_STANDALONE_ENABLED",
-        "no effect: one member alone is always possible",
-    ),
     // bitnami/zookeeper
-    (
-        "ZOO_SERVER_ID",
-        "not read here: say TRIPOD_COORDINATOR_MYID",
-    ),
-    (
-        "ZOO_PORT_NUMBER",
-        "not read here: say TRIPOD_COORDINATOR_CLIENT_PORT",
-    ),
     ("ZOO_ENABLE_AUTH", SASL),
     ("ZOO_ENABLE_QUORUM_AUTH", SASL),
     ("ZOO_CLIENT_USER", SASL),

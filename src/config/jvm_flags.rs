@@ -9,6 +9,14 @@ use crate::config::{resolve, zoo_cfg};
 
 /// The variables, weakest first.
 const VARIABLES: &[&str] = &["KAFKA_OPTS", "JVMFLAGS", "SERVER_JVMFLAGS"];
+/// System properties of ZooKeeper's that do not begin with its name.
+const PLAIN: &[&str] = &[
+    "jute.maxbuffer",
+    "readonlymode.enabled",
+    "znode.container.checkIntervalMs",
+    "znode.container.maxPerMinute",
+    "znode.container.maxNeverUsedIntervalMs",
+];
 /// Names that Java reads itself.
 const JAAS: &str = "java.security.auth.login.config";
 
@@ -32,13 +40,21 @@ pub fn read(variables: &[(String, String)], values: &mut Values) {
                         origin,
                     },
                 );
-            } else if let Some(key) = name.strip_prefix("zookeeper.")
+            } else if let Some(key) = key(name)
                 && !providers.add(key, value, &origin)
             {
                 zoo_cfg::take(key, value.to_owned(), &origin, values);
             }
         }
         providers.say(values);
+    }
+}
+
+/// The key of `zoo.cfg` that a system property stands for.
+fn key(name: &str) -> Option<&str> {
+    match name.strip_prefix("zookeeper.") {
+        Some(key) => Some(key),
+        None => PLAIN.contains(&name).then_some(name),
     }
 }
 
@@ -82,7 +98,8 @@ mod tests {
             (
                 "SERVER_JVMFLAGS",
                 " -Djava.security.auth.login.config='/z s.conf' -Dzookeeper.authProvider.1=a.B \
-                 -Dzookeeper.authProvider.2=c.D -Dzookeeper.maxClientCnxns=7 -Dzookeeper.maxCnxns=9 -Dx",
+                 -Dzookeeper.authProvider.2=c.D -Dzookeeper.maxClientCnxns=7 -Dzookeeper.maxCnxns=9 -Dx \
+                 -Dreadonlymode.enabled=true",
             ),
             ("OTHER", "-Dzookeeper.tickTime=1"),
         ];
@@ -101,6 +118,7 @@ mod tests {
                 ("coordinator.authProvider", "a.B,c.D"),
                 ("coordinator.maxClientCnxns", "5"),
                 ("coordinator.maxCnxns", "9"),
+                ("coordinator.readonlymode.enabled", "true"),
                 ("coordinator.superUser", "a"),
                 ("node.java.security.auth.login.config", "/z s.conf"),
             ]

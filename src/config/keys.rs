@@ -248,6 +248,20 @@ settings! {
         "Listen for the other members on every interface, not only on the address of the own server line";
     snap_count: i32 = "snapCount", Some("100000"), AtLeast(2), Low, ReadOnly,
         "Entries in the log between two snapshots";
+    extended_types_enabled: bool = "extendedTypesEnabled", Some("false"), Any, Medium, ReadOnly,
+        "Whether there are TTL nodes; the numbers of all members are below 255 then";
+    standalone_enabled: bool = "standaloneEnabled", Some("true"), Any, Low, ReadOnly,
+        "Whether a single server line means a server alone, as its mode is shown; if not it is the leader of one";
+    read_only_mode_enabled: bool = "readonlymode.enabled", Some("false"), Any, Low, ReadOnly,
+        "Whether a member without a quorum serves clients that only read";
+    skip_acl: bool = "skipACL", Some("false"), Any, Low, ReadOnly,
+        "Whether everybody may do everything, whatever the ACLs say";
+    container_check_interval_ms: i32 = "znode.container.checkIntervalMs", Some("60000"), AtLeast(1), Low, ReadOnly,
+        "How often the leader looks for empty containers and TTL nodes whose time is up, in milliseconds";
+    container_max_per_minute: i32 = "znode.container.maxPerMinute", Some("10000"), AtLeast(1), Low, ReadOnly,
+        "How many containers and TTL nodes are removed in a minute at most";
+    container_max_never_used_interval_ms: i64 = "znode.container.maxNeverUsedIntervalMs", Some("0"), AtLeast(0), Low, ReadOnly,
+        "After how many milliseconds a container is removed that never had a child; 0 is never";
     super_digest: Password = "DigestAuthenticationProvider.superDigest", None, NotEmpty, Low, ReadOnly,
         "The super user, as super:hash";
     auth_providers: Vec<String> = "authProvider", Some(""), Any, Medium, ReadOnly,

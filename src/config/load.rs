@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::config::raw::{Origin, Problem, Report, Said, SourceKind, Values};
 use crate::config::resolve::{self, Facts};
-use crate::config::{Config, env, jvm_flags, logins, places, yaml, zoo_cfg};
+use crate::config::{Config, env, jvm_flags, logins, places, yaml, zoo_cfg, zoo_env};
 
 /// The largest configuration file that is read.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
@@ -141,6 +141,7 @@ pub fn examine(sources: &Sources) -> Examined {
         }
     }
     env::read(&sources.variables, &mut values);
+    zoo_env::read(&sources.variables, sources.zoo_cfg.is_some(), &mut values);
     for flag in &sources.flags {
         let (path, value) = (flag.path.clone(), flag.value.clone());
         let origin = Origin::named(SourceKind::Flag, flag.shown.as_str());

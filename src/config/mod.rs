@@ -24,6 +24,7 @@ pub mod topic;
 pub mod value;
 pub mod yaml;
 pub mod zoo_cfg;
+mod zoo_env;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

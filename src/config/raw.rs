@@ -16,6 +16,8 @@ pub enum SourceKind {
     Implied,
     /// `-Dname=value` in `KAFKA_OPTS`, `SERVER_JVMFLAGS` or `JVMFLAGS`; ZooKeeper's file wins over them.
     JvmFlag,
+    /// A variable of ZooKeeper's image, which makes a `zoo.cfg` of them where there is none.
+    ZooVariable,
     /// `server.properties`, `zoo.cfg`, `myid`.
     Properties,
     /// Our own YAML file.

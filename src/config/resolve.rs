@@ -189,8 +189,8 @@ pub fn resolve(values: &mut Values, facts: &Facts) -> Config {
         listeners,
         log_dirs,
         coordinator_dir,
-        // A file with one server line is ZooKeeper's standalone mode.
-        members: if members.len() > 1 {
+        // A file with one server line is ZooKeeper's standalone mode, unless it is told otherwise.
+        members: if members.len() > 1 || !coordinator.standalone_enabled {
             members
         } else {
             Vec::new()
@@ -208,6 +208,7 @@ pub fn resolve(values: &mut Values, facts: &Facts) -> Config {
         log,
     };
     checks::sockets(values, &config);
+    checks::extended_types(values, &config);
     config
 }
 
@@ -305,13 +306,19 @@ fn roles(values: &mut Values, facts: &Facts, node: &NodeConfig, broker: &BrokerC
         let mut all = values.iter();
         all.any(|said| said.path.starts_with(name) && said.origin.kind != SourceKind::JvmFlag)
     };
-    let coordinator = facts.zoo_cfg || section("coordinator.");
+    // Whoever says these runs ZooKeeper's image, which is no broker.
+    let zoo_variables = values.iter().any(|said| {
+        said.origin.kind == SourceKind::ZooVariable
+            && (said.path == "coordinator.myid" || said.path.starts_with("coordinator.server."))
+    });
+    let zoo_cfg = facts.zoo_cfg || zoo_variables;
+    let coordinator = zoo_cfg || section("coordinator.");
     let from_kafka = values
         .said("broker.zookeeper.connect")
         .is_some_and(|said| said.origin.kind == SourceKind::KafkaVariable);
     Roles {
         coordinator: !from_kafka && (coordinator || !zookeeper),
-        broker: !facts.zoo_cfg || facts.server_properties || section("broker."),
+        broker: !zoo_cfg || facts.server_properties || section("broker."),
     }
 }
 
@@ -441,7 +448,12 @@ fn myid(
         let id = text.clone().and_then(|text| zoo_cfg::myid(&text));
         id.map_err(|text| Problem::at(origin, text))
     });
+    // ZooKeeper's image writes the file from its variable only where there is none.
+    let from_image = values
+        .said("coordinator.myid")
+        .is_some_and(|said| said.origin.kind == SourceKind::ZooVariable);
     let id = match (coordinator.myid, from_file) {
+        (Some(_), Some(Ok(id))) if from_image => Some(id),
         (Some(said), _) => Some(said),
         (None, Some(Ok(id))) => Some(id),
         (None, Some(Err(problem))) => {

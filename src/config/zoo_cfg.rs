@@ -76,7 +76,6 @@ const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("observerMasterPort", "there are no observers"),
     ("observer.*", "there are no observers"),
     ("syncEnabled", "there are no observers"),
-    ("standaloneEnabled", "one member alone is always possible"),
     ("reconfigEnabled", "members are fixed by the configuration"),
     (
         "dynamicConfigFile",
@@ -91,17 +90,7 @@ const WITHOUT_EFFECT: &[(&str, &str)] = &[
         "localSessionsUpgradingEnabled",
         "every session is known to all members",
     ),
-    ("extendedTypesEnabled", "TTL nodes are not supported yet"),
-    ("emulate353TTLNodes", "TTL nodes are not supported yet"),
-    (
-        "znode.container.*",
-        "empty containers are removed by a schedule of its own",
-    ),
-    (
-        "readonlymode.enabled",
-        "a member without a quorum serves nobody",
-    ),
-    ("skipACL", "ACLs always count"),
+    ("emulate353TTLNodes", "no data of ZooKeeper 3.5.3 is read"),
     (
         "digest.enabled",
         "members compare checksums of the log, not digests of the tree",
@@ -196,20 +185,34 @@ pub fn read(file: &Arc<str>, text: &str, values: &mut Values) {
     let mut providers = Providers::default();
     for property in properties::parse(text) {
         let origin = Origin::line(SourceKind::Properties, file, property.line);
-        // ZooKeeper makes a system property zookeeper.x of a key x, and understands both.
-        let key = property.key.as_str();
-        let key = key.strip_prefix("zookeeper.").unwrap_or(key);
-        if let Some(id) = key.strip_prefix("server.")
-            && let Err(text) = new_member(id, property.line, &mut members)
-        {
-            values.problems.push(Problem::at(&origin, text));
-            continue;
-        }
-        if !providers.add(key, &property.value, &origin) {
-            take(key, property.value, &origin, values);
-        }
+        line(
+            &property.key,
+            property.value,
+            &origin,
+            (&mut members, &mut providers),
+            values,
+        );
     }
     providers.say(values);
+}
+
+/// Takes one line of a `zoo.cfg`. `before` are the members and the providers of the lines before it.
+pub(super) fn line(
+    key: &str,
+    value: String,
+    origin: &Origin,
+    before: (&mut BTreeMap<u8, Origin>, &mut Providers),
+    values: &mut Values,
+) {
+    // ZooKeeper makes a system property zookeeper.x of a key x, and understands both.
+    let key = key.strip_prefix("zookeeper.").unwrap_or(key);
+    if let Some(id) = key.strip_prefix("server.")
+        && let Err(text) = new_member(id, origin, before.0)
+    {
+        values.problems.push(Problem::at(origin, text));
+    } else if !before.1.add(key, &value, origin) {
+        take(key, value, origin, values);
+    }
 }
 
 /// The lines `authProvider.N`, which are one setting here.
@@ -283,16 +286,20 @@ pub(super) fn take(key: &str, value: String, origin: &Origin, values: &mut Value
 
 /// Notes the line of a member. One that cannot be told apart, or is passed over, would leave an ensemble
 /// of fewer members than the file means: of one, which begins a cluster of its own.
-fn new_member(id: &str, line: usize, members: &mut BTreeMap<u8, usize>) -> Result<(), String> {
+fn new_member(id: &str, origin: &Origin, members: &mut BTreeMap<u8, Origin>) -> Result<(), String> {
     let number = id.parse::<u8>().ok().filter(|_| !id.starts_with('+'));
     let number = number.ok_or_else(|| {
         let id = cut(id);
         format!("server.{id} is no member: N of server.N is a number from 0 to 255")
     })?;
-    match members.insert(number, line) {
+    match members.insert(number, origin.clone()) {
         None => Ok(()),
-        Some(first) => Err(format!(
-            "server.{number} is there twice, in line {first}, too: each member has one line"
+        Some(first) if first.line > 0 => Err(format!(
+            "server.{number} is there twice, in line {}, too: each member has one line",
+            first.line
+        )),
+        Some(_) => Err(format!(
+            "server.{number} is there twice: each member is named once"
         )),
     }
 }

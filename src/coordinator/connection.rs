@@ -35,7 +35,7 @@ use crate::coordinator::room::{Held, Place, SHORT_BYTES_MAX};
 use crate::coordinator::server::Server;
 use crate::coordinator::status::ConnectionStats;
 use crate::coordinator::tree::op::{ConnectionId, Done, Op, Outcome, Request};
-use crate::coordinator::{request, session};
+use crate::coordinator::{read_only, request, session};
 use crate::zookeeper::acl::Id;
 use crate::zookeeper::error::ErrorCode;
 use crate::zookeeper::jute::{Jute, put_frame};
@@ -62,6 +62,7 @@ const WRITE_LIMIT: Duration = Duration::from_secs(30);
 const STALL_LIMIT: Duration = Duration::from_secs(3);
 /// Of a session's timeout, how much may pass before raft hears again that it lives.
 const TOUCH_FRACTION: i64 = 16;
+const SILENCE: u32 = TOUCH_FRACTION as u32;
 
 /// A proposal on its way, and then its result.
 enum Wait<T> {
@@ -144,6 +145,8 @@ struct Connection {
     outbox: Arc<Outbox>,
     stats: Arc<ConnectionStats>,
     identity: Identity,
+    /// Its session is known here alone, and nothing is written.
+    read_only: bool,
     /// Writes handed to raft.
     sequence: u64,
     pending: VecDeque<Pending>,
@@ -176,14 +179,18 @@ pub async fn serve(
     let since_ms = server.clock.monotonic_ms();
     let mut input = handshake;
     let asked = ConnectRequest::decode(&mut input).map_err(io::Error::other)?;
-    if !server.raft.serving() {
+    let read_only = read_only::serves(server, &asked);
+    if !server.raft.serving() && !read_only {
         return Ok(());
     }
     let outbox = Arc::new(Outbox::default());
     let id = server.new_connection_id();
     let guard = Registered(server.clone(), id);
     let identity = Identity::new(peer.ip(), None, &server.options.auth);
-    let begun = begin(server, &asked, id, &outbox, identity.ids()).await?;
+    let begun = match read_only {
+        true => read_only::begin(server, &asked, id, &outbox, identity.ids()),
+        false => begin(server, &asked, id, &outbox, identity.ids()).await?,
+    };
     let Some((session, timeout_ms, password)) = begun else {
         return Ok(());
     };
@@ -192,7 +199,7 @@ pub async fn serve(
         timeout_ms,
         session_id: session.0,
         password,
-        read_only: asked.read_only.map(|_| false),
+        read_only: asked.read_only.map(|_| read_only),
     };
     outbox.put(|out| put_frame(out, |out| response.encode(out)));
     if timeout_ms == 0 {
@@ -205,7 +212,10 @@ pub async fn serve(
         .stats
         .note_handshake(&stats, latency_ms, asked.session_id == 0);
     server.stats.connected(id, stats.clone());
-    server.raft.touch(session);
+    if !read_only {
+        server.raft.touch(session);
+    }
+    server.trace.session(session, "begins here");
     debug!(%peer, session = format!("{:#x}", session.0), timeout_ms, "session established");
     let mut connection = Connection {
         server: server.clone(),
@@ -214,6 +224,7 @@ pub async fn serve(
         outbox,
         stats,
         identity,
+        read_only,
         sequence: 0,
         pending: VecDeque::new(),
         pending_bytes: 0,
@@ -380,6 +391,10 @@ impl Connection {
             () = outbox.woken() => {}
             // It is we who do not read: the session lives.
             () = tokio::time::sleep(touch_every), if waits => self.touch(),
+            // Nobody else looks after its session.
+            () = tokio::time::sleep(touch_every * SILENCE), if self.read_only && may_read => {
+                return Ok(false);
+            }
             () = tokio::time::sleep(STALL_LIMIT), if stalls => {
                 if self.is_envied() {
                     return Err(io::ErrorKind::TimedOut.into());
@@ -474,6 +489,7 @@ impl Connection {
         let bytes = frame.len();
         let header = RequestHeader::decode(&mut frame).map_err(io::Error::other)?;
         let request = message::Request::decode(header.op, &mut frame);
+        self.server.trace.request(self.session, &header);
         self.touch();
         let server = &self.server.stats;
         server.received.fetch_add(1, Relaxed);
@@ -522,6 +538,13 @@ impl Connection {
                 self.is_ending = true;
                 What::Auth(auth::Answer::needs_sasl())
             }
+            _ if self.read_only && read_only::refuses(&request) => {
+                What::Answer(Err(ErrorCode::NotReadOnly))
+            }
+            message::Request::CloseSession if self.read_only => {
+                self.is_ending = true;
+                What::Answer(Ok(Response::Nothing))
+            }
             // Only a multi may hold it; ZooKeeper 3.6 closes the connection.
             message::Request::Check(_) => {
                 let error = "check outside a multi";
@@ -532,7 +555,7 @@ impl Connection {
                 Wait::Running(self.server.raft.submit_barrier()),
                 PendingSync::begin(&self.server),
             ),
-            _ => match request::operation(&request) {
+            _ => match request::operation(&request, self.server.options.extended_types) {
                 Err(error) => What::Answer(Err(error)),
                 Ok(None) => What::Read(request),
                 Ok(Some(_)) if self.looks_waiting > 0 => {
@@ -714,7 +737,9 @@ impl Connection {
         let now_ms = self.server.clock.monotonic_ms();
         if now_ms - self.touched_ms >= self.touch_every_ms {
             self.touched_ms = now_ms;
-            self.server.raft.touch(self.session);
+            if !self.read_only {
+                self.server.raft.touch(self.session);
+            }
         }
     }
 

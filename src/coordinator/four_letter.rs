@@ -18,6 +18,8 @@ pub const DEFAULT_WHITELIST: &str = "ruok,srvr,stat,mntr,conf,cons,envi,dirs,wch
 /// What no list forbids.
 const ALWAYS_ALLOWED: &str = "srvr";
 
+const SET_TRACE_MASK: &str = "stmk";
+
 const NOT_SERVING: &str = "This ZooKeeper instance is not currently serving requests\n";
 
 /// One word.
@@ -34,13 +36,22 @@ enum When {
     Always,
     /// While this member serves clients.
     Serving,
-    /// It is one of ZooKeeper's, but there is nothing here that it could show: no list allows it.
-    Never,
 }
 
 impl Word {
     const fn new(name: &'static str, when: When, answer: fn(&Server) -> String) -> Word {
         Word { name, when, answer }
+    }
+
+    /// Do eight bytes follow it?
+    pub fn sets_trace_mask(&self) -> bool {
+        self.name == SET_TRACE_MASK
+    }
+
+    /// Does the list allow it? `zkServer.sh status` needs srvr, so no list forbids that.
+    pub fn is_allowed(&self, server: &Server) -> bool {
+        let allowed = &server.options.four_letter_words;
+        self.name == ALWAYS_ALLOWED || allowed.iter().any(|name| name == "*" || name == self.name)
     }
 }
 
@@ -60,9 +71,9 @@ static WORDS: [Word; 18] = [
     Word::new("isro", When::Always, isro),
     Word::new("crst", When::Serving, crst),
     Word::new("srst", When::Serving, srst),
-    Word::new("gtmk", When::Never, |_| String::new()),
-    Word::new("stmk", When::Never, |_| String::new()),
-    Word::new("hash", When::Never, |_| String::new()),
+    Word::new("gtmk", When::Always, gtmk),
+    Word::new(SET_TRACE_MASK, When::Always, gtmk),
+    Word::new("hash", When::Serving, hash),
 ];
 
 /// The word that a connection begins with, if it is one.
@@ -72,8 +83,7 @@ pub fn word(head: &[u8; 4]) -> Option<&'static Word> {
 
 /// Is `name` a word that can be allowed?
 pub fn is_known(name: &str) -> bool {
-    let mut words = WORDS.iter().filter(|word| word.when != When::Never);
-    name == "*" || words.any(|word| word.name == name)
+    name == "*" || WORDS.iter().any(|word| word.name == name)
 }
 
 /// The text of a word for HTTP, which has a switch of its own instead of the list.
@@ -84,17 +94,13 @@ pub fn text(server: &Server, name: &str) -> Option<String> {
 
 /// The whole answer.
 pub fn answer(server: &Server, word: &Word) -> String {
-    let allowed = &server.options.four_letter_words;
-    // `zkServer.sh status` needs srvr, so no list forbids it.
-    let is_allowed =
-        word.name == ALWAYS_ALLOWED || allowed.iter().any(|name| name == "*" || name == word.name);
-    if !is_allowed || word.when == When::Never {
+    if !word.is_allowed(server) {
         return format!(
             "{} is not executed because it is not in the whitelist.\n",
             word.name
         );
     }
-    if word.when == When::Serving && !server.raft.serving() {
+    if word.when == When::Serving && !server.is_running() {
         return NOT_SERVING.to_owned();
     }
     (word.answer)(server)
@@ -104,12 +110,20 @@ fn version_line() -> String {
     format!("Zookeeper version: {VERSION}, built on {BUILT_ON}\n")
 }
 
+fn heading(status: &Status) -> String {
+    let mut text = version_line();
+    if status.is_read_only {
+        text.push_str("READ-ONLY mode; serving only read-only clients\n");
+    }
+    text
+}
+
 fn srvr(server: &Server) -> String {
     let status = server.status();
-    if !status.is_serving {
+    if !status.is_running() {
         return NOT_SERVING.to_owned();
     }
-    version_line() + &server_lines(&status)
+    heading(&status) + &server_lines(&status)
 }
 
 fn server_lines(status: &Status) -> String {
@@ -139,10 +153,10 @@ fn server_lines(status: &Status) -> String {
 
 fn stat(server: &Server) -> String {
     let status = server.status();
-    if !status.is_serving {
+    if !status.is_running() {
         return NOT_SERVING.to_owned();
     }
-    let mut text = version_line() + "Clients:\n";
+    let mut text = heading(&status) + "Clients:\n";
     for connection in server.stats.connections() {
         let _ = writeln!(text, " {}", brief(&connection));
     }
@@ -164,7 +178,7 @@ fn brief(connection: &ConnectionStats) -> String {
 
 fn mntr(server: &Server) -> String {
     let status = server.status();
-    if !status.is_serving {
+    if !status.is_running() {
         return NOT_SERVING.to_owned();
     }
     let mut text = String::new();
@@ -361,10 +375,27 @@ fn dump(server: &Server) -> String {
     text
 }
 
-/// Nothing is served read-only: while no leader is known, nothing is served at all.
 fn isro(server: &Server) -> String {
-    let is_serving = server.raft.serving();
-    (if is_serving { "rw" } else { "null" }).to_owned()
+    let shown = match (server.raft.serving(), server.is_read_only()) {
+        (true, _) => "rw",
+        (false, true) => "ro",
+        (false, false) => "null",
+    };
+    shown.to_owned()
+}
+
+/// Which kinds of messages ZooKeeper would trace (`ZooTrace`).
+fn gtmk(server: &Server) -> String {
+    server.trace.get().to_string()
+}
+
+/// The tree's digests of late: those that a member counts by itself from its start.
+fn hash(server: &Server) -> String {
+    let mut text = String::new();
+    for (zxid, digest) in server.replica.digests() {
+        let _ = writeln!(text, "{:x}: {}", zxid.0, digest.cast_signed());
+    }
+    text
 }
 
 fn crst(server: &Server) -> String {

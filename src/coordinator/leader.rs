@@ -1,5 +1,5 @@
-//! What only the leader does: ends the sessions that nobody hears from, removes empty containers, and
-//! keeps /zookeeper/config in step with the members. And what a member does that has lost its leader: it
+//! What only the leader does: ends the sessions that nobody hears from, removes empty containers and TTL
+//! nodes whose time is up, and keeps /zookeeper/config in step with the members. And what a member does that has lost its leader: it
 //! lets its clients go, so that they find another one.
 //!
 //! The leader's own monotonic clock decides; the decision takes effect through the log.
@@ -14,14 +14,12 @@ use tracing::{debug, info};
 
 use crate::common::ids::SessionId;
 use crate::common::tasks::{Kind, Tasks};
-use crate::coordinator::Options;
 use crate::coordinator::raft::Role;
 use crate::coordinator::server::Server;
 use crate::coordinator::session::Expiry;
 use crate::coordinator::tree::op::{ConnectionId, Data, Op, Request};
+use crate::coordinator::{Options, read_only};
 
-/// How often containers are looked at (`znode.container.checkIntervalMs`).
-const CONTAINER_CHECK_MS: i64 = 60_000;
 /// A decision that was lost with its leader is made again after this long.
 const DECIDE_AGAIN_MS: i64 = 5_000;
 /// A step this late means that the process stood still, and its clients could not be heard.
@@ -46,10 +44,13 @@ pub async fn run(server: Arc<Server>, tasks: Tasks) {
         let now_ms = server.clock.monotonic_ms();
         if server.raft.serving() {
             (served_ms, are_gone) = (now_ms, false);
+            read_only::end(&server);
         } else if !are_gone && now_ms - served_ms > silence_ms {
             info!(silence_ms, "no leader for too long: clients are let go");
             server.replica.close_connections();
             are_gone = true;
+        } else if are_gone && now_ms - served_ms > read_only::grace_ms(&server.options) {
+            read_only::start(&server);
         }
         let (role, term) = *roles.borrow_and_update();
         if role == Role::Looking && !looks {
@@ -129,14 +130,10 @@ impl Reign {
                 ops.push((session, Op::ExpireSession { term: self.term }));
             }
         }
-        if now_ms - self.containers_ms >= CONTAINER_CHECK_MS {
+        let interval_ms = i64::from(server.options.containers.check_interval_ms);
+        if now_ms - self.containers_ms >= interval_ms {
             self.containers_ms = now_ms;
-            let empty = server.replica.empty_containers();
-            ops.extend(
-                empty
-                    .into_iter()
-                    .map(|path| (SessionId(0), Op::DeleteContainer { path })),
-            );
+            ops.extend(candidates(server).map(|op| (SessionId(0), op)));
         }
         if !self.config_is_set && server.raft.serving() && !server.options.members.is_empty() {
             self.config_is_set = true;
@@ -148,6 +145,22 @@ impl Reign {
         }
         ops
     }
+}
+
+/// What `ContainerManager` would remove now: as much as it may in the time between two looks.
+fn candidates(server: &Server) -> impl Iterator<Item = Op> {
+    let options = &server.options.containers;
+    let per_look =
+        i64::from(options.max_per_minute) * i64::from(options.check_interval_ms) / 60_000;
+    let wall_ms = server.clock.wall_ms();
+    let empty = (server.replica).empty_containers(wall_ms, options.max_never_used_ms);
+    let overdue = match server.options.extended_types {
+        true => server.replica.overdue(wall_ms),
+        false => Vec::new(),
+    };
+    let empty = empty.into_iter().map(|path| Op::DeleteContainer { path });
+    let overdue = overdue.into_iter().map(|path| Op::DeleteTtl { path });
+    (empty.chain(overdue)).take(usize::try_from(per_look).unwrap_or(1).max(1))
 }
 
 fn propose(server: &Arc<Server>, tasks: &Tasks, (session, op): (SessionId, Op)) {

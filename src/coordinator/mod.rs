@@ -14,6 +14,7 @@ pub mod leader;
 pub mod monitor;
 pub mod outbox;
 pub mod raft;
+pub mod read_only;
 pub mod replica;
 pub mod request;
 pub mod room;
@@ -22,6 +23,7 @@ pub mod session;
 pub mod snapshot_file;
 pub mod status;
 pub mod store;
+pub mod trace;
 pub mod tree;
 pub mod watch;
 
@@ -57,7 +59,7 @@ const STOP_LIMIT: Duration = Duration::from_secs(10);
 pub struct Options {
     /// This member: `myid`.
     pub member: MemberId,
-    /// Every member, this one included; empty or one for a standalone server.
+    /// Every member, this one included; empty for a standalone server.
     pub members: BTreeMap<MemberId, Member>,
     /// Where the log and the snapshots lie.
     pub data_dir: PathBuf,
@@ -92,6 +94,33 @@ pub struct Options {
     pub quorum_listen: HostPort,
     /// Log entries between two snapshots (`snapCount`).
     pub snapshot_count: u64,
+    /// Are there TTL nodes (`extendedTypesEnabled`)?
+    pub extended_types: bool,
+    /// Does a member without a quorum serve those who only read (`readonlymode.enabled`)?
+    pub read_only_mode: bool,
+    /// How empty containers and TTL nodes are removed.
+    pub containers: Containers,
+}
+
+/// `znode.container.*`: how the leader looks for containers and TTL nodes to remove.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Containers {
+    /// How often.
+    pub check_interval_ms: u32,
+    /// How many are removed at most.
+    pub max_per_minute: u32,
+    /// After how long a container goes that never had a child; 0: never.
+    pub max_never_used_ms: i64,
+}
+
+impl Default for Containers {
+    fn default() -> Containers {
+        Containers {
+            check_interval_ms: 60_000,
+            max_per_minute: 10_000,
+            max_never_used_ms: 0,
+        }
+    }
 }
 
 /// One member: `server.N=host:quorum:election`.
@@ -101,6 +130,8 @@ pub struct Member {
     pub quorum: HostPort,
     /// The address of ZooKeeper's election; shown, not used: raft elects over `quorum`.
     pub election: HostPort,
+    /// Where its clients connect, if its line says so; shown to those that ask for the configuration.
+    pub client: Option<HostPort>,
 }
 
 impl Options {
@@ -129,6 +160,9 @@ impl Options {
             secret: None,
             quorum_listen: HostPort::new("0.0.0.0", 2888),
             snapshot_count: 100_000,
+            extended_types: false,
+            read_only_mode: false,
+            containers: Containers::default(),
         }
     }
 
@@ -136,11 +170,15 @@ impl Options {
     pub fn membership(&self) -> String {
         let mut text = String::new();
         for (id, member) in &self.members {
-            let _ = writeln!(
+            let _ = write!(
                 text,
                 "server.{id}={}:{}:participant",
                 member.quorum, member.election.port
             );
+            if let Some(client) = &member.client {
+                let _ = write!(text, ";{client}");
+            }
+            text.push('\n');
         }
         text
     }
@@ -294,8 +332,10 @@ fn check(options: &Options) -> Result<(), StartError> {
     }
 }
 
-fn mode_of(role: Role) -> Mode {
+fn mode_of(role: Role, options: &Options) -> Mode {
     match role {
+        // `standaloneEnabled=false`: an ensemble, if of one.
+        Role::Standalone if !options.members.is_empty() => Mode::Leader,
         Role::Standalone => Mode::Standalone,
         Role::Leader => Mode::Leader,
         Role::Follower => Mode::Follower,

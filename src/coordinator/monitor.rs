@@ -74,7 +74,7 @@ const OTHER_GAUGES: [&str; 22] = [
 /// The rows of `mntr` without their `zk_`; the HTTP command `monitor` shows the same.
 pub fn rows(status: &Status) -> Vec<(String, String)> {
     let peer_state = match status.mode {
-        Mode::Standalone => None,
+        Mode::Standalone | Mode::ReadOnly => None,
         Mode::Leader => Some("leading - broadcast"),
         Mode::Follower => Some("following - broadcast"),
         Mode::Looking => Some("looking"),
@@ -89,7 +89,7 @@ pub fn rows(status: &Status) -> Vec<(String, String)> {
     rows.extend(peer_state.map(|state| ("peer_state".to_owned(), state.to_owned())));
     let gauges: &[&str] = match status.mode {
         Mode::Leader => &LEADER_GAUGES,
-        Mode::Standalone => &OTHER_GAUGES[..OTHER_GAUGES.len() - 1],
+        Mode::Standalone | Mode::ReadOnly => &OTHER_GAUGES[..OTHER_GAUGES.len() - 1],
         Mode::Follower | Mode::Looking => &OTHER_GAUGES,
     };
     let gauges = gauges

@@ -4,20 +4,27 @@
 //! watch it leaves and the place of its reply among the events are one step. Lock order: replica, then
 //! an outbox. Nothing here waits.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use tracing::warn;
 
+use crate::common::flood::Flood;
 use crate::common::ids::{SessionId, Zxid};
 use crate::coordinator::outbox::Outbox;
 use crate::coordinator::request;
 use crate::coordinator::tree::op::{ConnectionId, Op, Outcome, Request};
-use crate::coordinator::tree::{Event, Session, SnapshotError, Tree, check};
+use crate::coordinator::tree::{Event, Excess, Session, SnapshotError, Tree, check};
 use crate::coordinator::watch::Watches;
 use crate::zookeeper::acl::{self, Id};
 use crate::zookeeper::error::ErrorCode;
 use crate::zookeeper::message;
+
+/// `DataTree.DIGEST_LOG_INTERVAL`.
+const DIGEST_INTERVAL: i64 = 128;
+/// `DataTree.DIGEST_LOG_LIMIT`.
+const DIGESTS_MAX: usize = 1024;
 
 /// The applied state of this member.
 #[derive(Debug, Default)]
@@ -28,6 +35,8 @@ struct State {
     tree: Tree,
     watches: Watches,
     connections: BTreeMap<ConnectionId, Waiting>,
+    quotas: Flood,
+    digests: VecDeque<(Zxid, u64)>,
 }
 
 /// A connection that has a session.
@@ -70,6 +79,7 @@ impl Replica {
             .map(|request| {
                 let zxid = Zxid((state.tree.last_zxid().0 + 1).max(first_of_term));
                 let (outcome, events) = state.tree.apply(zxid, request);
+                state.note_digest(zxid);
                 for event in events {
                     state.tell(&event, request);
                 }
@@ -107,6 +117,11 @@ impl Replica {
         self.lock().tree.digest()
     }
 
+    /// The tree's digest as ZooKeeper calculates it, at every 128th transaction since the start.
+    pub fn digests(&self) -> Vec<(Zxid, u64)> {
+        self.lock().digests.iter().copied().collect()
+    }
+
     /// Every session of the ensemble with its timeout in ms.
     pub fn session_timeouts(&self) -> BTreeMap<SessionId, i32> {
         let state = self.lock();
@@ -129,9 +144,14 @@ impl Replica {
             .and_then(|node| node.data.clone())
     }
 
-    /// Containers that had children and have none now.
-    pub fn empty_containers(&self) -> Vec<String> {
-        self.lock().tree.empty_containers()
+    /// Containers that had children and have none now, and those that nobody used for `never_used_ms`.
+    pub fn empty_containers(&self, now_ms: i64, never_used_ms: i64) -> Vec<String> {
+        self.lock().tree.empty_containers(now_ms, never_used_ms)
+    }
+
+    /// TTL nodes whose time is up.
+    pub fn overdue(&self, now_ms: i64) -> Vec<String> {
+        self.lock().tree.overdue(now_ms)
     }
 
     /// Sizes for status pages.
@@ -267,6 +287,15 @@ impl Replica {
 }
 
 impl State {
+    fn note_digest(&mut self, zxid: Zxid) {
+        if zxid.0 % DIGEST_INTERVAL == 0 {
+            if self.digests.len() >= DIGESTS_MAX {
+                self.digests.pop_front();
+            }
+            self.digests.push_back((zxid, self.tree.ad_hash()));
+        }
+    }
+
     fn tell(&mut self, event: &Event, request: &Request) {
         match event {
             Event::Node {
@@ -289,6 +318,17 @@ impl State {
             Event::SessionMoved(session, to) => {
                 if self.connections.contains_key(to) {
                     self.cut_off(*session, Some(*to));
+                }
+            }
+            Event::QuotaExceeded(excess) => {
+                if let Some(untold) = self.quotas.tell(request.now_ms) {
+                    let Excess {
+                        path,
+                        what,
+                        found,
+                        limit,
+                    } = excess;
+                    warn!("Quota exceeded: {path:?} {what}={found} limit={limit} untold={untold}");
                 }
             }
         }

@@ -49,8 +49,9 @@ pub fn read(
         }
         Request::GetAcl(path) => get_acl(tree, reader, path).map(Response::Acl),
         Request::GetEphemerals(prefix) => {
+            let all = matches!(prefix.trim(), "" | "/");
             let own = tree.ephemerals_of(reader.session);
-            let matching = own.filter(|path| path.starts_with(prefix.as_str()));
+            let matching = own.filter(|path| all || path.starts_with(prefix.as_str()));
             Ok(Response::Children(matching.cloned().collect()))
         }
         Request::GetAllChildrenNumber(path) => {
@@ -346,11 +347,12 @@ impl<'a> Rearm<'a> {
 }
 
 /// The operation that a request puts into the log; `None` for one that is answered here.
-pub fn operation(request: &Request) -> Result<Option<Op>, ErrorCode> {
+/// `extended_types`: are there TTL nodes?
+pub fn operation(request: &Request, extended_types: bool) -> Result<Option<Op>, ErrorCode> {
     let change = |change| Ok(Some(Op::Change(change)));
     match request {
-        Request::Create(_, record) => change(create(record)),
-        Request::CreateTtl(record) => change(create_ttl(record)),
+        Request::Create(_, record) => change(create(record, extended_types)),
+        Request::CreateTtl(record) => change(create_ttl(record, extended_types)),
         Request::Delete(record) => change(Change::Delete {
             path: record.path.clone(),
             version: record.version,
@@ -366,7 +368,8 @@ pub fn operation(request: &Request) -> Result<Option<Op>, ErrorCode> {
             version: record.version,
         }),
         Request::Multi(steps) => {
-            let changes: Result<Vec<_>, _> = steps.iter().map(multi_change).collect();
+            let changes = steps.iter().map(|step| multi_change(step, extended_types));
+            let changes: Result<Vec<_>, _> = changes.collect();
             Ok(Some(Op::Multi(changes?)))
         }
         Request::CloseSession => Ok(Some(Op::CloseSession)),
@@ -375,33 +378,57 @@ pub fn operation(request: &Request) -> Result<Option<Op>, ErrorCode> {
 }
 
 /// The flags alone say what is created, whichever of the operations asks for it.
-fn create(record: &CreateRequest) -> Change {
+fn create(record: &CreateRequest, extended_types: bool) -> Change {
     Change::Create {
         path: record.path.clone(),
         data: record.data.clone().into(),
         acl: record.acl.clone(),
-        flags: record.flags,
-    }
-}
-
-fn create_ttl(record: &CreateTtlRequest) -> Change {
-    Change::Create {
-        path: record.path.clone(),
-        data: record.data.clone().into(),
-        acl: record.acl.clone(),
-        flags: match record.flags {
-            flags @ (message::flags::PERSISTENT_WITH_TTL
-            | message::flags::PERSISTENT_SEQUENTIAL_WITH_TTL) => flags,
-            // A node that would not go by itself.
-            _ => NO_FLAGS,
+        // This record says no TTL.
+        flags: match is_ttl(record.flags) && extended_types {
+            true => NO_FLAGS,
+            false => record.flags,
         },
     }
 }
 
-fn multi_change(step: &MultiOp) -> Result<Change, ErrorCode> {
+fn create_ttl(record: &CreateTtlRequest, extended_types: bool) -> Change {
+    let (path, data, acl) = (
+        record.path.clone(),
+        record.data.clone().into(),
+        record.acl.clone(),
+    );
+    if is_ttl(record.flags) && extended_types {
+        return Change::CreateTtl {
+            path,
+            data,
+            acl,
+            is_sequential: record.flags == message::flags::PERSISTENT_SEQUENTIAL_WITH_TTL,
+            ttl_ms: record.ttl_ms,
+        };
+    }
+    Change::Create {
+        path,
+        data,
+        acl,
+        flags: match is_ttl(record.flags) {
+            true => record.flags,
+            // A node that would not go by itself.
+            false => NO_FLAGS,
+        },
+    }
+}
+
+fn is_ttl(flags: i32) -> bool {
+    matches!(
+        flags,
+        message::flags::PERSISTENT_WITH_TTL | message::flags::PERSISTENT_SEQUENTIAL_WITH_TTL
+    )
+}
+
+fn multi_change(step: &MultiOp, extended_types: bool) -> Result<Change, ErrorCode> {
     Ok(match step {
-        MultiOp::Create(_, record) => create(record),
-        MultiOp::CreateTtl(record) => create_ttl(record),
+        MultiOp::Create(_, record) => create(record, extended_types),
+        MultiOp::CreateTtl(record) => create_ttl(record, extended_types),
         MultiOp::Delete(record) => Change::Delete {
             path: record.path.clone(),
             version: record.version,
@@ -436,8 +463,8 @@ pub enum Form {
 /// A step of a multi.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// createContainer.
-    Container,
+    /// createContainer, createTTL.
+    WithStat,
     /// check.
     Check,
     /// Any other.
@@ -450,7 +477,7 @@ pub fn form(request: &Request) -> Form {
         Request::Create(CreateKind::Create, _) => Form::Path,
         Request::Multi(steps) => {
             let steps = steps.iter().map(|step| match step {
-                MultiOp::Create(CreateKind::Container, _) => Step::Container,
+                MultiOp::Create(CreateKind::Container, _) | MultiOp::CreateTtl(_) => Step::WithStat,
                 MultiOp::Check(_) => Step::Check,
                 _ => Step::Plain,
             });
@@ -483,8 +510,8 @@ pub fn response(form: &Form, outcome: Outcome) -> Result<Response, ErrorCode> {
 
 fn multi_result(asked: Step, done: Done) -> MultiResult {
     match (asked, done) {
-        // What a client of 3.6 reads: it knows create2 only as the answer to containers.
-        (Step::Container, Done::Created(path, stat)) => {
+        // What a client of 3.6 reads: it knows create2 only as the answer to these.
+        (Step::WithStat, Done::Created(path, stat)) => {
             MultiResult::Create2(CreateKind::Create2, Create2Reply { path, stat })
         }
         (_, Done::Created(path, _)) => MultiResult::Create(path),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -25,6 +25,7 @@ use crate::coordinator::raft::RaftNode;
 use crate::coordinator::replica::Replica;
 use crate::coordinator::room::Rooms;
 use crate::coordinator::status::{ConnectionStats, Mode, ServerStats, Spread, Status};
+use crate::coordinator::trace::TraceMask;
 use crate::coordinator::tree::op::ConnectionId;
 use crate::coordinator::{Options, connection, four_letter, mode_of};
 
@@ -72,6 +73,10 @@ pub struct Server {
     pub next_session: AtomicI64,
     /// For sizes and for counting descriptors.
     pub disk: Arc<dyn Disk>,
+    /// What is traced.
+    pub trace: TraceMask,
+    /// See [`Server::is_read_only`].
+    pub read_only: AtomicBool,
     addresses: Mutex<BTreeMap<IpAddr, usize>>,
 }
 
@@ -105,13 +110,19 @@ impl Server {
             leading_since_ms: AtomicI64::new(-1),
             next_session: AtomicI64::new(parts.next_session),
             disk: parts.disk,
+            trace: TraceMask::default(),
+            read_only: AtomicBool::new(false),
             addresses: Mutex::new(BTreeMap::new()),
         }
     }
 
     /// Everything that status pages show.
     pub fn status(&self) -> Status {
-        let mode = mode_of(self.raft.role());
+        let is_read_only = self.is_read_only();
+        let mode = match is_read_only {
+            true => Mode::ReadOnly,
+            false => mode_of(self.raft.role(), &self.options),
+        };
         let now_ms = self.clock.monotonic_ms();
         let leading_since_ms = self.leading_since_ms.load(Ordering::Relaxed);
         let (learners, synced_followers) = self.followers();
@@ -119,6 +130,7 @@ impl Server {
             member: self.options.member,
             mode,
             is_serving: self.raft.serving(),
+            is_read_only,
             leader: self.raft.leader(),
             waits_for: self.raft.waits_for().map(|waits| waits.to_string()),
             members: self.options.members.len().max(1),
@@ -157,6 +169,16 @@ impl Server {
         let followers = followers.filter(|(id, _)| **id != self.options.member && connected(id));
         let synced = followers.filter(|(_, lag)| **lag <= SYNCED_LAG_MAX).count();
         (learners, synced)
+    }
+
+    /// Does it serve those who only read, having no leader (`ReadOnlyZooKeeperServer`)?
+    pub fn is_read_only(&self) -> bool {
+        self.read_only.load(Ordering::Acquire)
+    }
+
+    /// Does it answer clients at all?
+    pub fn is_running(&self) -> bool {
+        self.raft.serving() || self.is_read_only()
     }
 
     /// A connection id that no other connection has, on any member.
@@ -328,6 +350,11 @@ async fn greet(
             server.stats.received.fetch_add(1, Ordering::Relaxed);
             server.stats.bytes_received.add(4);
             server.stats.connected(id, Arc::new(stats));
+            // Only this word has an argument.
+            if word.sets_trace_mask() && word.is_allowed(server) {
+                let mask = tokio::time::timeout(FIRST_BYTES_LIMIT, stream.read_i64()).await;
+                server.trace.set(mask??);
+            }
             let text = four_letter::answer(server, word);
             server.stats.disconnected(id);
             tokio::time::timeout(FIRST_BYTES_LIMIT, stream.write_all(text.as_bytes())).await??;

@@ -31,6 +31,8 @@ pub enum Mode {
     Follower,
     /// No leader is known; nothing is served.
     Looking,
+    /// No leader is known; those are served who only read.
+    ReadOnly,
 }
 
 impl Mode {
@@ -41,6 +43,7 @@ impl Mode {
             Mode::Leader => "leader",
             Mode::Follower => "follower",
             Mode::Looking => "looking",
+            Mode::ReadOnly => "read-only",
         }
     }
 }
@@ -54,6 +57,8 @@ pub struct Status {
     pub mode: Mode,
     /// May clients use it?
     pub is_serving: bool,
+    /// May those use it that only read?
+    pub is_read_only: bool,
     /// Who leads, if it is known.
     pub leader: Option<MemberId>,
     /// What it waits for, by name, while it does not serve.
@@ -102,6 +107,13 @@ pub struct Status {
     pub max_files: Option<u64>,
     /// Where clients connect.
     pub client_address: SocketAddr,
+}
+
+impl Status {
+    /// Does it answer clients at all?
+    pub fn is_running(&self) -> bool {
+        self.is_serving || self.is_read_only
+    }
 }
 
 /// Latencies in ms.

@@ -194,8 +194,8 @@ fn what_only_looks_odd_is_legal() {
             ],
         ),
         (
-            &[("4lw.commands.whitelist", "ruok, gtmk, hash")],
-            &["here: 4lw.commands.whitelist: gtmk, hash are not answered here"],
+            &[("4lw.commands.whitelist", "ruok, lead, obsr")],
+            &["here: 4lw.commands.whitelist: lead, obsr are not answered here"],
         ),
         (
             &[("max.connections.per.ip.overrides", "10.0.0.1:5,example:3")],

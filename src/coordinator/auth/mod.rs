@@ -53,6 +53,8 @@ pub struct Options {
     pub sasl_super: Option<String>,
     /// The same by the name in a certificate (`X509AuthenticationProvider.superUser`).
     pub x509_super: Option<String>,
+    /// May everybody do everything (`skipACL`)?
+    pub skip_acl: bool,
 }
 
 /// What is answered to an attempt to prove something.
@@ -105,6 +107,9 @@ impl Identity {
                 ids.push(Id::new("super", name));
             }
             ids.push(Id::new("x509", name));
+        }
+        if options.skip_acl {
+            ids.push(Id::new("super", ""));
         }
         Identity {
             ids: ids.into(),
@@ -213,7 +218,10 @@ pub fn withhold(op: &mut Op, options: &Options) {
         _ => return,
     };
     for change in changes {
-        if let Change::Create { acl, .. } | Change::SetAcl { acl, .. } = change {
+        if let Change::Create { acl, .. }
+        | Change::CreateTtl { acl, .. }
+        | Change::SetAcl { acl, .. } = change
+        {
             let unknown = |line: &&mut Acl| match line.id.scheme.as_str() {
                 "sasl" => !options.has_sasl,
                 "x509" => !options.has_x509,

@@ -20,10 +20,13 @@ use crate::zookeeper::acl::Acl;
 use crate::zookeeper::digest_md5;
 use crate::zookeeper::message::EventType::{self, *};
 use crate::zookeeper::message::{
-    AddWatchRequest, AuthRequest, CreateKind, CreateRequest, MultiOp, MultiResult, ReplyHeader,
-    Request as Ask, SetDataRequest, SetWatchesRequest, VersionedPath, WatchedPath, WatcherEvent,
-    WatchesRequest, XID_EVENT, flags, op, put_event, watch_mode, watcher_type,
+    AddWatchRequest, AuthRequest, CreateKind, CreateRequest, CreateTtlRequest, MultiOp,
+    MultiResult, ReplyHeader, Request as Ask, SetDataRequest, SetWatchesRequest, VersionedPath,
+    WatchedPath, WatcherEvent, WatchesRequest, XID_EVENT, flags, op, put_event, watch_mode,
+    watcher_type,
 };
+
+mod operations;
 
 const WCHS_OF_ONE: &str = "1 connections watching 1 paths\nTotal watches:1\n";
 const LIMIT: Duration = Duration::from_secs(60);
@@ -60,6 +63,10 @@ async fn start_with(change: impl FnOnce(&mut Options)) -> Fixture {
 
 /// An ensemble with short sessions, on ports that were free a moment ago.
 async fn start_three() -> Vec<Fixture> {
+    start_three_with(|_| {}).await
+}
+
+async fn start_three_with(change: impl Fn(&mut Options)) -> Vec<Fixture> {
     let mut held = Vec::new();
     for _ in 0..3 {
         held.push(net::bind(&HostPort::new("127.0.0.1", 0)).await.unwrap());
@@ -71,7 +78,12 @@ async fn start_three() -> Vec<Fixture> {
             let port = net::local_address(listener).unwrap().port();
             let quorum = HostPort::new("127.0.0.1", port);
             let election = HostPort::new("127.0.0.1", 3888);
-            (id, Member { quorum, election })
+            let member = Member {
+                quorum,
+                election,
+                client: None,
+            };
+            (id, member)
         })
         .collect();
     drop(held);
@@ -86,6 +98,7 @@ async fn start_three() -> Vec<Fixture> {
         options.tick_time_ms = 500;
         options.min_session_timeout_ms = 4000;
         options.max_session_timeout_ms = 4000;
+        change(&mut options);
         fixtures.push(launch(dir, options).await);
     }
     for fixture in &fixtures {
@@ -131,13 +144,24 @@ impl Fixture {
     }
 
     async fn resume(&self, session_id: i64, password: &[u8], seen: i64) -> Option<Client> {
+        self.handshake(session_id, password, seen, Some(false))
+            .await
+    }
+
+    async fn handshake(
+        &self,
+        session_id: i64,
+        password: &[u8],
+        seen: i64,
+        read_only: Option<bool>,
+    ) -> Option<Client> {
         let mut stream = self.dial().await;
         let request = ConnectRequest {
             last_zxid_seen: seen,
             timeout_ms: SESSION_MS,
             session_id,
             password: Some(Bytes::copy_from_slice(password)),
-            read_only: Some(false),
+            read_only,
             ..ConnectRequest::default()
         };
         let mut out = BytesMut::new();

@@ -1,7 +1,8 @@
 //! The operations that go through the log, and what apply answers.
 //!
 //! A request carries everything that apply needs — time, ids, random values — because apply itself may
-//! look at nothing but the tree. Members replay these types, so changing them changes the log's format.
+//! look at nothing but the tree. Members replay these types, so changing them changes the log's format;
+//! a variant behind the others does not change what was written before it.
 
 use std::sync::Arc;
 
@@ -77,12 +78,17 @@ pub enum Op {
         /// The members as `server.N=…` lines and the version.
         data: Data,
     },
+    /// Remove a TTL node if its time is still up.
+    DeleteTtl {
+        /// Its path.
+        path: String,
+    },
 }
 
 /// One change of the tree.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Change {
-    /// create, create2, createContainer, createTTL.
+    /// create, create2, createContainer.
     Create {
         /// As asked; a sequence is appended by apply.
         path: String,
@@ -124,6 +130,19 @@ pub enum Change {
         path: String,
         /// −1: any.
         version: i32,
+    },
+    /// createTTL, where extendedTypesEnabled allows it.
+    CreateTtl {
+        /// As asked; a sequence is appended by apply.
+        path: String,
+        /// May be null, which is not empty.
+        data: Data,
+        /// As asked; `auth` lines are resolved by apply.
+        acl: Vec<Acl>,
+        /// Is a number added to the name?
+        is_sequential: bool,
+        /// How long it stays without being set, in ms.
+        ttl_ms: i64,
     },
 }
 

@@ -4,11 +4,13 @@
 //! ```text
 //! "TRIPODZK" | version i32 | last zxid i64
 //! | sessions i32, each: id i64, password buffer, timeout i32, connection i64, sequence i64
-//! | nodes i32, each: path, data, acl, kind i32 (0 persistent, 1 ephemeral, 2 container), owner i64,
+//! | nodes i32, each: path, data, acl, kind i32 (0 persistent, 1 ephemeral, 2 container, 3 TTL), owner i64
+//! |   (session, or TTL in ms),
 //! |   czxid, mzxid, pzxid, ctime, mtime i64, version, aversion, creates i32
 //! | CRC-32C of all before i32
 //! ```
-//! Nodes come in order of their paths, so a parent always precedes its children.
+//! Nodes come in order of their paths, so a parent always precedes its children. Format 1, which is read,
+//! too, knows no TTL nodes, and whoever wrote it did not count what quotas are about.
 
 use std::collections::BTreeSet;
 
@@ -24,7 +26,8 @@ use crate::zookeeper::message::PASSWORD_BYTES;
 use crate::zookeeper::path;
 
 const MAGIC: &[u8; 8] = b"TRIPODZK";
-const VERSION: i32 = 1;
+const VERSION: i32 = 2;
+const OLDEST_VERSION: i32 = 1;
 
 /// Why bytes are no snapshot.
 #[derive(Debug, thiserror::Error)]
@@ -33,7 +36,9 @@ pub enum SnapshotError {
     #[error("these {0} bytes are not a snapshot of the tree")]
     NotASnapshot(usize),
     /// Written by another version of this program.
-    #[error("the snapshot has format {0}, this program reads format {VERSION}")]
+    #[error(
+        "the snapshot has format {0}, this program reads formats {OLDEST_VERSION} to {VERSION}"
+    )]
     Version(i32),
     /// They were changed since they were written.
     #[error("the snapshot's checksum is {found:#010x}, its bytes have {computed:#010x}")]
@@ -96,7 +101,7 @@ impl Tree {
         }
         let mut input = Bytes::copy_from_slice(content);
         let version = i32::decode(&mut input)?;
-        if version != VERSION {
+        if !(OLDEST_VERSION..=VERSION).contains(&version) {
             return Err(SnapshotError::Version(version));
         }
         let mut tree = Tree::empty();
@@ -111,6 +116,9 @@ impl Tree {
                 return Err(SnapshotError::Orphan(path));
             }
             tree.link(path, node);
+        }
+        if version == 1 {
+            tree.count_all();
         }
         Ok(tree)
     }
@@ -129,6 +137,7 @@ fn put_node(out: &mut BytesMut, path: &str, node: &Node) {
         NodeKind::Persistent => (0, SessionId(0)),
         NodeKind::Ephemeral(owner) => (1, owner),
         NodeKind::Container => (2, SessionId(0)),
+        NodeKind::Ttl(ttl_ms) => (3, SessionId(ttl_ms)),
     };
     put_buffer(out, path.as_bytes());
     node.data.encode(out);
@@ -179,6 +188,7 @@ fn take_node(tree: &Tree, input: &mut Bytes) -> Result<(String, Node), SnapshotE
             0 => NodeKind::Persistent,
             1 => NodeKind::Ephemeral(owner),
             2 => NodeKind::Container,
+            3 => NodeKind::Ttl(owner.0),
             other => return Err(JuteError::Code(other).into()),
         },
         children: BTreeSet::new(),

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::common::ids::{SessionId, Zxid};
-use crate::coordinator::tree::check;
 use crate::coordinator::tree::op::{Change, ConnectionId, Data, Done, Op, Outcome, Request};
+use crate::coordinator::tree::quota::{self, Excess};
+use crate::coordinator::tree::{ad_hash, check};
 use crate::zookeeper::acl::{self, Acl, Id};
 use crate::zookeeper::error::ErrorCode;
 use crate::zookeeper::message::{EventType, PASSWORD_BYTES, flags};
@@ -20,6 +21,8 @@ use crate::zookeeper::stat::Stat;
 /// Nodes that are there from the start and cannot be deleted.
 const SPECIAL_PATHS: [&str; 4] = ["/", "/zookeeper", "/zookeeper/quota", "/zookeeper/config"];
 const CONFIG_PATH: &str = "/zookeeper/config";
+/// The longest life of a TTL node (`EphemeralType.TTL`): what fits beside the type in 64 bits.
+const TTL_MAX_MS: i64 = 0xff_ffff_ffff;
 
 /// How a node ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +33,8 @@ pub enum NodeKind {
     Ephemeral(SessionId),
     /// Some time after its last child.
     Container,
+    /// When it has no children and was not set for so many ms.
+    Ttl(i64),
 }
 
 /// One node.
@@ -86,7 +91,8 @@ impl Node {
             aversion: self.aversion,
             ephemeral_owner: match self.kind {
                 NodeKind::Ephemeral(owner) => owner,
-                NodeKind::Persistent | NodeKind::Container => SessionId(0),
+                // What stands there for these inside of ZooKeeper is not shown to clients.
+                NodeKind::Persistent | NodeKind::Container | NodeKind::Ttl(_) => SessionId(0),
             },
             data_length: i32::try_from(self.data_bytes()).unwrap_or(i32::MAX),
             num_children,
@@ -94,7 +100,7 @@ impl Node {
         }
     }
 
-    fn data_bytes(&self) -> usize {
+    pub(super) fn data_bytes(&self) -> usize {
         self.data.as_ref().map_or(0, Bytes::len)
     }
 }
@@ -130,6 +136,8 @@ pub enum Event {
     SessionClosed(SessionId),
     /// A session goes on through another connection.
     SessionMoved(SessionId, ConnectionId),
+    /// There is more below a node than its quota allows: ZooKeeper 3.6 does not refuse it, but warns.
+    QuotaExceeded(Excess),
 }
 
 /// Nodes and sessions.
@@ -141,7 +149,11 @@ pub struct Tree {
     // What follows can be derived from the nodes.
     pub(super) ephemerals: BTreeMap<SessionId, BTreeSet<String>>,
     pub(super) containers: BTreeSet<String>,
+    pub(super) ttls: BTreeSet<String>,
+    /// The nodes that have a quota.
+    pub(super) quotas: BTreeSet<String>,
     pub(super) data_bytes: u64,
+    ad_hash: u64,
     open: Arc<[Acl]>,
 }
 
@@ -152,17 +164,17 @@ impl Default for Tree {
 }
 
 /// One transaction while it runs.
-struct Txn<'a> {
+pub(super) struct Txn<'a> {
     zxid: Zxid,
     now_ms: i64,
     session: SessionId,
     auth: &'a [Id],
-    events: Vec<Event>,
-    undo: Vec<Undo>,
+    pub(super) events: Vec<Event>,
+    pub(super) undo: Vec<Undo>,
 }
 
 /// How to take one step of a multi back.
-enum Undo {
+pub(super) enum Undo {
     Create {
         path: String,
         parent_pzxid: Zxid,
@@ -212,7 +224,10 @@ impl Tree {
             sessions: BTreeMap::new(),
             ephemerals: BTreeMap::new(),
             containers: BTreeSet::new(),
+            ttls: BTreeSet::new(),
+            quotas: BTreeSet::new(),
             data_bytes: 0,
+            ad_hash: 0,
             open: Acl::open().into(),
         }
     }
@@ -235,6 +250,20 @@ impl Tree {
     /// Bytes of paths and data.
     pub fn data_bytes(&self) -> u64 {
         self.data_bytes
+    }
+
+    /// The digest of all nodes, as ZooKeeper calculates it.
+    pub fn ad_hash(&self) -> u64 {
+        self.ad_hash
+    }
+
+    /// Changes a node where it stands.
+    fn alter<T>(&mut self, path: &str, change: impl FnOnce(&mut Node) -> T) -> Option<T> {
+        let node = self.nodes.get_mut(path)?;
+        self.ad_hash = self.ad_hash.wrapping_sub(ad_hash::of(path, node));
+        let result = change(node);
+        self.ad_hash = self.ad_hash.wrapping_add(ad_hash::of(path, node));
+        Some(result)
     }
 
     /// All sessions, in order of their ids.
@@ -266,13 +295,23 @@ impl Tree {
             .count()
     }
 
-    /// Containers that had children and have none now.
-    pub fn empty_containers(&self) -> Vec<String> {
+    /// Containers that had children and have none now; also those that never had any for longer than
+    /// `never_used_ms`, unless that is 0 (`ContainerManager.getCandidates`).
+    pub fn empty_containers(&self, now_ms: i64, never_used_ms: i64) -> Vec<String> {
         let empty = |path: &&String| {
-            self.get(path)
-                .is_some_and(|node| node.creates != 0 && node.children.is_empty())
+            self.get(path).is_some_and(|node| {
+                let forgotten =
+                    never_used_ms != 0 && now_ms.saturating_sub(node.mtime_ms) > never_used_ms;
+                node.children.is_empty() && (node.creates != 0 || forgotten)
+            })
         };
         self.containers.iter().filter(empty).cloned().collect()
+    }
+
+    /// TTL nodes whose time is up.
+    pub fn overdue(&self, now_ms: i64) -> Vec<String> {
+        let over = |path: &&String| self.get(path).is_some_and(|node| node.is_overdue(now_ms));
+        self.ttls.iter().filter(over).cloned().collect()
     }
 
     /// Applies one committed request. Deterministic and infallible; an error is an answer and has a
@@ -333,82 +372,17 @@ impl Tree {
                 self.remove(txn, path);
                 Ok(Done::Nothing)
             }
+            Op::DeleteTtl { path } => {
+                // It may have been set, or got a child, since the leader looked.
+                let node = self.get(path).ok_or(ErrorCode::NoNode)?;
+                if !node.is_overdue(txn.now_ms) {
+                    return Err(ErrorCode::BadVersion);
+                }
+                self.remove(txn, path);
+                Ok(Done::Nothing)
+            }
             Op::SetConfig { data } => self.set_config(txn, data),
         }
-    }
-
-    /// Is this the next write of the session's present connection?
-    fn admit(&mut self, request: &Request) -> Result<(), ErrorCode> {
-        let session = self
-            .sessions
-            .get_mut(&request.session)
-            .ok_or(ErrorCode::SessionExpired)?;
-        if session.connection != request.connection {
-            return Err(ErrorCode::SessionMoved);
-        }
-        // A gap means that an earlier write was lost on its way: nothing behind it may take effect.
-        if session.sequence.checked_add(1) != Some(request.sequence) {
-            return Err(ErrorCode::ConnectionLoss);
-        }
-        session.sequence = request.sequence;
-        Ok(())
-    }
-
-    fn create_session(
-        &mut self,
-        request: &Request,
-        password: [u8; PASSWORD_BYTES],
-        timeout_ms: i32,
-    ) -> Result<Done, ErrorCode> {
-        if let Some(session) = self.sessions.get(&request.session) {
-            // The same proposal once more is no error; another one with this id is.
-            return if session.connection == request.connection && session.password == password {
-                Ok(Done::Session(session.timeout_ms))
-            } else {
-                Err(ErrorCode::SessionExpired)
-            };
-        }
-        let session = Session {
-            password,
-            timeout_ms,
-            connection: request.connection,
-            sequence: 0,
-        };
-        self.sessions.insert(request.session, session);
-        Ok(Done::Session(timeout_ms))
-    }
-
-    fn attach_session(
-        &mut self,
-        txn: &mut Txn<'_>,
-        request: &Request,
-        password: &[u8; PASSWORD_BYTES],
-        timeout_ms: i32,
-    ) -> Result<Done, ErrorCode> {
-        let session = self
-            .sessions
-            .get_mut(&request.session)
-            .filter(|session| session.password == *password)
-            .ok_or(ErrorCode::SessionExpired)?;
-        if session.connection != request.connection {
-            session.connection = request.connection;
-            session.sequence = 0;
-            session.timeout_ms = timeout_ms;
-            txn.events
-                .push(Event::SessionMoved(request.session, request.connection));
-        }
-        Ok(Done::Session(timeout_ms))
-    }
-
-    fn end_session(&mut self, txn: &mut Txn<'_>, session: SessionId) -> Result<Done, ErrorCode> {
-        self.sessions
-            .remove(&session)
-            .ok_or(ErrorCode::SessionExpired)?;
-        for path in self.ephemerals.remove(&session).unwrap_or_default() {
-            self.remove(txn, &path);
-        }
-        txn.events.push(Event::SessionClosed(session));
-        Ok(Done::Nothing)
     }
 
     fn set_config(&mut self, txn: &mut Txn<'_>, data: &Data) -> Result<Done, ErrorCode> {
@@ -448,7 +422,22 @@ impl Tree {
                 data,
                 acl,
                 flags,
-            } => self.create(txn, path, data, acl, *flags),
+            } => {
+                let (kind, is_sequential) = kind_of(*flags, txn.session)?;
+                self.create(txn, path, data, acl, kind, is_sequential)
+            }
+            Change::CreateTtl {
+                path,
+                data,
+                acl,
+                is_sequential,
+                ttl_ms,
+            } => {
+                if !(1..=TTL_MAX_MS).contains(ttl_ms) {
+                    return Err(ErrorCode::BadArguments);
+                }
+                self.create(txn, path, data, acl, NodeKind::Ttl(*ttl_ms), *is_sequential)
+            }
             Change::Delete { path, version } => self.delete(txn, path, *version),
             Change::SetData {
                 path,
@@ -483,9 +472,9 @@ impl Tree {
         asked: &str,
         data: &Data,
         asked_acl: &[Acl],
-        asked_flags: i32,
+        kind: NodeKind,
+        is_sequential: bool,
     ) -> Result<Done, ErrorCode> {
-        let (kind, is_sequential) = kind_of(asked_flags, txn.session)?;
         let parent_path = path::parent(asked).ok_or(ErrorCode::BadArguments)?;
         if asked.contains('\0') {
             return Err(ErrorCode::BadArguments);
@@ -523,18 +512,20 @@ impl Tree {
             aversion: 0,
             creates: 0,
         };
-        let stat = node.stat();
+        let (stat, bytes) = (node.stat(), node.data_bytes());
         txn.node_event(EventType::NodeCreated, &path, &node.acl);
         txn.node_event(EventType::NodeChildrenChanged, &parent_path, &parent_acl);
         self.link(path.clone(), node);
-        if let Some(parent) = self.nodes.get_mut(&parent_path) {
+        self.alter(&parent_path, |parent| {
             parent.creates = parent.creates.wrapping_add(1);
             parent.pzxid = txn.zxid;
-        }
+        });
         txn.undo.push(Undo::Create {
             path: path.clone(),
             parent_pzxid,
         });
+        self.begin_count(txn, &path);
+        self.count(txn, &path, quota::change(0, bytes), 1);
         Ok(Done::Created(path, stat))
     }
 
@@ -570,10 +561,12 @@ impl Tree {
         check::version(node.aversion, version)?;
         txn.undo.push(node.before(path));
         let acl = self.share_acl(resolved, &node.acl.clone());
-        let node = self.nodes.get_mut(path).ok_or(ErrorCode::NoNode)?;
-        node.acl = acl;
-        node.aversion = node.aversion.wrapping_add(1);
-        Ok(Done::Stat(node.stat()))
+        let stat = self.alter(path, |node| {
+            node.acl = acl;
+            node.aversion = node.aversion.wrapping_add(1);
+            node.stat()
+        });
+        stat.map(Done::Stat).ok_or(ErrorCode::NoNode)
     }
 
     /// Sets a node's data; the checks are done.
@@ -583,26 +576,31 @@ impl Tree {
         path: &str,
         data: Option<Bytes>,
     ) -> Result<Done, ErrorCode> {
-        let node = self.nodes.get_mut(path).ok_or(ErrorCode::NoNode)?;
-        txn.undo.push(node.before(path));
-        self.data_bytes -= node.data_bytes() as u64;
-        node.data = data;
-        self.data_bytes += node.data_bytes() as u64;
-        node.version = node.version.wrapping_add(1);
-        node.mzxid = txn.zxid;
-        node.mtime_ms = txn.now_ms;
-        txn.node_event(EventType::NodeDataChanged, path, &node.acl);
-        Ok(Done::Stat(node.stat()))
+        let changed = self.alter(path, |node| {
+            txn.undo.push(node.before(path));
+            let before = node.data_bytes();
+            node.data = data;
+            node.version = node.version.wrapping_add(1);
+            node.mzxid = txn.zxid;
+            node.mtime_ms = txn.now_ms;
+            txn.node_event(EventType::NodeDataChanged, path, &node.acl);
+            (before, node.data_bytes(), node.stat())
+        });
+        let (before, bytes, stat) = changed.ok_or(ErrorCode::NoNode)?;
+        self.data_bytes = self.data_bytes - before as u64 + bytes as u64;
+        self.count(txn, path, quota::change(before, bytes), 0);
+        Ok(Done::Stat(stat))
     }
 
     /// Deletes a node without children; the checks are done.
-    fn remove(&mut self, txn: &mut Txn<'_>, path: &str) {
+    pub(super) fn remove(&mut self, txn: &mut Txn<'_>, path: &str) {
         let Some(node) = self.unlink(path) else {
             return;
         };
         txn.node_event(EventType::NodeDeleted, path, &node.acl);
+        let bytes = node.data_bytes();
         let parent_path = path::parent(path).unwrap_or("/");
-        if let Some(parent) = self.nodes.get_mut(parent_path) {
+        self.alter(parent_path, |parent| {
             txn.undo.push(Undo::Delete {
                 path: path.to_owned(),
                 node: Box::new(node),
@@ -610,12 +608,14 @@ impl Tree {
             });
             parent.pzxid = txn.zxid;
             txn.node_event(EventType::NodeChildrenChanged, parent_path, &parent.acl);
-        }
+        });
+        self.count(txn, path, quota::change(bytes, 0), -1);
     }
 
     /// Puts a node into the maps that hold it, and its name into its parent.
     pub(super) fn link(&mut self, path: String, node: Node) {
         self.data_bytes += (path.len() + node.data_bytes()) as u64;
+        self.ad_hash = self.ad_hash.wrapping_add(ad_hash::of(&path, &node));
         match node.kind {
             NodeKind::Persistent => {}
             NodeKind::Ephemeral(owner) => {
@@ -627,6 +627,12 @@ impl Tree {
             NodeKind::Container => {
                 self.containers.insert(path.clone());
             }
+            NodeKind::Ttl(_) => {
+                self.ttls.insert(path.clone());
+            }
+        }
+        if let Some(limited) = quota::limited_by(&path) {
+            self.quotas.insert(limited.to_owned());
         }
         if path != "/"
             && let Some(parent) = self.nodes.get_mut(path::parent(&path).unwrap_or("/"))
@@ -639,6 +645,7 @@ impl Tree {
     fn unlink(&mut self, path: &str) -> Option<Node> {
         let node = self.nodes.remove(path)?;
         self.data_bytes -= (path.len() + node.data_bytes()) as u64;
+        self.ad_hash = self.ad_hash.wrapping_sub(ad_hash::of(path, &node));
         match node.kind {
             NodeKind::Persistent => {}
             NodeKind::Ephemeral(owner) => {
@@ -652,6 +659,12 @@ impl Tree {
             NodeKind::Container => {
                 self.containers.remove(path);
             }
+            NodeKind::Ttl(_) => {
+                self.ttls.remove(path);
+            }
+        }
+        if let Some(limited) = quota::limited_by(path) {
+            self.quotas.remove(limited);
         }
         if let Some(parent) = self.nodes.get_mut(path::parent(path).unwrap_or("/")) {
             parent.children.remove(path::name(path));
@@ -663,19 +676,19 @@ impl Tree {
         match step {
             Undo::Create { path, parent_pzxid } => {
                 self.unlink(&path);
-                if let Some(parent) = self.nodes.get_mut(path::parent(&path).unwrap_or("/")) {
+                self.alter(path::parent(&path).unwrap_or("/"), |parent| {
                     parent.creates = parent.creates.wrapping_sub(1);
                     parent.pzxid = parent_pzxid;
-                }
+                });
             }
             Undo::Delete {
                 path,
                 node,
                 parent_pzxid,
             } => {
-                if let Some(parent) = self.nodes.get_mut(path::parent(&path).unwrap_or("/")) {
+                self.alter(path::parent(&path).unwrap_or("/"), |parent| {
                     parent.pzxid = parent_pzxid;
-                }
+                });
                 self.link(path, *node);
             }
             Undo::Node {
@@ -687,15 +700,18 @@ impl Tree {
                 version,
                 aversion,
             } => {
-                if let Some(node) = self.nodes.get_mut(&path) {
-                    self.data_bytes -= node.data_bytes() as u64;
+                let bytes = self.alter(&path, |node| {
+                    let before = node.data_bytes();
                     node.data = data;
-                    self.data_bytes += node.data_bytes() as u64;
                     node.acl = acl;
                     node.mzxid = mzxid;
                     node.mtime_ms = mtime_ms;
                     node.version = version;
                     node.aversion = aversion;
+                    (before as u64, node.data_bytes() as u64)
+                });
+                if let Some((before, bytes)) = bytes {
+                    self.data_bytes = self.data_bytes - before + bytes;
                 }
             }
         }
@@ -714,7 +730,17 @@ impl Tree {
 }
 
 impl Node {
-    fn before(&self, path: &str) -> Undo {
+    /// Is it a TTL node whose time is up?
+    fn is_overdue(&self, now_ms: i64) -> bool {
+        match self.kind {
+            NodeKind::Ttl(ttl_ms) => {
+                self.children.is_empty() && now_ms.saturating_sub(self.mtime_ms) > ttl_ms
+            }
+            _ => false,
+        }
+    }
+
+    pub(super) fn before(&self, path: &str) -> Undo {
         Undo::Node {
             path: path.to_owned(),
             data: self.data.clone(),
@@ -746,7 +772,7 @@ fn kind_of(asked_flags: i32, session: SessionId) -> Result<(NodeKind, bool), Err
         flags::PERSISTENT_SEQUENTIAL => (NodeKind::Persistent, true),
         flags::EPHEMERAL_SEQUENTIAL => (NodeKind::Ephemeral(session), true),
         flags::CONTAINER => (NodeKind::Container, false),
-        // Off by default in 3.6 (extendedTypesEnabled), and not offered here.
+        // Only without extendedTypesEnabled: with it, createTTL is a change of its own.
         flags::PERSISTENT_WITH_TTL | flags::PERSISTENT_SEQUENTIAL_WITH_TTL => {
             return Err(ErrorCode::Unimplemented);
         }

@@ -495,7 +495,7 @@ fn containers_are_removed_after_their_last_child() {
     world.create("/c", flags::CONTAINER).unwrap();
     assert_eq!(world.stat("/c").ephemeral_owner, SessionId(0));
     assert!(
-        world.tree.empty_containers().is_empty(),
+        world.tree.empty_containers(0, 0).is_empty(),
         "it never had a child"
     );
     world.create("/c/x", 0).unwrap();
@@ -503,7 +503,7 @@ fn containers_are_removed_after_their_last_child() {
     let nobody = SessionId(0);
     assert_eq!(world.raw(nobody, LINE, 0, remove()).0.result, Err(NotEmpty));
     world.change(delete("/c/x", -1)).unwrap();
-    assert_eq!(world.tree.empty_containers(), ["/c"]);
+    assert_eq!(world.tree.empty_containers(0, 0), ["/c"]);
     assert_eq!(
         world.raw(nobody, LINE, 0, remove()).0.result,
         Ok(Done::Nothing)
@@ -512,10 +512,245 @@ fn containers_are_removed_after_their_last_child() {
 }
 
 #[test]
+fn containers_that_nobody_used_may_be_removed_too() {
+    let mut world = World::new();
+    world.create("/c", flags::CONTAINER).unwrap();
+    let made_ms = world.stat("/c").mtime_ms;
+    for (later_ms, never_used_ms, is_candidate) in
+        [(1_000_000, 0, false), (500, 500, false), (501, 500, true)]
+    {
+        let found = world
+            .tree
+            .empty_containers(made_ms + later_ms, never_used_ms);
+        assert_eq!(found == ["/c"], is_candidate, "{later_ms} {never_used_ms}");
+    }
+}
+
+fn create_ttl(path: &str, is_sequential: bool, ttl_ms: i64) -> Change {
+    Change::CreateTtl {
+        path: path.to_owned(),
+        data: Data(None),
+        acl: Acl::open(),
+        is_sequential,
+        ttl_ms,
+    }
+}
+
+/// Every request of a [`World`] is 1 ms later than the one before.
+#[test]
+fn ttl_nodes_go_when_nobody_set_them_and_they_have_no_children() {
+    let mut world = World::new();
+    for ttl_ms in [0, -1, 0x100_0000_0000] {
+        let refused = world.change(create_ttl("/t", false, ttl_ms));
+        assert_eq!(refused, Err(BadArguments), "{ttl_ms}");
+    }
+    world.change(create_ttl("/t", false, 10)).unwrap();
+    let Ok(Done::Created(path, stat)) = world.change(create_ttl("/s-", true, 1 << 39)) else {
+        panic!()
+    };
+    assert_eq!(
+        (path.as_str(), stat.ephemeral_owner),
+        ("/s-0000000001", SessionId(0))
+    );
+    let made_ms = world.stat("/t").mtime_ms;
+    assert!(world.tree.overdue(made_ms + 10).is_empty());
+    assert_eq!(world.tree.overdue(made_ms + 11), ["/t"]);
+    let nobody = SessionId(0);
+    let remove = || Op::DeleteTtl { path: "/t".into() };
+    // Decided too early, or by a clock that is ahead: it stays.
+    assert_eq!(
+        world.raw(nobody, LINE, 0, remove()).0.result,
+        Err(BadVersion)
+    );
+    world.create("/t/child", 0).unwrap();
+    for _ in 0..20 {
+        assert_eq!(
+            world.raw(nobody, LINE, 0, remove()).0.result,
+            Err(BadVersion)
+        );
+    }
+    world.change(delete("/t/child", -1)).unwrap();
+    assert_eq!(world.tree.overdue(made_ms + 60), ["/t"]);
+    // It was set since the leader looked.
+    world.change(set("/t", "x", -1)).unwrap();
+    assert_eq!(
+        world.raw(nobody, LINE, 0, remove()).0.result,
+        Err(BadVersion)
+    );
+    for _ in 0..10 {
+        world.change(check_version("/none", 0)).unwrap_err();
+    }
+    let (outcome, events) = world.raw(nobody, LINE, 0, remove());
+    assert_eq!(outcome.result, Ok(Done::Nothing));
+    let events: Vec<_> = events.iter().map(text).collect();
+    assert_eq!(events, ["NodeDeleted /t", "NodeChildrenChanged /"]);
+    assert_eq!(world.raw(nobody, LINE, 0, remove()).0.result, Err(NoNode));
+    let plain = Op::DeleteTtl {
+        path: "/zookeeper".into(),
+    };
+    assert_eq!(world.raw(nobody, LINE, 0, plain).0.result, Err(BadVersion));
+}
+
+fn with_data(path: &str, data: &str) -> Change {
+    Change::Create {
+        path: path.to_owned(),
+        data: Data(Some(Bytes::copy_from_slice(data.as_bytes()))),
+        acl: Acl::open(),
+        flags: 0,
+    }
+}
+
+/// Makes a quota as zkCli does.
+fn set_quota(world: &mut World, path: &str, limits: &str) {
+    let quota = format!("/zookeeper/quota{path}");
+    for (at, _) in quota.match_indices('/').skip(3) {
+        let _ = world.change(with_data(&quota[..at], ""));
+    }
+    world.change(with_data(&quota, "")).unwrap();
+    world
+        .change(with_data(&format!("{quota}/zookeeper_limits"), limits))
+        .unwrap();
+    let stats = format!("{quota}/zookeeper_stats");
+    world.change(with_data(&stats, "count=0,bytes=0")).unwrap();
+}
+
+fn stats(world: &World, path: &str) -> String {
+    let node = world
+        .tree
+        .get(&format!("/zookeeper/quota{path}/zookeeper_stats"));
+    let data = node.and_then(|node| node.data.clone());
+    String::from_utf8(data.unwrap().to_vec()).unwrap()
+}
+
+#[test]
+fn quotas_are_counted_and_nothing_is_refused() {
+    let mut world = World::new();
+    world.change(with_data("/q", "12345")).unwrap();
+    world.change(with_data("/q/a", "1")).unwrap();
+    world.change(with_data("/qq", "elsewhere")).unwrap();
+    set_quota(&mut world, "/q", "count=3,bytes=-1");
+    assert_eq!(stats(&world, "/q"), "count=2,bytes=6", "what was there");
+    let before = world.stat("/zookeeper/quota/q/zookeeper_stats");
+    for (change, expected) in [
+        (with_data("/q/b", "four"), "count=3,bytes=10"),
+        (with_data("/q/b/c", ""), "count=4,bytes=10"),
+        (set("/q", "", -1), "count=4,bytes=5"),
+        (with_data("/qr", "x"), "count=4,bytes=5"),
+        (delete("/q/b/c", -1), "count=3,bytes=5"),
+        (create("/q/e", flags::EPHEMERAL), "count=4,bytes=6"),
+    ] {
+        world.change(change).unwrap();
+        assert_eq!(stats(&world, "/q"), expected);
+    }
+    let after = world.stat("/zookeeper/quota/q/zookeeper_stats");
+    assert_eq!((after.version, after.mzxid), (before.version, before.mzxid));
+    // Beyond its limit it is told of, once for each write.
+    let (result, events) = world.op(ME, Op::Change(with_data("/q/f", "x")));
+    assert!(result.is_ok());
+    let told = events.last().unwrap();
+    assert!(
+        told.contains("QuotaExceeded") && told.contains("found: 5, limit: 3"),
+        "{told}"
+    );
+    // A multi that fails counts nothing.
+    let steps = vec![with_data("/q/g", "xyz"), check_version("/none", 0)];
+    let (result, events) = world.op(ME, Op::Multi(steps));
+    assert!(matches!(result, Ok(Done::Multi(Err(_)))) && events.is_empty());
+    assert_eq!(stats(&world, "/q"), "count=5,bytes=7");
+    // The end of a session is a delete as any other.
+    let (result, _) = world.op(ME, Op::CloseSession);
+    assert!(result.is_ok());
+    assert_eq!(stats(&world, "/q"), "count=4,bytes=6");
+}
+
+#[test]
+fn the_nearest_quota_counts_and_without_limits_nothing_does() {
+    let mut world = World::new();
+    for path in ["/a", "/a/b", "/a/b/c"] {
+        world.change(with_data(path, "x")).unwrap();
+    }
+    set_quota(&mut world, "/a", "count=-1,bytes=1");
+    set_quota(&mut world, "/a/b", "count=-1,bytes=-1");
+    world.change(with_data("/a/b/d", "xx")).unwrap();
+    assert_eq!(stats(&world, "/a/b"), "count=3,bytes=4");
+    assert_eq!(stats(&world, "/a"), "count=3,bytes=3");
+    let limits = "/zookeeper/quota/a/b/zookeeper_limits";
+    world.change(delete(limits, -1)).unwrap();
+    world.change(with_data("/a/b/e", "xx")).unwrap();
+    assert_eq!(stats(&world, "/a/b"), "count=3,bytes=4");
+    assert_eq!(stats(&world, "/a"), "count=4,bytes=5");
+    // What is no count is counted anew.
+    let own = "/zookeeper/quota/a/zookeeper_stats";
+    world.change(set(own, "nonsense", -1)).unwrap();
+    world.change(set("/a", "xxx", -1)).unwrap();
+    assert_eq!(stats(&world, "/a"), "count=5,bytes=9");
+}
+
+#[test]
+fn snapshots_of_the_first_format_are_read_and_their_quotas_counted() {
+    let mut world = World::new();
+    world.change(with_data("/q", "12345")).unwrap();
+    set_quota(&mut world, "/q", "count=3,bytes=-1");
+    // Who wrote that format did not count.
+    let own = "/zookeeper/quota/q/zookeeper_stats";
+    world.change(set(own, "count=0,bytes=0", -1)).unwrap();
+    let mut bytes = world.tree.to_bytes();
+    bytes.truncate(bytes.len() - 4);
+    bytes[8..12].copy_from_slice(&1_i32.to_be_bytes());
+    bytes.extend(crc32c::crc32c(&bytes).to_be_bytes());
+    world.tree = Tree::from_bytes(&bytes).unwrap();
+    assert_eq!(stats(&world, "/q"), "count=1,bytes=5");
+    world.change(with_data("/q/a", "1")).unwrap();
+    assert_eq!(stats(&world, "/q"), "count=2,bytes=6");
+    let again = Tree::from_bytes(&world.tree.to_bytes()).unwrap();
+    assert_eq!(again, world.tree);
+}
+
+/// The digest that follows each change is the one of the nodes that are there.
+#[test]
+fn the_digest_follows_every_kind_of_change() {
+    let mut world = World::new();
+    let mut seen = BTreeSet::from([world.tree.ad_hash()]);
+    let acl = Change::SetAcl {
+        path: "/a".into(),
+        acl: Acl::read_only(),
+        version: -1,
+    };
+    for (change, is_ok) in [
+        (create("/a", 0), true),
+        (create("/a/b", flags::EPHEMERAL), true),
+        (create("/a/c", flags::CONTAINER), true),
+        (create_ttl("/a/t", false, 5), true),
+        (set("/a", "other", -1), true),
+        (delete("/a/b", -1), true),
+        (create("/a", 0), false),
+        (acl, true),
+    ] {
+        assert_eq!(world.change(change.clone()).is_ok(), is_ok);
+        let steps = vec![
+            create("/m", 0),
+            create("/m/n", 0),
+            set("/m", "x", 0),
+            delete("/x", 0),
+        ];
+        world.op(ME, Op::Multi(steps)).0.unwrap();
+        let back = Tree::from_bytes(&world.tree.to_bytes()).unwrap();
+        assert_eq!(back, world.tree, "{change:?}");
+        assert_eq!(seen.insert(world.tree.ad_hash()), is_ok, "{change:?}");
+    }
+    let before = world.tree.ad_hash();
+    set_quota(&mut world, "/a", "count=1,bytes=1");
+    let quota = world.tree.ad_hash();
+    // ZooKeeper's own nodes do not count, but /zookeeper itself.
+    assert_eq!(quota, before);
+}
+
+#[test]
 fn snapshots_read_back_and_damage_is_found() {
     let mut world = World::new();
     world.create("/a", 0).unwrap();
     world.create("/a-b", flags::CONTAINER).unwrap();
+    world.change(create_ttl("/a/t", false, 77)).unwrap();
     world.create("/a/b", flags::EPHEMERAL_SEQUENTIAL).unwrap();
     world.change(set("/a", "zxy", 0)).unwrap();
     world.change(delete("/a-b", 0)).unwrap();
