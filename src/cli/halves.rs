@@ -18,7 +18,7 @@ use crate::common::ids::BrokerId;
 use crate::common::net::{self, HostPort};
 use crate::common::rng::Rng;
 use crate::common::tasks::{self, Tasks};
-use crate::config::Config;
+use crate::config::{Config, Member};
 use crate::coordinator::server::Server;
 use crate::coordinator::{self, Coordinator, auth, four_letter};
 use crate::http::{CoordinatorView, ProcessFigures, Sources};
@@ -337,21 +337,8 @@ fn coordinator_options(config: &Config, quorum_host: String) -> coordinator::Opt
             settings.tick_time.saturating_mul(ticks)
         }
     };
-    let members = config.members.iter().map(|member| {
-        let at = |port| HostPort::new(member.host.clone(), port);
-        let addresses = coordinator::Member {
-            quorum: at(member.quorum_port),
-            election: at(member.election_port),
-            client: member.client.as_ref().map(|client| HostPort {
-                host: match client.host.is_empty() {
-                    true => everywhere(),
-                    false => client.host.clone(),
-                },
-                port: client.port,
-            }),
-        };
-        (member.id, addresses)
-    });
+    let members = config.members.iter();
+    let members = members.map(|member| (member.id, coordinator_member(member)));
     coordinator::Options {
         member: config.myid,
         members: members.collect(),
@@ -409,6 +396,22 @@ fn auth_options(config: &Config) -> auth::Options {
         keeps_failed: settings.keeps_failed_sasl,
         sasl_super: settings.sasl_super_user.clone(),
         x509_super: None,
+        skip_acl: settings.skip_acl,
+    }
+}
+
+fn coordinator_member(member: &Member) -> coordinator::Member {
+    let at = |port| HostPort::new(member.host.clone(), port);
+    coordinator::Member {
+        quorum: at(member.quorum_port),
+        election: at(member.election_port),
+        client: member.client.as_ref().map(|client| {
+            let host = match client.host.as_str() {
+                "" => "0.0.0.0",
+                host => host,
+            };
+            HostPort::new(host, client.port)
+        }),
     }
 }
 

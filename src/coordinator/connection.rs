@@ -172,13 +172,12 @@ pub async fn serve(
     server: &Arc<Server>,
     stream: &mut TcpStream,
     peer: SocketAddr,
-    handshake: Bytes,
+    mut handshake: Bytes,
 ) -> io::Result<()> {
     server.stats.bytes_received.add(4 + handshake.len() as u64);
     server.stats.handshakes.add(1);
     let since_ms = server.clock.monotonic_ms();
-    let mut input = handshake;
-    let asked = ConnectRequest::decode(&mut input).map_err(io::Error::other)?;
+    let asked = ConnectRequest::decode(&mut handshake).map_err(io::Error::other)?;
     let read_only = read_only::serves(server, &asked);
     if !server.raft.serving() && !read_only {
         return Ok(());
@@ -208,13 +207,8 @@ pub async fn serve(
     let wall_ms = server.clock.wall_ms();
     let stats = Arc::new(ConnectionStats::new(peer, session, timeout_ms, wall_ms));
     let latency_ms = server.clock.monotonic_ms() - since_ms;
-    server
-        .stats
-        .note_handshake(&stats, latency_ms, asked.session_id == 0);
+    (server.stats).note_handshake(&stats, latency_ms, asked.session_id == 0);
     server.stats.connected(id, stats.clone());
-    if !read_only {
-        server.raft.touch(session);
-    }
     server.trace.session(session, "begins here");
     debug!(%peer, session = format!("{:#x}", session.0), timeout_ms, "session established");
     let mut connection = Connection {
@@ -318,7 +312,10 @@ async fn begin(
         .await
         .map_err(io::Error::other)?;
     Ok(Some(match outcome.result {
-        Ok(Done::Session(timeout_ms)) => (session, timeout_ms, password),
+        Ok(Done::Session(timeout_ms)) => {
+            server.raft.touch(session);
+            (session, timeout_ms, password)
+        }
         _ => (SessionId(0), 0, [0; PASSWORD_BYTES]),
     }))
 }
