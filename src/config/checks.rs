@@ -343,8 +343,14 @@ pub(super) fn coordinator(values: &mut Values, roles: Roles, settings: &Coordina
     }
 }
 
+/// What can be told only of a whole configuration.
+pub(super) fn whole(values: &mut Values, config: &Config) {
+    sockets(values, config);
+    extended_types(values, config);
+}
+
 /// A session's id begins with its server's number, and 255 is what marks TTL nodes.
-pub(super) fn extended_types(values: &mut Values, config: &Config) {
+fn extended_types(values: &mut Values, config: &Config) {
     if config.roles.coordinator
         && config.coordinator.extended_types_enabled
         && config.myid.0 > EXTENDED_SERVER_ID_MAX
@@ -365,7 +371,7 @@ struct Socket {
 
 /// No two of this node's own sockets may be the same, and no two members either. What names hide (that
 /// `node1` is 127.0.0.1) is found out when the port is taken.
-pub(super) fn sockets(values: &mut Values, config: &Config) {
+fn sockets(values: &mut Values, config: &Config) {
     let own = own_sockets(config);
     for (index, socket) in own.iter().enumerate() {
         let same = |other: &&Socket| meet(&socket.address, &other.address);

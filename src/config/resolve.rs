@@ -207,8 +207,7 @@ pub fn resolve(values: &mut Values, facts: &Facts) -> Config {
         http,
         log,
     };
-    checks::sockets(values, &config);
-    checks::extended_types(values, &config);
+    checks::whole(values, &config);
     config
 }
 
