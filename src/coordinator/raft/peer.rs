@@ -603,16 +603,28 @@ impl PeerServer {
         })
     }
 
+    /// openraft, where it refuses a candidate because of its log, does not take up its term, as Raft has it. A
+    /// candidate that cannot win then stays a term ahead of those that could, and refuses each of them: one
+    /// round of turns after the other ends without a leader. While one leads, nothing is taken up.
+    pub(super) async fn vote(&self, request: VoteRequest<u64>) -> Answer {
+        let (asked, last) = (request.vote, request.last_log_id);
+        let Ok(answer) = self.raft.vote(request).await else {
+            return Answer::Stopped;
+        };
+        let is_refused = !answer.vote_granted && answer.vote < asked && answer.last_log_id > last;
+        if is_refused && !answer.vote.committed {
+            handover::release(&self.raft, asked).await;
+        }
+        Answer::Vote(answer)
+    }
+
     async fn answer(&self, message: Message) -> Answer {
         match message {
             Message::Append(request) => match self.raft.append_entries(request).await {
                 Ok(answer) => Answer::Append(answer),
                 Err(_) => Answer::Stopped,
             },
-            Message::Vote(request) => match self.raft.vote(request).await {
-                Ok(answer) => Answer::Vote(answer),
-                Err(_) => Answer::Stopped,
-            },
+            Message::Vote(request) => self.vote(request).await,
             Message::Snapshot(piece) => Answer::Snapshot(self.raft.install_snapshot(piece).await),
             Message::Release(leader, next) => {
                 handover::release(&self.raft, handover::vote_after(leader, next)).await;

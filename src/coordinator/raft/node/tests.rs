@@ -1038,3 +1038,39 @@ fn a_full_disk_is_no_reason_to_empty_the_directory() {
     let damaged = told(io::ErrorKind::InvalidData);
     assert!(damaged.contains("does not open"), "{damaged}");
 }
+
+#[tokio::test]
+async fn the_term_of_a_candidate_with_a_short_log_is_taken_up_unless_somebody_leads() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let member = start(one(dir.path()), None).await.expect("starts");
+    let node = &member.node;
+    let until = Instant::now() + LIMIT;
+    while !node.serving() {
+        assert!(Instant::now() < until, "it leads");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let server = super::super::peer::PeerServer {
+        credentials: node.credentials.clone(),
+        raft: node.raft.clone(),
+        proposals: node.proposals.clone(),
+        touches: node.touches.clone(),
+        led: node.led.clone(),
+        tasks: node.tasks.clone(),
+    };
+    let candidate = |term| super::super::types::Vote::new(term, 3);
+    let asks = async |term| {
+        let request = openraft::raft::VoteRequest::new(candidate(term), None);
+        let answer = server.vote(request).await;
+        assert!(matches!(answer, Answer::Vote(answer) if !answer.vote_granted));
+    };
+    let mut metrics = node.raft.server_metrics();
+    asks(10).await;
+    let led = metrics.borrow_and_update().vote;
+    assert!(led.committed, "it goes on leading");
+    handover::release(&node.raft, super::super::types::Vote::new(5, 2)).await;
+    asks(9).await;
+    let taken = metrics.wait_for(|now| now.vote == candidate(9));
+    let taken = tokio::time::timeout(LIMIT, taken).await;
+    assert!(taken.expect("in time").is_ok(), "term 10 was not taken up");
+    node.shutdown().await;
+}
