@@ -11,14 +11,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use tokio::io::Interest;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::debug;
 
 use crate::broker::Broker;
 use crate::broker::api::{self, Chunk};
 use crate::common::disk::DiskFile;
-use crate::common::net::TcpStream;
+use crate::common::net::{self, TcpStream};
 use crate::common::shutdown::Shutdown;
 
 /// A connection has to send its first frame's length within this time, and any later length that it
@@ -312,10 +311,7 @@ async fn send_file(
     };
     while at < end {
         let count = usize::try_from(end - at).unwrap_or(usize::MAX).min(1 << 30);
-        let sent = stream.try_io(Interest::WRITABLE, || {
-            rustix::fs::sendfile(stream, source, Some(&mut at), count).map_err(io::Error::from)
-        });
-        match sent {
+        match net::send_file(stream, source, &mut at, count) {
             // The file is shorter than its region: the client has to see a broken connection.
             Ok(0) => return Err(Ended::Io(io::ErrorKind::UnexpectedEof.into())),
             Ok(_) => {}
@@ -377,7 +373,7 @@ async fn wait_writable(stream: &TcpStream, error: io::Error, limit: Duration) ->
 mod tests {
     use super::*;
     use crate::common::disk::{Disk, Open, real::RealDisk};
-    use crate::common::net::{self, HostPort};
+    use crate::common::net::HostPort;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     async fn pair() -> (TcpStream, TcpStream) {

@@ -244,7 +244,7 @@ fn prepare(stream: &TcpStream) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY");
     }
-    if let Err(error) = rustix::net::sockopt::set_socket_keepalive(stream, true) {
+    if let Err(error) = net::keep_alive(stream, None) {
         tracing::debug!(%error, "SO_KEEPALIVE");
     }
 }

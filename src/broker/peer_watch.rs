@@ -159,7 +159,7 @@ async fn until_gone(address: &HostPort, leftover: bool, told: impl Fn(bool)) {
     loop {
         match net::connect(address, CONNECT_LIMIT).await {
             Ok(stream) => {
-                if let Err(error) = net::keep_alive(&stream, SILENCE_LIMIT) {
+                if let Err(error) = net::keep_alive(&stream, Some(SILENCE_LIMIT)) {
                     debug!(%error, "a machine that falls silent will be noticed late");
                 }
                 was_there = true;

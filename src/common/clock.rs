@@ -1,4 +1,4 @@
-//! Wall and monotonic time, real or set by hand.
+//! Wall and monotonic time: real, a runtime's, or set by hand.
 //!
 //! Decisions take `now` as a value; only drivers hold a [`Clock`]. Sleeping is `tokio::time`, which
 //! can be paused; this is the only file that asks the machine what time it is.
@@ -13,7 +13,14 @@ pub struct Clock(Source);
 
 #[derive(Clone, Debug)]
 enum Source {
-    Real { started: Instant },
+    Real {
+        started: Instant,
+    },
+    /// tokio's time, which a simulation stops and moves.
+    Runtime {
+        started: tokio::time::Instant,
+        started_wall_ms: i64,
+    },
     Manual(Arc<Hands>),
 }
 
@@ -32,6 +39,15 @@ impl Clock {
     pub fn real() -> Clock {
         Clock(Source::Real {
             started: Instant::now(),
+        })
+    }
+
+    /// A clock that goes as tokio's time does, from `wall_ms` on: with the tasks of a runtime that is paused
+    /// or simulated.
+    pub fn of_runtime(wall_ms: i64) -> Clock {
+        Clock(Source::Runtime {
+            started: tokio::time::Instant::now(),
+            started_wall_ms: wall_ms,
         })
     }
 
@@ -55,6 +71,9 @@ impl Clock {
                 .map_or(0, |since| {
                     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
                 }),
+            Source::Runtime {
+                started_wall_ms, ..
+            } => started_wall_ms + self.monotonic_ms(),
             Source::Manual(hands) => hands.wall_ms.load(Ordering::Relaxed),
         }
     }
@@ -70,15 +89,34 @@ impl Clock {
             Source::Real { started } => {
                 i64::try_from(started.elapsed().as_micros()).unwrap_or(i64::MAX)
             }
+            Source::Runtime { started, .. } => {
+                i64::try_from(started.elapsed().as_micros()).unwrap_or(i64::MAX)
+            }
             Source::Manual(hands) => hands.monotonic_us.load(Ordering::Relaxed),
         }
     }
 
-    /// Moves a manual clock forward, both hands. Does nothing to the real one.
+    /// Moves a manual clock forward, both hands. Does nothing to the others.
     pub fn advance_ms(&self, ms: i64) {
         if let Source::Manual(hands) = &self.0 {
             hands.wall_ms.fetch_add(ms, Ordering::Relaxed);
             hands.monotonic_us.fetch_add(ms * 1_000, Ordering::Relaxed);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_runtimes_clock_goes_with_its_tasks() {
+        let clock = Clock::of_runtime(1_000);
+        tokio::time::sleep(Duration::from_millis(250)).await;
+        assert_eq!((clock.monotonic_ms(), clock.wall_ms()), (250, 1_250));
+        clock.advance_ms(50);
+        assert_eq!(clock.monotonic_ms(), 250);
     }
 }

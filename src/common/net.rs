@@ -1,18 +1,21 @@
 //! The network seam: TCP sockets and `host:port` pairs.
 //!
-//! Everything that listens or dials goes through here, so that a simulated network can take its place.
+//! Everything that listens or dials goes through here, so that a simulated network can take its place: with
+//! the feature `sim` the sockets are those of [`mod@sockets`]'s other file, and nothing else is different.
 
 use std::fmt;
 use std::io;
 use std::net::{Ipv6Addr, SocketAddr};
-use std::os::fd::AsRawFd;
+use std::os::fd::AsFd;
 use std::str::FromStr;
 use std::time::Duration;
 
-use rustix::net::sockopt;
 use rustix::process::{Resource, getrlimit};
-pub use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-pub use tokio::net::{TcpListener, TcpStream};
+
+#[cfg_attr(feature = "sim", path = "net/simulated.rs")]
+mod sockets;
+
+pub use sockets::{OwnedReadHalf, OwnedWriteHalf, TcpListener, TcpStream};
 
 /// A host name or address with a port, not resolved yet.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -109,7 +112,7 @@ pub async fn bind(address: &HostPort) -> io::Result<TcpListener> {
     } else {
         &address.host
     };
-    let bound = TcpListener::bind((host, address.port)).await;
+    let bound = sockets::listen(host, address.port).await;
     bound.map_err(|error| match error.kind() {
         io::ErrorKind::AddrInUse => io::Error::new(
             error.kind(),
@@ -165,7 +168,7 @@ impl Descriptors {
 
     /// Does this connection, which comes to `open` others of its listener, leave enough to logs?
     pub fn spare(&self, stream: &TcpStream, open: usize) -> bool {
-        let number = u64::try_from(stream.as_raw_fd()).unwrap_or(0);
+        let number = sockets::descriptor(stream);
         open < self.few || self.bound.is_none_or(|bound| number < bound)
     }
 }
@@ -192,8 +195,7 @@ pub struct Buffers {
 
 /// The first address of a name.
 pub async fn resolve(address: &HostPort) -> io::Result<std::net::IpAddr> {
-    let mut found = tokio::net::lookup_host((address.host.as_str(), address.port)).await?;
-    let first = found.next().map(|address| address.ip());
+    let first = sockets::resolve(address).await?;
     first.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the name has no address"))
 }
 
@@ -208,7 +210,7 @@ pub async fn connect_with(
     limit: Duration,
     buffers: Buffers,
 ) -> io::Result<TcpStream> {
-    let dial = dial(address, buffers);
+    let dial = sockets::dial(address, buffers);
     let stream = tokio::time::timeout(limit, dial).await.map_err(|_| {
         io::Error::new(
             io::ErrorKind::TimedOut,
@@ -219,40 +221,21 @@ pub async fn connect_with(
     Ok(stream)
 }
 
-async fn dial(address: &HostPort, buffers: Buffers) -> io::Result<TcpStream> {
-    let name = (address.host.as_str(), address.port);
-    if buffers == Buffers::default() {
-        return TcpStream::connect(name).await;
-    }
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for address in tokio::net::lookup_host(name).await? {
-        let socket = match address {
-            SocketAddr::V4(_) => tokio::net::TcpSocket::new_v4()?,
-            SocketAddr::V6(_) => tokio::net::TcpSocket::new_v6()?,
-        };
-        if let Some(bytes) = buffers.send {
-            socket.set_send_buffer_size(bytes)?;
-        }
-        if let Some(bytes) = buffers.receive {
-            socket.set_recv_buffer_size(bytes)?;
-        }
-        match socket.connect(address).await {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
+/// Lets a connection on which nothing is said fail within about `limit` of the other machine's end: one that
+/// lost power or its network closes nothing. Without a limit the system says when.
+pub fn keep_alive(stream: &TcpStream, limit: Option<Duration>) -> io::Result<()> {
+    sockets::keep_alive(stream, limit)
 }
 
-/// Lets a connection on which nothing is said fail within about `limit` of the other machine's end: one that
-/// lost power or its network closes nothing.
-pub fn keep_alive(stream: &TcpStream, limit: Duration) -> io::Result<()> {
-    let step = (limit / 5).max(Duration::from_secs(1));
-    sockopt::set_socket_keepalive(stream, true)?;
-    sockopt::set_tcp_keepidle(stream, step * 2)?;
-    sockopt::set_tcp_keepintvl(stream, step)?;
-    sockopt::set_tcp_keepcnt(stream, 3)?;
-    Ok(())
+/// Sends what it can of a file's region, from `at` on, which moves; nothing passes through this process.
+/// `WouldBlock` where the socket takes nothing now, and an error that says so where that cannot be done.
+pub fn send_file(
+    stream: &TcpStream,
+    file: impl AsFd,
+    at: &mut u64,
+    count: usize,
+) -> io::Result<usize> {
+    sockets::send_file(stream, file, at, count)
 }
 
 /// The address a listener got, for ports chosen by the system.

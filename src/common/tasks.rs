@@ -237,7 +237,7 @@ pub fn is_caught() -> bool {
 ///
 /// A panic inside is passed on to the caller.
 pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(work).await {
+    match start_blocking(work).await {
         Ok(value) => value,
         Err(failed) => match failed.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),
@@ -245,6 +245,55 @@ pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stat
             Err(_) => std::future::pending().await,
         },
     }
+}
+
+#[cfg(not(feature = "sim"))]
+use tokio::task::spawn_blocking as start_blocking;
+
+/// In a simulation there is one thread. What would have another one is a task there, and takes its time first.
+#[cfg(feature = "sim")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "whoever waits for it joins it, as he would a thread"
+)]
+fn start_blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> tokio::task::JoinHandle<T> {
+    if !is_simulated() {
+        return tokio::task::spawn_blocking(work);
+    }
+    let pause = simulated::pause();
+    tokio::spawn(async move {
+        tokio::time::sleep(pause).await;
+        work()
+    })
+}
+
+/// What a simulation sets.
+#[cfg(feature = "sim")]
+pub mod simulated {
+    use super::{Cell, Duration};
+
+    thread_local! {
+        static PAUSE: Cell<Duration> = const { Cell::new(Duration::from_millis(1)) };
+    }
+
+    /// How long blocking work takes from now on, on every simulated machine of this thread.
+    pub fn set_pause(pause: Duration) {
+        PAUSE.set(pause);
+    }
+
+    pub(super) fn pause() -> Duration {
+        PAUSE.get()
+    }
+}
+
+/// Is this a simulation, where all has to happen on one thread?
+fn is_simulated() -> bool {
+    #[cfg(feature = "sim")]
+    return turmoil::in_simulation();
+    #[cfg(not(feature = "sim"))]
+    false
 }
 
 /// Does blocking `work` for every item, on up to `threads` threads at once, and gives the results in
@@ -257,7 +306,7 @@ pub fn side_by_side<T: Send, R: Send>(
     work: impl Fn(T) -> R + Sync,
 ) -> Vec<R> {
     let threads = threads.min(items.len());
-    if threads <= 1 {
+    if threads <= 1 || is_simulated() {
         return items.into_iter().map(work).collect();
     }
     let queue = Mutex::new(items.into_iter().enumerate());

@@ -36,18 +36,24 @@ impl Trace {
     }
 
     /// Equal for equal histories.
+    #[cfg(not(feature = "sim"))]
     pub fn hash(&self) -> u64 {
         self.hash
     }
 }
 
 /// Runs the history of every seed.
-pub fn each(test: &str, run: fn(u64, &mut Trace)) {
+pub fn each(test: &str, rounds: u64, run: fn(u64, &mut Trace)) {
     let number = |name: &str, default: u64| {
         let said = std::env::var(name).ok();
         said.and_then(|text| text.parse().ok()).unwrap_or(default)
     };
-    let (first, rounds) = (number("SIM_SEED", 1), number("SIM_ROUNDS", 150));
+    let (first, rounds) = (number("SIM_SEED", 1), number("SIM_ROUNDS", rounds));
+    let features = if cfg!(feature = "sim") {
+        "--features sim "
+    } else {
+        ""
+    };
     for seed in first..first.saturating_add(rounds) {
         let mut trace = Trace::default();
         let outcome = catch_unwind(AssertUnwindSafe(|| run(seed, &mut trace)));
@@ -56,9 +62,19 @@ pub fn each(test: &str, run: fn(u64, &mut Trace)) {
                 eprintln!("  {step}");
             }
             eprintln!(
-                "seed {seed} failed; repeat it with\n  SIM_SEED={seed} SIM_ROUNDS=1 cargo test --test sim -- {test}"
+                "seed {seed} failed; repeat it with\n  SIM_SEED={seed} SIM_ROUNDS=1 cargo test {features}--test sim -- {test}"
             );
             resume_unwind(panic);
         }
     }
+}
+
+/// Runs histories until one fails, which has to be.
+#[cfg(feature = "sim")]
+pub fn some_fails(rounds: u64, run: fn(u64, &mut Trace)) {
+    let fails = |seed| {
+        let mut trace = Trace::default();
+        catch_unwind(AssertUnwindSafe(|| run(seed, &mut trace))).is_err()
+    };
+    assert!((1..=rounds).any(fails), "none of {rounds} histories failed");
 }

@@ -29,6 +29,8 @@ pub struct Faults {
     pub fail_after: Option<(u64, Operation)>,
     /// Nothing can be opened: the process has as many files open as it may.
     pub no_descriptors: bool,
+    /// A sync says that it is done, and does nothing: the drive's cache lies. This one a crash leaves as it is.
+    pub lies: bool,
     /// Milliseconds that each sync moves the disk's clock (which must be a manual one).
     pub sync_ms: i64,
 }
@@ -308,7 +310,10 @@ impl SimDisk {
     pub fn crash(&self) {
         let mut world = self.world();
         world.life += 1;
-        world.faults = Faults::default();
+        world.faults = Faults {
+            lies: world.faults.lies,
+            ..Faults::default()
+        };
         world.locks.clear();
         let rng = world.rng.clone();
         let changes = std::mem::take(&mut world.renames);
@@ -574,7 +579,9 @@ impl DiskFile for SimFile {
                 node.unsynced.clear();
                 return Err(eio());
             }
-            node.sync();
+            if !world.faults.lies {
+                node.sync();
+            }
             Ok(())
         })
     }

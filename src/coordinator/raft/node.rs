@@ -105,7 +105,12 @@ impl RaftOptions {
             members,
             secret: None,
             dir: dir.into(),
-            store: StoreKind::Sled,
+            store: if cfg!(feature = "sim") {
+                // sled has threads of its own.
+                StoreKind::Plain
+            } else {
+                StoreKind::Sled
+            },
             snapshot_entries: 10_000,
             propose_limit: Duration::from_secs(10),
         }
