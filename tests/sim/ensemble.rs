@@ -116,6 +116,7 @@ fn options(member: usize) -> Options {
         let addresses = Member {
             quorum: at(QUORUM_PORT),
             election: at(3888),
+            client: None,
         };
         (id(member), addresses)
     });
