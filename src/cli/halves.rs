@@ -108,6 +108,16 @@ impl Halves {
         self.server.get().map(|server| server.client_address.port())
     }
 
+    /// The coordinator, from the moment that it serves.
+    pub fn server(&self) -> Option<Arc<Server>> {
+        self.server.get().cloned()
+    }
+
+    /// The broker, from the moment that it serves.
+    pub fn broker(&self) -> Option<Arc<Broker>> {
+        self.broker.get().map(|running| running.broker.clone())
+    }
+
     /// Where the HTTP pages read. A half that has not started answers with nothing but zeros, which reads
     /// as "waits for everything".
     pub fn sources(&self) -> Sources {

@@ -4,9 +4,11 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tripod::common::clock::Clock;
+use tripod::common::disk::Disk;
 use tripod::common::disk::sim::{Faults, SimDisk};
 use tripod::common::rng::Rng;
 use tripod::common::tasks::simulated;
@@ -86,6 +88,16 @@ struct Machine {
     life: Life,
 }
 
+/// A machine that starts has another boot id, where Linux keeps it.
+fn boot(disk: &SimDisk, rng: &Rng) {
+    let file = Path::new("/proc/sys/kernel/random/boot_id");
+    let write = || {
+        disk.create_dir_all(file.parent().unwrap_or(file))?;
+        disk.replace(file, rng.uuid().to_string().as_bytes())
+    };
+    write().expect("a disk without faults");
+}
+
 /// Servers that have disks and may die, and clients that have neither.
 pub struct Machines<'a> {
     sim: turmoil::Sim<'a>,
@@ -96,6 +108,8 @@ pub struct Machines<'a> {
     now_ms: u64,
     next_fault_ms: u64,
     next_power_ms: u64,
+    /// Is it a time at which power may fail?
+    is_power_due: bool,
     /// Cut links, by the machines' numbers (clients follow the servers), until when.
     cuts: BTreeMap<(usize, usize), (Link, u64)>,
     /// How the links are now; whole ones are not listed.
@@ -130,6 +144,7 @@ impl<'a> Machines<'a> {
             now_ms: 0,
             next_fault_ms: 0,
             next_power_ms: 0,
+            is_power_due: true,
             cuts: BTreeMap::new(),
             links: BTreeMap::new(),
             slow_network_until: 0,
@@ -144,6 +159,7 @@ impl<'a> Machines<'a> {
         Fut: Future<Output = turmoil::Result> + 'static,
     {
         let disk = SimDisk::new(self.rng.fork(&name), Clock::manual(EPOCH_MS));
+        boot(&disk, &self.rng);
         let own = disk.clone();
         self.sim.host(name.as_str(), move || software(own.clone()));
         self.servers.push(Machine {
@@ -179,6 +195,11 @@ impl<'a> Machines<'a> {
         }
     }
 
+    /// May the power of a machine fail now?
+    pub fn may_lose_power(&mut self, may: bool) {
+        self.is_power_due = may;
+    }
+
     /// Goes on by one tick. An error is the end of some software that should not have ended.
     pub fn step(&mut self) {
         if let Err(error) = self.sim.step() {
@@ -205,7 +226,8 @@ impl<'a> Machines<'a> {
             0..5 => self.kill(server, until, trace, died),
             5..8 => {
                 let pause = self.rules.power_pause_ms;
-                if pause.is_none() || self.now_ms >= self.next_power_ms {
+                let is_due = pause.is_none() || self.now_ms >= self.next_power_ms;
+                if is_due && self.is_power_due {
                     self.next_power_ms = until + pause.unwrap_or(0);
                     self.cut_power(server, until, trace, died);
                 }
@@ -283,6 +305,7 @@ impl<'a> Machines<'a> {
             ));
             self.sim.crash(machine.name.as_str());
             machine.disk.crash();
+            boot(&machine.disk, &self.rng);
             died.push(server);
         }
     }
@@ -400,6 +423,16 @@ impl<'a> Machines<'a> {
         let until = self.now_ms + 500;
         for server in 0..self.servers.len() {
             self.cut_power(server, until, trace, &mut died);
+        }
+        died
+    }
+
+    /// All processes die, and start again.
+    pub fn kill_all(&mut self, trace: &mut Trace) -> Vec<usize> {
+        let mut died = Vec::new();
+        let until = self.now_ms + 500;
+        for server in 0..self.servers.len() {
+            self.kill(server, until, trace, &mut died);
         }
         died
     }

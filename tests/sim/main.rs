@@ -8,6 +8,12 @@
 //! at the same moment does not quite, so that a history may differ in detail. `SIM_LOG=tripod=debug` shows it.
 
 #[cfg(feature = "sim")]
+#[allow(dead_code, reason = "also for histories of real processes")]
+#[path = "../check/mod.rs"]
+mod check;
+#[cfg(feature = "sim")]
+mod cluster;
+#[cfg(feature = "sim")]
 mod ensemble;
 mod invariants;
 #[cfg(feature = "sim")]
@@ -41,6 +47,12 @@ fn the_raft_log_keeps_its_promises() {
 #[test]
 fn an_ensemble_keeps_its_promises() {
     seeds::each("an_ensemble_keeps_its_promises", 10, ensemble::run);
+}
+
+#[cfg(feature = "sim")]
+#[test]
+fn a_cluster_keeps_its_promises() {
+    seeds::each("a_cluster_keeps_its_promises", 4, cluster::run);
 }
 
 /// A simulation that could not fail would prove nothing.
