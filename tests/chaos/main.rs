@@ -9,10 +9,12 @@ mod http_get;
 
 mod connections;
 mod disks;
+mod ensemble;
 mod faults;
 mod links;
 mod namespace;
 mod network;
 mod nodes;
 mod run;
+mod sessions;
 mod workload;
