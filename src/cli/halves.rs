@@ -20,8 +20,8 @@ use crate::common::rng::Rng;
 use crate::common::tasks::{self, Tasks};
 use crate::config::{Config, Member};
 use crate::coordinator::server::Server;
-use crate::coordinator::{self, Coordinator, auth, four_letter};
-use crate::http::{CoordinatorView, ProcessFigures, Sources};
+use crate::coordinator::{self, Coordinator, admin, auth, monitor};
+use crate::http::{Commands, CoordinatorView, Figure, ProcessFigures, Sources};
 use crate::log::dir::Loading;
 
 use super::joined::Joined;
@@ -140,7 +140,12 @@ impl Halves {
                 },
             }));
             let server = self.server.clone();
-            sources.word = Some(Arc::new(move |word| four_letter::text(server.get()?, word)));
+            sources.commands = Some(Commands {
+                names: admin::names(),
+                run: Arc::new(move |name, arguments| {
+                    admin::run(server.get().map(|server| &**server), name, arguments)
+                }),
+            });
         }
         if self.config.roles.broker {
             let (running, id) = (self.broker.clone(), self.config.broker_id);
@@ -437,6 +442,16 @@ fn coordinator_view(server: &Server) -> CoordinatorView {
         term: raft.term,
         last_log_index: raft.last_log_index.unwrap_or(0),
         applied_index: raft.applied_index.unwrap_or(0),
+        figures: monitor::figures(&status)
+            .into_iter()
+            .map(|figure| Figure {
+                name: figure.name,
+                kind: figure.kind,
+                part: figure.part,
+                quantile: figure.quantile,
+                value: figure.value,
+            })
+            .collect(),
         sessions: status.counts.sessions,
         waiting: raft.waiting,
         syncs: SyncFigures {

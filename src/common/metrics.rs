@@ -204,10 +204,15 @@ impl Page {
         labels: &[(&str, &str)],
         value: impl Display,
     ) {
+        self.describe(name, kind, help);
+        self.part(name, labels, value);
+    }
+
+    /// Says what a name means, before its first sample.
+    pub fn describe(&mut self, name: &str, kind: &str, help: &str) {
         if self.described.insert(name.to_owned()) {
             let _ = writeln!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}");
         }
-        self.part(name, labels, value);
     }
 
     /// Adds a summary without quantiles.

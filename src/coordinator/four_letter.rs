@@ -87,7 +87,7 @@ pub fn is_known(name: &str) -> bool {
 }
 
 /// The text of a word for HTTP, which has a switch of its own instead of the list.
-pub fn text(server: &Server, name: &str) -> Option<String> {
+pub(super) fn text(server: &Server, name: &str) -> Option<String> {
     let word = WORDS.iter().find(|word| word.name == name)?;
     Some((word.answer)(server))
 }
@@ -204,11 +204,7 @@ fn conf(server: &Server) -> String {
         options.max_client_cnxns,
         options.min_session_timeout_ms,
         options.max_session_timeout_ms,
-        if options.members.is_empty() {
-            0
-        } else {
-            options.member.0
-        },
+        options.shown_id(),
     );
     if let Some(own) = options.members.get(&options.member) {
         let _ = write!(
@@ -260,7 +256,7 @@ fn cons(server: &Server) -> String {
 }
 
 /// `lastOp` of `FinalRequestProcessor`.
-fn op_name(code: i32) -> &'static str {
+pub(super) fn op_name(code: i32) -> &'static str {
     match code {
         OP_OF_CONNECT => "SESS",
         op::CREATE | op::CREATE2 | op::CREATE_CONTAINER | op::CREATE_TTL => "CREA",
@@ -406,6 +402,6 @@ fn crst(server: &Server) -> String {
 }
 
 fn srst(server: &Server) -> String {
-    server.stats.reset();
+    server.reset_stats();
     "Server stats reset.\n".to_owned()
 }

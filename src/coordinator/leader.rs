@@ -34,7 +34,8 @@ pub async fn run(server: Arc<Server>, tasks: Tasks) {
     let silence_ms = silence_max_ms(&server.options);
     let mut served_ms = server.clock.monotonic_ms();
     let mut are_gone = true;
-    let mut looks = false;
+    // Since when it knows no leader.
+    let mut looks = None;
     loop {
         tokio::select! {
             () = tokio::time::sleep(Duration::from_millis(step_ms.cast_unsigned())) => {}
@@ -53,10 +54,17 @@ pub async fn run(server: Arc<Server>, tasks: Tasks) {
             read_only::start(&server);
         }
         let (role, term) = *roles.borrow_and_update();
-        if role == Role::Looking && !looks {
-            server.stats.looking.add(1);
-        }
-        looks = role == Role::Looking;
+        looks = match (role == Role::Looking, looks) {
+            (true, None) => {
+                server.stats.looking.add(1);
+                Some(now_ms)
+            }
+            (false, Some(since_ms)) => {
+                server.stats.elections.note(now_ms - since_ms);
+                None
+            }
+            (_, looks) => looks,
+        };
         let leads = matches!(role, Role::Leader | Role::Standalone);
         // A new term is a new reign, also if the same member won again: everybody gets a full timeout.
         reign = match reign.take().filter(|reign| leads && reign.term == term) {

@@ -6,6 +6,7 @@
 //! it alone decides that a session is over. The ensemble's members run this same code; which of them
 //! leads is raft's business.
 
+pub mod admin;
 pub mod auth;
 pub mod connection;
 pub mod four_letter;
@@ -166,6 +167,14 @@ impl Options {
         }
     }
 
+    /// This member's number as it is shown: a server alone has none.
+    pub fn shown_id(&self) -> u64 {
+        match self.members.is_empty() {
+            true => 0,
+            false => self.member.0,
+        }
+    }
+
     /// The members as `server.N=…` lines, as `conf` and /zookeeper/config show them.
     pub fn membership(&self) -> String {
         let mut text = String::new();
@@ -250,7 +259,9 @@ impl Coordinator {
         let client_address = net::local_address(&listener).map_err(bind_error)?;
         let tasks = world.tasks.child();
         let replica = Arc::new(Replica::new());
+        let begun_ms = world.clock.monotonic_ms();
         let raft = start_raft(&options, quorum, &world, replica.clone()).await?;
+        let loading_ms = world.clock.monotonic_ms() - begun_ms;
         info!(member = %options.member, members = options.members.len().max(1), "coordinator started");
         let server = Arc::new(Server::new(Parts {
             next_session: session::first_session_id(options.member.0, world.clock.wall_ms()),
@@ -262,6 +273,7 @@ impl Coordinator {
             rng: world.rng,
             client_address,
         }));
+        server.stats.loading.note(loading_ms);
         tasks.spawn(
             "zookeeper leader",
             Kind::Essential,

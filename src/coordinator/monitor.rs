@@ -5,10 +5,10 @@
 //! request pipeline (`prep_`, `sync_`, `commit_proc`, `session_queue`, `outstanding_changes`, `stale_`
 //! requests, throttling), its way to bring followers up to date (`snap_count`, `diff_count`, `learner_`,
 //! `inflight_`, `quorum_ack_`, `propagation_`: `/metrics` shows raft's lag), response caches, Netty,
-//! TLS, SASL between members, dead watchers, revalidated sessions, JVM pauses, writes by namespace,
-//! fired watches, and the times of its files at start. A zero for them would say that they are measured.
+//! TLS, SASL between members, dead watchers, revalidations between members, JVM pauses, writes by namespace,
+//! and what was loaded at start beyond its time. A zero for them would say that they are measured.
 
-use crate::coordinator::status::{BUILT_ON, Mode, Spread, Status, VERSION};
+use crate::coordinator::status::{BUILT_ON, Latency, Mode, Spread, Status, VERSION};
 
 /// A leader's gauges.
 const LEADER_GAUGES: [&str; 31] = [
@@ -105,11 +105,20 @@ pub fn rows(status: &Status) -> Vec<(String, String)> {
             ("connection_drop_count", counts.dropped),
             ("bytes_received_count", counts.bytes_received),
             ("connection_request_count", counts.handshakes),
+            ("connection_revalidate_count", counts.revalidated),
             ("stale_sessions_expired", counts.expired),
         ]
         .map(|(name, count)| (name.to_owned(), count.to_string())),
     );
+    let [created, deleted, changed, children] = &status.fired;
+    plain_summary(&mut rows, "node_created_watch_count", created);
+    plain_summary(&mut rows, "node_deleted_watch_count", deleted);
     summary(&mut rows, "fsynctime", &status.syncs, false);
+    plain_summary(&mut rows, "snapshottime", &status.snapshots);
+    plain_summary(&mut rows, "dbinittime", &status.loading);
+    plain_summary(&mut rows, "election_time", &status.elections);
+    plain_summary(&mut rows, "node_children_watch_count", children);
+    plain_summary(&mut rows, "node_changed_watch_count", changed);
     summary(&mut rows, "updatelatency", &status.updates, true);
     summary(&mut rows, "readlatency", &status.reads, true);
     rows
@@ -152,6 +161,81 @@ fn gauge(status: &Status, name: &str) -> Option<String> {
         // Neither local sessions nor observers nor TLS: there really are none.
         _ => "0".to_owned(),
     })
+}
+
+fn plain_summary(rows: &mut Vec<(String, String)>, name: &str, numbers: &Latency) {
+    for (what, value) in [
+        ("avg", numbers.avg_text()),
+        ("min", numbers.min_ms.to_string()),
+        ("max", numbers.max_ms.to_string()),
+        ("cnt", numbers.count.to_string()),
+        ("sum", numbers.sum_ms.to_string()),
+    ] {
+        rows.push((format!("{what}_{name}"), value));
+    }
+}
+
+/// Those that only rise.
+const COUNTERS: [&str; 8] = [
+    "connection_rejected",
+    "sessionless_connections_expired",
+    "looking_count",
+    "connection_drop_count",
+    "bytes_received_count",
+    "connection_request_count",
+    "connection_revalidate_count",
+    "stale_sessions_expired",
+];
+
+/// One sample for Prometheus.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Figure {
+    /// ZooKeeper's name.
+    pub name: String,
+    /// `gauge`, `counter` or `summary`.
+    pub kind: &'static str,
+    /// Which part of a summary, behind its name.
+    pub part: &'static str,
+    /// Which quantile of a summary.
+    pub quantile: Option<&'static str>,
+    /// The value.
+    pub value: f64,
+}
+
+/// The same as [`rows`], as ZooKeeper's Prometheus provider has them: a summary is its count, its sum and
+/// its quantiles.
+pub fn figures(status: &Status) -> Vec<Figure> {
+    let rows = rows(status);
+    let is_summary = |name: &str| rows.iter().any(|(key, _)| *key == format!("cnt_{name}"));
+    let figure = |(key, value): &(String, String)| {
+        let value = value.parse::<f64>().ok()?;
+        let (what, name) = key.split_once('_').unwrap_or_default();
+        if !is_summary(name) {
+            let is_counter = COUNTERS.contains(&key.as_str());
+            return Some(Figure {
+                name: key.clone(),
+                kind: if is_counter { "counter" } else { "gauge" },
+                part: "",
+                quantile: None,
+                value,
+            });
+        }
+        let (part, quantile) = match what {
+            "cnt" => ("_count", None),
+            "sum" => ("_sum", None),
+            "p50" => ("", Some("0.5")),
+            "p99" => ("", Some("0.99")),
+            _ => return None,
+        };
+        Some(Figure {
+            name: name.to_owned(),
+            kind: "summary",
+            part,
+            quantile,
+            value,
+        })
+    };
+    rows.iter().filter_map(figure).collect()
 }
 
 fn summary(rows: &mut Vec<(String, String)>, name: &str, spread: &Spread, has_quantiles: bool) {

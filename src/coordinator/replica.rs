@@ -14,12 +14,13 @@ use crate::common::flood::Flood;
 use crate::common::ids::{SessionId, Zxid};
 use crate::coordinator::outbox::Outbox;
 use crate::coordinator::request;
+use crate::coordinator::status::{Latency, LatencyMeter};
 use crate::coordinator::tree::op::{ConnectionId, Op, Outcome, Request};
 use crate::coordinator::tree::{Event, Excess, Session, SnapshotError, Tree, check};
 use crate::coordinator::watch::Watches;
 use crate::zookeeper::acl::{self, Id};
 use crate::zookeeper::error::ErrorCode;
-use crate::zookeeper::message;
+use crate::zookeeper::message::{self, EventType};
 
 /// `DataTree.DIGEST_LOG_INTERVAL`.
 const DIGEST_INTERVAL: i64 = 128;
@@ -28,7 +29,11 @@ const DIGESTS_MAX: usize = 1024;
 
 /// The applied state of this member.
 #[derive(Debug, Default)]
-pub struct Replica(Mutex<State>);
+pub struct Replica {
+    state: Mutex<State>,
+    /// How many watchers were told: created, deleted, changed, children.
+    fired: [LatencyMeter; 4],
+}
 
 #[derive(Debug, Default)]
 struct State {
@@ -73,6 +78,7 @@ impl Replica {
     /// one outcome per request.
     pub fn apply(&self, term: u64, requests: &[Request]) -> Vec<Outcome> {
         let mut state = self.lock();
+        let state = &mut *state;
         let first_of_term = i64::try_from(term).unwrap_or(i64::MAX).wrapping_shl(32) + 1;
         requests
             .iter()
@@ -81,7 +87,7 @@ impl Replica {
                 let (outcome, events) = state.tree.apply(zxid, request);
                 state.note_digest(zxid);
                 for event in events {
-                    state.tell(&event, request);
+                    state.tell(&event, request, &self.fired);
                 }
                 outcome
             })
@@ -115,6 +121,17 @@ impl Replica {
     /// Equal on members whose trees are equal.
     pub fn digest(&self) -> u64 {
         self.lock().tree.digest()
+    }
+
+    /// How many watchers were told of each change that any was told of: nodes created, deleted, changed,
+    /// and their children.
+    pub fn fired(&self) -> [Latency; 4] {
+        self.fired.each_ref().map(LatencyMeter::read)
+    }
+
+    /// Forgets how many were told.
+    pub fn reset_fired(&self) {
+        self.fired.iter().for_each(LatencyMeter::reset);
     }
 
     /// The tree's digest as ZooKeeper calculates it, at every 128th transaction since the start.
@@ -282,7 +299,17 @@ impl Replica {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// In the order of [`Replica::fired`].
+fn place(kind: EventType) -> usize {
+    match kind {
+        EventType::NodeCreated => 0,
+        EventType::NodeDeleted => 1,
+        EventType::NodeDataChanged => 2,
+        EventType::NodeChildrenChanged => 3,
     }
 }
 
@@ -296,12 +323,16 @@ impl State {
         }
     }
 
-    fn tell(&mut self, event: &Event, request: &Request) {
+    fn tell(&mut self, event: &Event, request: &Request, fired: &[LatencyMeter; 4]) {
         match event {
             Event::Node {
                 kind, path, acl, ..
             } => {
-                for connection in self.watches.fire(*kind, path) {
+                let told = self.watches.fire(*kind, path);
+                if !told.is_empty() {
+                    fired[place(*kind)].note(i64::try_from(told.len()).unwrap_or(i64::MAX));
+                }
+                for connection in told {
                     if let Some(waiting) = self.connections.get(&connection)
                         && check::permitted(acl, acl::READ, &waiting.auth).is_ok()
                     {

@@ -153,10 +153,20 @@ impl Server {
             reads: Spread::of(&self.stats.reads),
             updates: Spread::of(&self.stats.updates),
             syncs: Spread::of(self.raft.sync_us()),
+            fired: self.replica.fired(),
+            elections: self.stats.elections.read(),
+            loading: self.stats.loading.read(),
+            snapshots: self.raft.snapshot_ms(),
             open_files: self.open_files(),
             max_files: rustix::process::getrlimit(rustix::process::Resource::Nofile).current,
             client_address: self.client_address,
         }
+    }
+
+    /// `srst`: counters start again.
+    pub fn reset_stats(&self) {
+        self.stats.reset();
+        self.replica.reset_fired();
     }
 
     /// How many other members are connected, and how many of them keep up with this leader.

@@ -101,6 +101,14 @@ pub struct Status {
     pub updates: Spread,
     /// Syncs of the log.
     pub syncs: Spread,
+    /// How many watchers were told of a change that any was told of: created, deleted, changed, children.
+    pub fired: [Latency; 4],
+    /// How long this member knew no leader.
+    pub elections: Latency,
+    /// How long it took to open the log and the newest snapshot.
+    pub loading: Latency,
+    /// Snapshots written by this process.
+    pub snapshots: Latency,
     /// Open file descriptors of the process, if known.
     pub open_files: Option<u64>,
     /// How many it may open.
@@ -116,7 +124,7 @@ impl Status {
     }
 }
 
-/// Latencies in ms.
+/// Latencies in ms, or other small numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Latency {
     /// Shortest.
@@ -125,6 +133,10 @@ pub struct Latency {
     pub avg_ms: f64,
     /// Longest.
     pub max_ms: i64,
+    /// How many.
+    pub count: i64,
+    /// Together.
+    pub sum_ms: i64,
 }
 
 impl Latency {
@@ -156,6 +168,8 @@ pub struct Events {
     pub handshakes: u64,
     /// Sessions that this member ended as the leader.
     pub expired: u64,
+    /// Connections that asked to go on with a session.
+    pub revalidated: u64,
 }
 
 impl Events {
@@ -168,6 +182,7 @@ impl Events {
             bytes_received: self.bytes_received.saturating_sub(then.bytes_received),
             handshakes: self.handshakes.saturating_sub(then.handshakes),
             expired: self.expired.saturating_sub(then.expired),
+            revalidated: self.revalidated.saturating_sub(then.revalidated),
         }
     }
 }
@@ -241,10 +256,13 @@ impl LatencyMeter {
         if count == 0 {
             return Latency::default();
         }
+        let sum = self.sum.load(Relaxed);
         Latency {
             min_ms: self.min.load(Relaxed),
-            avg_ms: self.sum.load(Relaxed) as f64 / count as f64,
+            avg_ms: sum as f64 / count as f64,
             max_ms: self.max.load(Relaxed),
+            count,
+            sum_ms: sum,
         }
     }
 
@@ -342,6 +360,12 @@ pub struct ServerStats {
     pub handshakes: Counter,
     /// Sessions that this member ended as the leader.
     pub expired: Counter,
+    /// Connections that asked to go on with a session.
+    pub revalidated: Counter,
+    /// How long this member knew no leader, each time.
+    pub elections: LatencyMeter,
+    /// How long it took to open the log and the newest snapshot.
+    pub loading: LatencyMeter,
     /// What had happened at the last reset.
     forgotten: Mutex<Events>,
     connections: Mutex<BTreeMap<ConnectionId, Arc<ConnectionStats>>>,
@@ -357,6 +381,8 @@ impl ServerStats {
         self.proposal_bytes.reset();
         self.reads.reset();
         self.updates.reset();
+        self.elections.reset();
+        self.loading.reset();
         let events = self.all_events();
         *self
             .forgotten
@@ -382,6 +408,7 @@ impl ServerStats {
             bytes_received: self.bytes_received.get(),
             handshakes: self.handshakes.get(),
             expired: self.expired.get(),
+            revalidated: self.revalidated.get(),
         }
     }
 
@@ -399,6 +426,8 @@ impl ServerStats {
             self.latency.note(latency_ms);
             self.updates.observe_ms(latency_ms);
             connection.latency.note(latency_ms);
+        } else {
+            self.revalidated.add(1);
         }
     }
 

@@ -1,7 +1,7 @@
 //! `/metrics`: Prometheus' text, in the names that existing dashboards ask for.
 //!
-//! Pure. Three vocabularies: those of the JMX exporter (this broker), of kafka_exporter (the cluster),
-//! and `tripod_` for what nobody else has. What describes the whole cluster comes from the controller
+//! Pure. Four vocabularies: those of the JMX exporter (this broker), of kafka_exporter (the cluster), of
+//! ZooKeeper's own Prometheus provider, and `tripod_` for what nobody else has. What describes the whole cluster comes from the controller
 //! alone, and what describes a partition's or a group's offsets from the one broker that leads it, so
 //! that a sum over all nodes counts nothing twice.
 
@@ -505,6 +505,23 @@ fn raft(page: &mut Page, view: &CoordinatorView) {
         view.sessions,
     );
     syncs(page, "raft", &view.syncs);
+    zookeeper(page, view);
+}
+
+/// The figures of `mntr`, as ZooKeeper's `PrometheusMetricsProvider` names them.
+fn zookeeper(page: &mut Page, view: &CoordinatorView) {
+    for figure in &view.figures {
+        let labels: &[(&str, &str)] = match figure.quantile {
+            Some(quantile) => &[("quantile", quantile)],
+            None => &[],
+        };
+        page.describe(&figure.name, figure.kind, "ZooKeeper's figure of this name");
+        page.part(
+            &format!("{}{}", figure.name, figure.part),
+            labels,
+            figure.value,
+        );
+    }
 }
 
 fn syncs(page: &mut Page, what: &str, syncs: &crate::broker::status::SyncFigures) {
@@ -581,6 +598,7 @@ mod tests {
     use super::*;
     use crate::broker::status::{BrokerMetrics, GroupLag, LocalReplica};
     use crate::common::ids::{BrokerId, TopicPartition};
+    use crate::http::Figure;
 
     fn status(id: i32) -> BrokerStatus {
         let partition = |index: i32, leader: i32| PartitionStatus {
@@ -626,6 +644,22 @@ mod tests {
         }
     }
 
+    fn figure(
+        name: &str,
+        kind: &'static str,
+        part: &'static str,
+        quantile: Option<&'static str>,
+        value: f64,
+    ) -> Figure {
+        Figure {
+            name: name.to_owned(),
+            kind,
+            part,
+            quantile,
+            value,
+        }
+    }
+
     fn page_of(id: i32) -> String {
         let sources = Sources {
             broker: Some(Arc::new(move || status(id))),
@@ -634,6 +668,11 @@ mod tests {
                 id: 1,
                 last_log_index: 7,
                 applied_index: 5,
+                figures: vec![
+                    figure("znode_count", "gauge", "", None, 5.0),
+                    figure("readlatency", "summary", "_count", None, 7.0),
+                    figure("readlatency", "summary", "", Some("0.5"), 1.5),
+                ],
                 ..CoordinatorView::default()
             })),
             process: Some(Arc::new(|| ProcessFigures {
@@ -674,6 +713,11 @@ mod tests {
             "kafka_consumergroup_lag{consumergroup=\"g\",topic=\"test\",partition=\"0\"} 6",
             "kafka_consumergroup_current_offset_sum{consumergroup=\"g\",topic=\"test\"} 8",
             "kafka_consumergroup_members{consumergroup=\"g\"} 2",
+            "znode_count 5",
+            "# TYPE znode_count gauge",
+            "# TYPE readlatency summary",
+            "readlatency{quantile=\"0.5\"} 1.5",
+            "readlatency_count 7",
             "tripod_raft_is_leader 1",
             "tripod_raft_apply_lag 2",
             "process_open_fds 0",

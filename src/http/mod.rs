@@ -24,8 +24,8 @@ pub struct Sources {
     pub prepare: Option<Arc<Prepare>>,
     /// This node's coordinator.
     pub coordinator: Option<Arc<dyn Fn() -> CoordinatorView + Send + Sync>>,
-    /// The text that a four-letter word answers; `None` for unknown words.
-    pub word: Option<Arc<Word>>,
+    /// ZooKeeper's admin commands.
+    pub commands: Option<Commands>,
     /// The process.
     pub process: Option<Arc<dyn Fn() -> ProcessFigures + Send + Sync>>,
 }
@@ -33,8 +33,17 @@ pub struct Sources {
 /// Asks elsewhere, within a short time.
 pub type Prepare = dyn Fn() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync;
 
-/// Answers a four-letter word.
-pub type Word = dyn Fn(&str) -> Option<String> + Send + Sync;
+/// ZooKeeper's admin commands: their names, and what runs one.
+#[derive(Clone)]
+pub struct Commands {
+    /// Those that are shown.
+    pub names: Vec<&'static str>,
+    /// Answers a command with its arguments.
+    pub run: Arc<Run>,
+}
+
+/// Answers a command, by any of its names, with its arguments.
+pub type Run = dyn Fn(&str, &[(String, String)]) -> serde_json::Value + Send + Sync;
 
 impl fmt::Debug for Sources {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -46,7 +55,7 @@ impl fmt::Debug for Sources {
 }
 
 /// A coordinator at one moment.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct CoordinatorView {
     /// Does it know a leader and serve clients?
     pub serving: bool,
@@ -70,6 +79,23 @@ pub struct CoordinatorView {
     pub sessions: usize,
     /// Syncs of its log.
     pub syncs: SyncFigures,
+    /// ZooKeeper's figures.
+    pub figures: Vec<Figure>,
+}
+
+/// One of ZooKeeper's figures, as its Prometheus provider has them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Figure {
+    /// Its name.
+    pub name: String,
+    /// `gauge`, `counter` or `summary`.
+    pub kind: &'static str,
+    /// Which part of a summary, behind its name.
+    pub part: &'static str,
+    /// Which quantile of a summary.
+    pub quantile: Option<&'static str>,
+    /// The value.
+    pub value: f64,
 }
 
 /// The process, as Prometheus' client libraries name these figures.

@@ -261,12 +261,14 @@ fn answer(
         .get(hyper::header::ACCEPT)
         .and_then(|accept| accept.to_str().ok())
         .is_some_and(|accept| accept.contains("json"));
-    route(request.uri().path(), wants_json, sources, options)
+    let uri = request.uri();
+    let query = uri.query().unwrap_or_default();
+    route((uri.path(), query), wants_json, sources, options)
 }
 
 /// The whole site.
 fn route(
-    path: &str,
+    (path, query): (&str, &str),
     wants_json: bool,
     sources: &Sources,
     options: Options,
@@ -293,15 +295,16 @@ fn route(
             metrics::page(sources),
         ),
         "/commands" if options.commands => {
-            reply(StatusCode::OK, "text/html;charset=utf-8", commands::index())
+            let names = sources
+                .commands
+                .as_ref()
+                .map(|commands| &commands.names[..]);
+            let page = commands::index(names.unwrap_or_default());
+            reply(StatusCode::OK, "text/html;charset=utf-8", page)
         }
-        path => match (path.strip_prefix("/commands/"), &sources.word) {
-            (Some(name), Some(word)) if options.commands => {
-                let waits_for = sources
-                    .coordinator
-                    .as_ref()
-                    .and_then(|view| view().waits_for);
-                let value = commands::run(name, &|asked| word(asked), waits_for);
+        path => match (path.strip_prefix("/commands/"), &sources.commands) {
+            (Some(name), Some(all)) if options.commands => {
+                let value = (all.run)(name, &commands::arguments(query));
                 reply(StatusCode::OK, "application/json", commands::pretty(&value))
             }
             _ => text(
@@ -333,6 +336,7 @@ mod tests {
     use crate::broker::status::BrokerStatus;
     use crate::common::net::HostPort;
     use crate::common::shutdown::Shutdown;
+    use crate::http::Commands;
     use crate::http::CoordinatorView;
 
     async fn start(connections_max: usize) -> (HostPort, Tasks) {
@@ -347,7 +351,12 @@ mod tests {
                 members: 1,
                 ..CoordinatorView::default()
             })),
-            word: Some(Arc::new(|word| (word == "ruok").then(|| "imok".to_owned()))),
+            commands: Some(Commands {
+                names: vec!["monitor"],
+                run: Arc::new(
+                    |name, arguments| serde_json::json!({ "command": name, "arguments": arguments.len() }),
+                ),
+            }),
             ..Sources::default()
         };
         let tasks = Tasks::new(Shutdown::new());
@@ -398,6 +407,7 @@ mod tests {
             ),
             ("/metrics", "", "200 OK", "tripod_raft_has_leader 1\n"),
             ("/commands/ruok", "", "200 OK", "\"command\" : \"ruok\""),
+            ("/commands/x?a=1&b", "", "200 OK", "\"arguments\" : 2"),
             ("/commands", "", "200 OK", "/commands/monitor"),
             ("/nothing", "", "404 Not Found", "/readyz"),
         ] {

@@ -213,7 +213,8 @@ EXACT = """server_state peer_state ephemerals_count num_alive_connections outsta
     synced_followers connection_drop_probability watch_count synced_non_voting_followers synced_observers pending_syncs
     approximate_data_size outstanding_tls_handshake learners quorum_size connection_rejected version
     sessionless_connections_expired looking_count connection_drop_count bytes_received_count connection_request_count
-    stale_sessions_expired cnt_updatelatency cnt_readlatency""".split()
+    stale_sessions_expired cnt_updatelatency cnt_readlatency connection_revalidate_count cnt_node_created_watch_count
+    sum_node_created_watch_count cnt_node_children_watch_count cnt_node_changed_watch_count""".split()
 
 
 def compare_mntr(what, genuine, ours):

@@ -5,7 +5,7 @@ use tripod::client::consumer::Start;
 use crate::cluster::{Plan, http_get, numbered, wait_until};
 
 /// What existing dashboards ask for (names only): every family of the JMX exporter's that is promised.
-const METRICS: [&str; 34] = [
+const METRICS: [&str; 38] = [
     "kafka_server_brokertopicmetrics_messagesin_total",
     "kafka_server_brokertopicmetrics_bytesin_total",
     "kafka_server_brokertopicmetrics_bytesout_total",
@@ -36,6 +36,10 @@ const METRICS: [&str; 34] = [
     "kafka_network_requestmetrics_totaltimems",
     "kafka_network_requestmetrics_totaltimems_count",
     "tripod_raft_fsync_seconds_sum",
+    "znode_count",
+    "num_alive_connections",
+    "fsynctime_sum",
+    "updatelatency",
     "process_open_fds",
     "process_cpu_seconds_total",
     "process_resident_memory_bytes",
@@ -91,7 +95,28 @@ async fn a_node_tells_its_health_its_figures_and_its_words() {
         assert!(metrics.contains(line), "{line} is not in:\n{metrics}");
     }
 
-    for command in ["ruok", "stat", "monitor", "configuration"] {
+    for command in [
+        "ruok",
+        "stat",
+        "monitor",
+        "configuration",
+        "cons",
+        "dump",
+        "hash",
+        "gtmk",
+        "lsnp",
+        "voting_view",
+        "wchs",
+        "wchc",
+        "wchp",
+        "zabstate",
+        "envi",
+        "dirs",
+        "isro",
+        "obsr",
+        "sysp",
+        "stmk?traceMask=306",
+    ] {
         let path = format!("/commands/{command}");
         let (status, body) = http_get(&address, &path).await.expect("answered");
         assert_eq!(status, 200, "{command}: {body}");

@@ -42,6 +42,7 @@ use crate::coordinator::identity::{IdentityFile, Opened};
 use crate::coordinator::replica::Replica;
 use crate::coordinator::room::Held;
 use crate::coordinator::snapshot_file::{SnapshotDir, SnapshotFileError};
+use crate::coordinator::status::Latency;
 use crate::coordinator::store::{Store, StoreError, plain::PlainStore, sled::SledStore};
 use crate::coordinator::tree::op::{Outcome, Request};
 
@@ -434,6 +435,16 @@ impl RaftNode {
     /// How long the syncs of the log took.
     pub fn sync_us(&self) -> &Histogram {
         self.log.sync_us()
+    }
+
+    /// How long writing snapshots took.
+    pub fn snapshot_ms(&self) -> Latency {
+        self.machine.saving().read()
+    }
+
+    /// The last transaction that the newest snapshot covers.
+    pub fn snapshot_zxid(&self) -> Option<Zxid> {
+        self.machine.snapshot_zxid()
     }
 
     /// Numbers for status pages.

@@ -14,14 +14,18 @@ use openraft::{
     StorageIOError, StoredMembership,
 };
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tracing::{error, info};
 
 use super::batch::Proposals;
 use super::types::{Batch, Entry, LogId, StorageError, TypeConfig, decode, encode};
 use crate::common::disk::told;
+use crate::common::ids::Zxid;
 use crate::common::tasks;
 use crate::coordinator::replica::Replica;
 use crate::coordinator::snapshot_file::{SnapshotDir, SnapshotFileError, StoredSnapshot};
+use crate::coordinator::status::LatencyMeter;
+use crate::coordinator::tree::Tree;
 use crate::coordinator::tree::op::Request;
 
 type Meta = SnapshotMeta<u64, openraft::EmptyNode>;
@@ -53,6 +57,7 @@ struct Shared {
     proposals: Arc<Proposals>,
     snapshots: SnapshotDir,
     state: Mutex<State>,
+    saving: LatencyMeter,
     applied: watch::Sender<Option<LogId>>,
 }
 
@@ -62,6 +67,7 @@ struct State {
     /// The newest snapshot; its bytes are on disk only.
     snapshot: Option<Meta>,
     snapshot_bytes: u64,
+    snapshot_zxid: Option<Zxid>,
     /// The last index of the snapshot before it.
     older: Option<u64>,
     failure: Option<String>,
@@ -87,6 +93,7 @@ impl StateMachine {
             applied = meta.last_log_id;
             state.membership = meta.last_membership.clone();
             state.snapshot_bytes = found.data.len() as u64;
+            state.snapshot_zxid = Tree::zxid_of(&found.data);
             state.snapshot = Some(meta);
             state.older = snapshots.older()?;
         }
@@ -98,6 +105,7 @@ impl StateMachine {
             proposals,
             snapshots,
             state: Mutex::new(state),
+            saving: LatencyMeter::default(),
             applied: watch::Sender::new(applied),
         })))
     }
@@ -122,6 +130,16 @@ impl StateMachine {
     /// The size of the newest snapshot.
     pub fn snapshot_bytes(&self) -> u64 {
         self.lock().snapshot_bytes
+    }
+
+    /// How long writing snapshots took.
+    pub fn saving(&self) -> &LatencyMeter {
+        &self.0.saving
+    }
+
+    /// The last transaction that the newest snapshot covers.
+    pub fn snapshot_zxid(&self) -> Option<Zxid> {
+        self.lock().snapshot_zxid
     }
 
     /// The first failure's text, once there was one.
@@ -167,14 +185,17 @@ impl StateMachine {
 
     /// Writes a snapshot file and remembers it.
     async fn keep(&self, meta: Meta, data: Bytes) -> Result<(), StorageError> {
-        let bytes = data.len() as u64;
+        let (bytes, zxid) = (data.len() as u64, Tree::zxid_of(&data));
         let stored = StoredSnapshot {
             index: meta.last_log_id.map_or(0, |id| id.index),
             meta: encode(&meta).into(),
             data,
         };
         let snapshots = self.0.snapshots.clone();
+        let begun = Instant::now();
         let saved = tasks::blocking(move || snapshots.save(&stored)).await;
+        let took_ms = begun.elapsed().as_millis();
+        (self.0.saving).note(i64::try_from(took_ms).unwrap_or(i64::MAX));
         let older = match saved {
             Ok(older) => older,
             Err(error) => {
@@ -184,6 +205,7 @@ impl StateMachine {
         };
         let mut state = self.lock();
         state.snapshot_bytes = bytes;
+        state.snapshot_zxid = zxid;
         state.snapshot = Some(meta);
         state.older = older;
         Ok(())

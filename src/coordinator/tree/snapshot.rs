@@ -83,6 +83,13 @@ impl Tree {
         out.into()
     }
 
+    /// The last transaction in what [`Tree::to_bytes`] wrote, by its first bytes.
+    pub fn zxid_of(bytes: &[u8]) -> Option<Zxid> {
+        let rest = bytes.strip_prefix(MAGIC)?.get(4..)?;
+        rest.first_chunk::<8>()
+            .map(|zxid| Zxid(i64::from_be_bytes(*zxid)))
+    }
+
     /// Reads what [`Tree::to_bytes`] wrote.
     pub fn from_bytes(bytes: &[u8]) -> Result<Tree, SnapshotError> {
         let length = bytes.len();
