@@ -433,7 +433,16 @@ fn coordinator_member(member: &Member) -> coordinator::Member {
 fn coordinator_view(server: &Server) -> CoordinatorView {
     let (status, raft) = (server.status(), server.raft.status());
     let syncs = server.raft.sync_us();
+    let figures = monitor::figures(&status).into_iter();
+    let figures = figures.map(|figure| Figure {
+        name: figure.name,
+        kind: figure.kind,
+        part: figure.part,
+        quantile: figure.quantile,
+        value: figure.value,
+    });
     CoordinatorView {
+        figures: figures.collect(),
         serving: status.is_serving,
         members: status.members,
         leader: status.leader.map(|leader| leader.0),
@@ -442,16 +451,6 @@ fn coordinator_view(server: &Server) -> CoordinatorView {
         term: raft.term,
         last_log_index: raft.last_log_index.unwrap_or(0),
         applied_index: raft.applied_index.unwrap_or(0),
-        figures: monitor::figures(&status)
-            .into_iter()
-            .map(|figure| Figure {
-                name: figure.name,
-                kind: figure.kind,
-                part: figure.part,
-                quantile: figure.quantile,
-                value: figure.value,
-            })
-            .collect(),
         sessions: status.counts.sessions,
         waiting: raft.waiting,
         syncs: SyncFigures {
@@ -486,6 +485,7 @@ pub fn ready_lines(config: &Config, id: BrokerId) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::coordinator::four_letter;
 
     #[test]
     fn ready_lines_hold_what_test_libraries_search_in_both_formats() {
