@@ -6,7 +6,6 @@
 
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -121,7 +120,12 @@ async fn exchange(
         };
         drop(frame.permit);
         if let Some(chunks) = response {
-            send(stream, chunks, limits.idle).await?;
+            // Who does not read must not hold the end up.
+            tokio::select! {
+                biased;
+                sent = send(stream, chunks, limits.idle) => sent?,
+                () = stop_limit(shutdown.stopped()) => return Err(Ended::Stopping),
+            }
         }
         if shutdown.is_stopping() {
             return Err(Ended::Stopping);
@@ -130,7 +134,7 @@ async fn exchange(
     }
 }
 
-async fn stop_limit(stopped: Pin<&mut impl Future<Output = ()>>) {
+async fn stop_limit(stopped: impl Future<Output = ()>) {
     stopped.await;
     tokio::time::sleep(STOP_LIMIT).await;
 }

@@ -44,7 +44,16 @@ pub fn begin(disk: &dyn Disk, dirs: &[PathBuf], seasoned: bool) -> io::Result<Lo
         return Ok(Losses::default());
     };
     disk.create_dir_all(dir)?;
-    let blank = note(disk, &dir.join(BLANK_FILE), !seasoned)?;
+    // Somebody took meta.properties away, as people do to repair a cluster's id. Genuine Kafka takes such
+    // logs as they are; how whole they are nobody says.
+    let unsigned = !seasoned && Dirs::hold_partitions(disk, dirs);
+    if unsigned {
+        warn!(
+            "meta.properties is missing beside logs: they are taken for this broker's, but other in-sync \
+             replicas lead; where none is there yet, they are waited for"
+        );
+    }
+    let blank = note(disk, &dir.join(BLANK_FILE), !seasoned && !unsigned)?;
     let (file, now) = (dir.join(BOOT_FILE), boot_id(disk));
     let before = match disk.exists(&file) {
         true => Some(disk.read(&file, FILE_BYTES_MAX)?),
@@ -58,7 +67,7 @@ pub fn begin(disk: &dyn Disk, dirs: &[PathBuf], seasoned: bool) -> io::Result<Lo
              in-sync replicas lead; where none is there yet, they are waited for"
         );
     }
-    let cut = note(disk, &dir.join(CUT_FILE), was_cut)?;
+    let cut = note(disk, &dir.join(CUT_FILE), was_cut || unsigned)?;
     if let Some(now) = now.filter(|now| before.as_ref() != Some(now)) {
         disk.replace(&file, &now)?;
     }
@@ -205,6 +214,21 @@ mod tests {
         // Directories of a genuine broker, or of an older release.
         let losses = started(dir.path(), true).unwrap();
         assert_eq!(losses.blank, Since::Never);
+    }
+
+    #[test]
+    fn logs_without_meta_properties_are_no_empty_directories() {
+        let dir = tempfile::tempdir().unwrap();
+        let logs = dir.path();
+        RealDisk.create_dir_all(&logs.join("t-0")).unwrap();
+        let losses = started(logs, false).unwrap();
+        assert_eq!((losses.blank, losses.cut), (Since::Never, Since::Now));
+        settle(&RealDisk, logs, losses, Zxid(5)).unwrap();
+        let losses = started(logs, true).unwrap();
+        assert_eq!(
+            (losses.blank, losses.cut),
+            (Since::Never, Since::At(Zxid(5)))
+        );
     }
 
     #[test]

@@ -43,7 +43,7 @@ pub enum RegistrationError {
     /// The cluster has another id than the configuration or the data directory.
     #[error(
         "The Cluster ID {found} doesn't match {origin}. The broker is trying to join the wrong cluster. \
-         Configured zookeeper.connect may be wrong. (ZooKeeper at {servers}; nothing was changed: correct \
+         Configured zookeeper.connect may be wrong. (ZooKeeper at {servers}; no log directory was changed: correct \
          zookeeper.connect, or use the data directories and the cluster.id of this cluster)"
     )]
     Cluster {

@@ -237,7 +237,10 @@ impl Cluster {
                 Ok(opened)
             }
             Err(error) => {
-                self.tell_unreachable(address).await;
+                // What the end of this client cuts short says nothing of the broker.
+                if !self.inner.world.tasks.shutdown().is_stopping() {
+                    self.tell_unreachable(address).await;
+                }
                 Err(error)
             }
         }

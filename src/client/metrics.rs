@@ -17,6 +17,9 @@ pub use wire::{Meter, Timed, Traffic};
 
 use crate::common::ids::TopicPartition;
 
+/// The length of a sample of Kafka's metrics (`metrics.sample.window.ms`); rates cover two.
+const SAMPLE_SECONDS: f64 = 30.0;
+
 /// One row: Kafka's group and name, tags, and a value.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Metric {
@@ -139,6 +142,14 @@ impl Rows {
         }
     }
 
+    /// What rates divide by. Kafka's cover two samples of 30 s, of which one counts as whole from the start.
+    fn window(&self) -> f64 {
+        match self.seconds < SAMPLE_SECONDS {
+            true => self.seconds + SAMPLE_SECONDS,
+            false => self.seconds,
+        }
+    }
+
     fn row(&mut self, group: &'static str, name: &'static str, of: Of<'_>, value: Value) {
         let mut tags = vec![("client-id", self.client_id.clone())];
         tags.extend(of.tags());
@@ -168,7 +179,7 @@ impl Rows {
         of: Of<'_>,
         value: f64,
     ) {
-        self.value(group, rate, of, value / self.seconds);
+        self.value(group, rate, of, value / self.window());
         self.value(group, total, of, value);
     }
 
@@ -179,7 +190,7 @@ impl Rows {
         [rate, total]: [&'static str; 2],
         value: f64,
     ) {
-        self.value(group, rate, Of::Client, value / self.seconds * 3_600.0);
+        self.value(group, rate, Of::Client, value / self.window() * 3_600.0);
         self.value(group, total, Of::Client, value);
     }
 

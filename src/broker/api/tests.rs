@@ -505,3 +505,20 @@ async fn a_stopping_broker_lets_its_connections_go() {
     assert!(waiting.frame().await.is_none());
     assert_eq!(broker.metrics.connections.get(), 0);
 }
+
+#[tokio::test]
+async fn a_consumer_that_does_not_read_does_not_hold_the_end_up() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let topic = topic("t", 1, 0);
+    let id = topic.id;
+    let broker = broker(dir.path(), vec![topic]);
+    let mut client = Client::connect(listen(&broker).await).await;
+    let request = produce(9, -1, id, 0, batch(&[&[7u8; 1_000_000]]));
+    client.call(9, &request).await;
+    // More than the sockets hold.
+    for _ in 0..60 {
+        client.send(11, &fetch(11, id, 0, 0)).await;
+    }
+    client.receive::<FetchRequest>(11).await;
+    assert!(broker.tasks.stop(Duration::from_secs(5)).await);
+}

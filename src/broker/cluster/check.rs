@@ -54,7 +54,9 @@ pub(super) fn check_assignment(
         if distinct.len() != replicas.len() {
             return refuse("Duplicate replica assignment found.".to_owned());
         }
-        unknown.extend(replicas.iter().filter(|id| !image.brokers.contains_key(id)));
+        // As in Kafka: a new topic may be given to brokers that are not there, new partitions may not.
+        let is_unknown = |id: &&BrokerId| first > 0 && !image.brokers.contains_key(id);
+        unknown.extend(replicas.iter().filter(is_unknown));
     }
     if !unknown.is_empty() {
         let unknown: Vec<String> = unknown.iter().map(BrokerId::to_string).collect();

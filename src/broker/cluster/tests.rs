@@ -105,11 +105,6 @@ fn bad_topics_are_refused_in_kafkas_words() {
             "Duplicate replica assignment found.",
         ),
         (
-            assigned(&[(0, &[9])]),
-            E::InvalidReplicaAssignment,
-            "Unknown broker(s) in replica assignment: 9.",
-        ),
-        (
             assigned(&[(0, &[0, 1]), (1, &[0])]),
             E::InvalidReplicaAssignment,
             "All partitions should have the same number of replicas",

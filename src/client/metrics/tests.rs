@@ -87,7 +87,7 @@ fn a_producers_rows_are_those_of_the_genuine_one() {
     );
     let expected = [
         (all, "record-send-total", 1, 4.0),
-        (all, "record-send-rate", 1, 2.0),
+        (all, "record-send-rate", 1, 4.0 / 32.0),
         (all, "record-error-total", 1, 1.0),
         (all, "record-size-avg", 1, 90.0),
         (all, "batch-size-avg", 1, 200.0),

@@ -66,16 +66,17 @@ impl Dirs {
             let Some(identity) = told_identity(disk, dir)? else {
                 continue;
             };
-            let entries = disk.list(dir).at(dir, "listing")?;
-            let holds = |entry: &PathBuf| {
-                let name = entry.file_name().and_then(|name| name.to_str());
-                name.is_some_and(|name| partition_of(name).is_some()) && disk.is_dir(entry)
-            };
-            if entries.iter().any(holds) {
+            if holds_partitions(disk, dir).at(dir, "listing")? {
                 return Ok(Some((dir.clone(), identity)));
             }
         }
         Ok(None)
+    }
+
+    /// Does any of them hold partitions, whoever's? One that cannot be read says nothing.
+    pub fn hold_partitions(disk: &dyn Disk, dirs: &[PathBuf]) -> bool {
+        dirs.iter()
+            .any(|dir| disk.exists(dir) && holds_partitions(disk, dir).unwrap_or(false))
     }
 
     /// Did the last stop of the broker that these directories belong to close all the logs in them? To be
@@ -102,6 +103,15 @@ impl Dirs {
         }
         Err(DirError::NoneLeft { reasons })
     }
+}
+
+/// What waits for its removal does not count.
+fn holds_partitions(disk: &dyn Disk, dir: &Path) -> io::Result<bool> {
+    let holds = |entry: &PathBuf| {
+        let name = entry.file_name().and_then(|name| name.to_str());
+        name.is_some_and(|name| partition_of(name).is_some()) && disk.is_dir(entry)
+    };
+    Ok(disk.list(dir)?.iter().any(holds))
 }
 
 fn may_be_used(disk: &dyn Disk, dir: &Path) -> Result<(), DirError> {
