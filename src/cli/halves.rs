@@ -18,7 +18,9 @@ use crate::common::ids::BrokerId;
 use crate::common::net::{self, HostPort};
 use crate::common::rng::Rng;
 use crate::common::tasks::{self, Tasks};
-use crate::config::{Config, Member};
+use crate::common::tls;
+use crate::config::value::Password;
+use crate::config::{Config, CoordinatorConfig, Member};
 use crate::coordinator::server::Server;
 use crate::coordinator::{self, Coordinator, admin, auth, monitor};
 use crate::http::{Commands, CoordinatorView, Figure, ProcessFigures, Sources};
@@ -362,6 +364,7 @@ fn coordinator_options(config: &Config, quorum_host: String) -> coordinator::Opt
             client_host.unwrap_or_else(everywhere),
             port(settings.client_port),
         ),
+        secure: secure_options(settings),
         tick_time_ms: unsigned(settings.tick_time),
         init_limit: unsigned(settings.init_limit),
         sync_limit: unsigned(settings.sync_limit),
@@ -393,6 +396,40 @@ fn coordinator_options(config: &Config, quorum_host: String) -> coordinator::Opt
     }
 }
 
+fn secure_options(settings: &CoordinatorConfig) -> Option<coordinator::Secure> {
+    let port = u16::try_from(settings.secure_client_port?).unwrap_or(0);
+    let host = settings.secure_client_port_address.clone();
+    let host = host.filter(|host| !host.is_empty());
+    let store = |path: &Option<String>, password: &Password| {
+        Some(tls::Store {
+            path: path.clone()?.into(),
+            password: password.expose().unwrap_or_default().to_owned(),
+        })
+    };
+    let versions = settings.ssl_versions();
+    let client_auth = settings.ssl_client_auth().to_ascii_lowercase();
+    Some(coordinator::Secure {
+        address: HostPort::new(host.unwrap_or_else(|| "0.0.0.0".to_owned()), port),
+        tls: tls::Settings {
+            key_store: store(&settings.ssl_key_store, &settings.ssl_key_store_password),
+            trust_store: store(
+                &settings.ssl_trust_store,
+                &settings.ssl_trust_store_password,
+            ),
+            versions: versions
+                .into_iter()
+                .filter_map(tls::Version::named)
+                .collect(),
+            cipher_suites: settings.ssl_cipher_suites.clone(),
+        },
+        client_auth: match client_auth.as_str() {
+            "none" => tls::ClientAuth::None,
+            "want" => tls::ClientAuth::Want,
+            _ => tls::ClientAuth::Need,
+        },
+    })
+}
+
 fn auth_options(config: &Config) -> auth::Options {
     let settings = &config.coordinator;
     let users = config.logins.users.iter().flatten();
@@ -410,7 +447,7 @@ fn auth_options(config: &Config) -> auth::Options {
         requires_sasl: settings.requires_sasl,
         keeps_failed: settings.keeps_failed_sasl,
         sasl_super: settings.sasl_super_user.clone(),
-        x509_super: None,
+        x509_super: settings.x509_super_user.clone(),
         skip_acl: settings.skip_acl,
     }
 }

@@ -121,6 +121,22 @@ impl<'a> Der<'a> {
     }
 }
 
+/// A value with this tag.
+pub fn written(tag: u8, content: &[u8]) -> Vec<u8> {
+    let length = content.len().to_be_bytes();
+    let length = &length[length.iter().take_while(|byte| **byte == 0).count()..];
+    let mut out = vec![tag];
+    match content.len() {
+        short @ 0..=0x7f => out.push(short as u8),
+        _ => {
+            out.push(0x80 | length.len() as u8);
+            out.extend_from_slice(length);
+        }
+    }
+    out.extend_from_slice(content);
+    out
+}
+
 /// An object identifier with dots.
 pub fn dotted(oid: &[u8]) -> Result<String, DerError> {
     let mut text = String::new();
@@ -166,6 +182,17 @@ mod tests {
         assert!(sequence.is_empty());
         assert_eq!(der.take(tag::OCTET_STRING), Ok(&[0xaa_u8][..]));
         assert_eq!(der.any(), Err(DerError));
+    }
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        for length in [0, 1, 127, 128, 255, 256, 70_000] {
+            let content = vec![7; length];
+            let whole = written(tag::OCTET_STRING, &content);
+            let mut der = Der::new(&whole);
+            assert_eq!(der.take(tag::OCTET_STRING), Ok(&content[..]));
+            assert!(der.is_empty());
+        }
     }
 
     #[test]

@@ -18,5 +18,6 @@ pub mod shutdown;
 pub mod tasks;
 #[cfg(test)]
 pub mod testing;
+pub mod tls;
 pub mod units;
 pub mod x500;

@@ -84,6 +84,32 @@ pub fn certificate(der: &[u8]) -> Result<Certificate, DerError> {
     })
 }
 
+/// The subject's and the issuer's names of a certificate, as they stand there.
+pub fn subject_and_issuer(der: &[u8]) -> Result<(&[u8], &[u8]), DerError> {
+    let mut tbs = Der::new(der).inside(tag::SEQUENCE)?.inside(tag::SEQUENCE)?;
+    tbs.optional(tag::context(0))?; // version
+    tbs.take(tag::INTEGER)?; // serial number
+    tbs.take(tag::SEQUENCE)?; // signature
+    let issuer = tbs.take(tag::SEQUENCE)?;
+    tbs.take(tag::SEQUENCE)?; // validity
+    Ok((tbs.take(tag::SEQUENCE)?, issuer))
+}
+
+/// A certificate's public key, without what kind it is of.
+pub fn public_key(der: &[u8]) -> Result<&[u8], DerError> {
+    let mut tbs = Der::new(der).inside(tag::SEQUENCE)?.inside(tag::SEQUENCE)?;
+    tbs.optional(tag::context(0))?; // version
+    tbs.take(tag::INTEGER)?; // serial number
+    for _ in 0..4 {
+        tbs.take(tag::SEQUENCE)?; // signature, issuer, validity, subject
+    }
+    let mut info = tbs.inside(tag::SEQUENCE)?;
+    info.take(tag::SEQUENCE)?;
+    // In front of the bits stands how many of the last byte do not count.
+    let bits = info.take(tag::BIT_STRING)?;
+    bits.strip_prefix(&[0]).ok_or(DerError)
+}
+
 struct Attribute<'a> {
     oid: String,
     value: Value<'a>,

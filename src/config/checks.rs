@@ -36,6 +36,24 @@ const PROVIDERS: [&str; 4] = [
 ];
 
 impl CoordinatorConfig {
+    /// `need` unless another is said.
+    pub fn ssl_client_auth(&self) -> &str {
+        let said = self.ssl_client_auth.as_deref();
+        said.filter(|said| !said.is_empty()).unwrap_or("need")
+    }
+
+    /// The versions of TLS, by Java's names.
+    pub fn ssl_versions(&self) -> Vec<&str> {
+        match self.ssl_enabled_protocols.is_empty() {
+            true => vec![&self.ssl_protocol],
+            false => self
+                .ssl_enabled_protocols
+                .iter()
+                .map(String::as_str)
+                .collect(),
+        }
+    }
+
     /// Do ids of the scheme sasl count?
     pub fn has_sasl_provider(&self) -> bool {
         self.auth_providers
@@ -43,11 +61,13 @@ impl CoordinatorConfig {
             .any(|class| class == SASL_PROVIDER)
     }
 
-    /// Do ids of the scheme x509 count?
+    /// Do ids of the scheme x509 count? The secure client port brings them, as in ZooKeeper.
     pub fn has_x509_provider(&self) -> bool {
-        self.auth_providers
-            .iter()
-            .any(|class| class == X509_PROVIDER)
+        self.secure_client_port.is_some()
+            || self
+                .auth_providers
+                .iter()
+                .any(|class| class == X509_PROVIDER)
     }
 }
 
@@ -336,10 +356,57 @@ pub(super) fn coordinator(values: &mut Values, roles: Roles, settings: &Coordina
             blame(values, "coordinator.authProvider", text);
         }
     }
-    let host = settings.client_port_address.as_deref().unwrap_or_default();
-    if HostPort::parse(&format!("[{host}]:1"), None).is_err() {
-        let text = format!("clientPortAddress: '{}' is no host", cut(host));
-        blame(values, "coordinator.clientPortAddress", text);
+    for (name, address) in [
+        ("clientPortAddress", &settings.client_port_address),
+        (
+            "secureClientPortAddress",
+            &settings.secure_client_port_address,
+        ),
+    ] {
+        let host = address.as_deref().unwrap_or_default();
+        if HostPort::parse(&format!("[{host}]:1"), None).is_err() {
+            let text = format!("{name}: '{}' is no host", cut(host));
+            blame(values, &format!("coordinator.{name}"), text);
+        }
+    }
+    secure_client_port(values, settings);
+}
+
+/// What TLS needs; and what says nothing without it.
+fn secure_client_port(values: &mut Values, settings: &CoordinatorConfig) {
+    const PATH: &str = "coordinator.secureClientPort";
+    if settings.secure_client_port.is_none() {
+        let idle = values.iter().filter(|said| {
+            let name = said.path.strip_prefix("coordinator.").unwrap_or_default();
+            name.starts_with("ssl.")
+                || matches!(
+                    name,
+                    "secureClientPortAddress" | "X509AuthenticationProvider.superUser"
+                )
+        });
+        let idle = idle.map(|said| (said.path.clone(), said.path.replacen("coordinator.", "", 1)));
+        let idle: Vec<_> = idle.collect();
+        for (path, name) in idle {
+            warn(
+                values,
+                &path,
+                format!("{name} has no effect: secureClientPort is not said"),
+            );
+        }
+        return;
+    }
+    if settings.ssl_key_store.is_none() {
+        blame(
+            values,
+            PATH,
+            "secureClientPort needs ssl.keyStore.location: there is no TLS without a key",
+        );
+    }
+    let asks = !settings.ssl_client_auth().eq_ignore_ascii_case("none");
+    if asks && settings.ssl_trust_store.is_none() {
+        let text = "secureClientPort needs ssl.trustStore.location, unless ssl.clientAuth=none: nobody's \
+                    certificate would be trusted";
+        blame(values, PATH, text);
     }
 }
 
@@ -410,6 +477,12 @@ fn own_sockets(config: &Config) -> Vec<Socket> {
         let host = client.client_port_address.as_deref().unwrap_or_default();
         let port = u16::try_from(client.client_port).unwrap_or(0);
         add("coordinator.clientPort", "clientPort".into(), host, port);
+        if let Some(port) = client.secure_client_port {
+            let host = client.secure_client_port_address.as_deref();
+            let (name, port) = ("secureClientPort", u16::try_from(port).unwrap_or(0));
+            let path = format!("coordinator.{name}");
+            add(&path, name.into(), host.unwrap_or_default(), port);
+        }
         if let Some(member) = config.members.iter().find(|m| m.id == config.myid) {
             let (name, port) = (format!("server.{}", member.id), member.quorum_port);
             let host = if client.quorum_listen_on_all_ips {

@@ -323,7 +323,7 @@ mod tests {
             ("TRIPOD_COORDINATOR_SERVER_2", "b:2888:3888"),
             ("TRIPOD_BROKER_NUM_PARTITION", "3"),
             ("TRIPOD_DATA_DIR", "/d"),
-            ("TRIPOD_COORDINATOR_SECURECLIENTPORT", "2281"),
+            ("TRIPOD_COORDINATOR_SSL_QUORUM", "true"),
         ]);
         assert_eq!(
             values
@@ -342,7 +342,7 @@ mod tests {
             [
                 "variable TRIPOD_BROKER_NUM_PARTITION: no setting has this name; did you mean TRIPOD_BROKER_NUM_PARTITIONS?",
                 "variable TRIPOD_DATA_DIR: no setting has this name; did you mean TRIPOD_NODE_DATA_DIR?",
-                "variable TRIPOD_COORDINATOR_SECURECLIENTPORT: no setting has this name: TLS is not supported yet",
+                "variable TRIPOD_COORDINATOR_SSL_QUORUM: no setting has this name: members speak without TLS; coordinator.peer.secret keeps strangers away",
             ]
         );
     }

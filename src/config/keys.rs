@@ -9,7 +9,8 @@
 use crate::config::effects;
 use crate::config::raw::Values;
 use crate::config::value::Valid::{
-    Any, ApiVersion, AtLeast, Between, ClusterId, NotEmpty, OneOf, ThrottledReplicas,
+    Any, ApiVersion, AtLeast, Between, ClientAuth, ClusterId, NotEmpty, OneOf, StoreType,
+    ThrottledReplicas,
 };
 use crate::config::value::{Kind, Password, Setting, Valid};
 
@@ -264,6 +265,34 @@ settings! {
         "After how many milliseconds a container is removed that never had a child; 0 is never";
     super_digest: Password = "DigestAuthenticationProvider.superDigest", None, NotEmpty, Low, ReadOnly,
         "The super user, as super:hash";
+    secure_client_port: Option<i32> = "secureClientPort", None, Between(0, 65535), Medium, ReadOnly,
+        "The port for ZooKeeper clients with TLS; 0 lets the system choose, and without it there is none";
+    secure_client_port_address: Option<String> = "secureClientPortAddress", None, Any, Low, ReadOnly,
+        "The address to listen on for clients with TLS; every interface when it is empty or not said";
+    ssl_key_store: Option<String> = "ssl.keyStore.location", None, NotEmpty, Medium, ReadOnly,
+        "The file with the private key and certificate of the secure client port: PEM or PKCS #12";
+    ssl_key_store_password: Password = "ssl.keyStore.password", None, Any, Medium, ReadOnly,
+        "The key store's password";
+    ssl_key_store_type: Option<String> = "ssl.keyStore.type", None, StoreType, Low, ReadOnly,
+        "JKS, PEM or PKCS12; checked only, as the file's first bytes say which it is";
+    ssl_trust_store: Option<String> = "ssl.trustStore.location", None, NotEmpty, Medium, ReadOnly,
+        "The file with the certificates that clients' certificates have to be, or to be signed by: PEM or PKCS #12";
+    ssl_trust_store_password: Password = "ssl.trustStore.password", None, Any, Medium, ReadOnly,
+        "The trust store's password";
+    ssl_trust_store_type: Option<String> = "ssl.trustStore.type", None, StoreType, Low, ReadOnly,
+        "JKS, PEM or PKCS12; checked only, as the file's first bytes say which it is";
+    ssl_client_auth: Option<String> = "ssl.clientAuth", None, ClientAuth, Medium, ReadOnly,
+        "Whether clients have to show a certificate: need (as when it is not said), want or none";
+    ssl_protocol: String = "ssl.protocol", Some("TLSv1.2"), OneOf(&["TLSv1.2", "TLSv1.3"]), Low, ReadOnly,
+        "The version of TLS, unless ssl.enabledProtocols says more";
+    ssl_enabled_protocols: Vec<String> = "ssl.enabledProtocols", Some(""), OneOf(&["TLSv1.2", "TLSv1.3"]), Low, ReadOnly,
+        "The versions of TLS; that of ssl.protocol when it is empty";
+    ssl_cipher_suites: Vec<String> = "ssl.ciphersuites", Some(""), Any, Low, ReadOnly,
+        "The cipher suites, by Java's names; all that are known when it is empty";
+    ssl_auth_provider: String = "ssl.authProvider", Some("x509"), OneOf(&["x509"]), Low, ReadOnly,
+        "The ACL scheme of clients with a certificate";
+    x509_super_user: Option<String> = "X509AuthenticationProvider.superUser", None, NotEmpty, Low, ReadOnly,
+        "The name in a client's certificate that may do everything, as CN=admin,O=Example";
     auth_providers: Vec<String> = "authProvider", Some(""), Any, Medium, ReadOnly,
         "The Java classes of authentication providers, as authProvider.N in zoo.cfg: ZooKeeper's SASLAuthenticationProvider and X509AuthenticationProvider add the ACL schemes sasl and x509";
     sasl_section: String = "sasl.serverconfig", Some("Server"), NotEmpty, Low, ReadOnly,

@@ -82,6 +82,10 @@ pub enum Valid {
     ApiVersion,
     /// Anything but nothing.
     NotEmpty,
+    /// `need`, `want` or `none`, in any case.
+    ClientAuth,
+    /// `JKS`, `PEM` or `PKCS12`.
+    StoreType,
     /// What every file and znode that holds a cluster's id gives back as it was.
     ClusterId,
 }
@@ -126,6 +130,8 @@ impl Valid {
             )),
             Valid::ApiVersion if api_version(text) => Ok(()),
             Valid::ApiVersion => whole(format!("Version `{text}` is not a valid version")),
+            Valid::ClientAuth => one_of_any_case(&["need", "want", "none"], text),
+            Valid::StoreType => one_of_any_case(&["JKS", "PEM", "PKCS12"], text),
             Valid::NotEmpty | Valid::ClusterId if text.is_empty() => {
                 whole("String must be non-empty".to_owned())
             }
@@ -141,6 +147,16 @@ impl Valid {
 /// Kafka's sentence for a bad value.
 pub fn invalid(name: &str, text: &str, message: &str) -> String {
     format!("Invalid value {text} for configuration {name}: {message}")
+}
+
+fn one_of_any_case(legal: &[&str], text: &str) -> Result<(), (String, String)> {
+    let known = legal.iter().any(|legal| legal.eq_ignore_ascii_case(text));
+    let message = format!("String must be one of: {}", legal.join(", "));
+    if known || text.is_empty() {
+        Ok(())
+    } else {
+        Err((text.to_owned(), message))
+    }
 }
 
 fn below(text: &str, min: i64) -> bool {

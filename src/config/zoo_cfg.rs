@@ -105,7 +105,18 @@ const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("requestStale*", LIMITS),
     ("throttledOpWaitTime", LIMITS),
     ("connection*", LIMITS),
-    ("outstandingHandshake.*", "TLS is not supported yet"),
+    (
+        "outstandingHandshake.*",
+        "a handshake counts in maxClientCnxns, and has ten seconds",
+    ),
+    (
+        "ssl.handshakeDetectionTimeoutMillis",
+        "a handshake has ten seconds",
+    ),
+    (
+        "ssl.hostnameVerification",
+        "clients are known by their certificates, not by their hosts' names",
+    ),
     ("clientPortListenBacklog", "the system's backlog is used"),
     ("watchManagerName", WATCHES),
     ("watcherClean*", WATCHES),
@@ -138,7 +149,7 @@ const WITHOUT_EFFECT: &[(&str, &str)] = &[
         "HTTP connections have a limit of their own",
     ),
     ("admin.commandURL", "the path is /commands"),
-    ("sslQuorumReloadCertFiles", "TLS is not supported yet"),
+    ("sslQuorumReloadCertFiles", "members speak without TLS"),
     (
         "requireClientAuthScheme",
         "ZooKeeper 3.6 does not read it, too: sessionRequireClientSASLAuth=true turns clients away that do not prove themselves",
@@ -154,14 +165,21 @@ const THREADS: &str = "threads are few and shared: node.worker.threads";
 
 /// Keys that promise security which is not there: refused rather than passed over.
 pub(super) const REFUSED: &[(&str, &str)] = &[
-    ("secureClientPort", "TLS is not supported yet"),
-    ("secureClientPortAddress", "TLS is not supported yet"),
-    ("ssl.*", "TLS is not supported yet"),
-    ("sslQuorum", "TLS is not supported yet"),
-    ("portUnification", "TLS is not supported yet"),
-    ("client.portUnification", "TLS is not supported yet"),
-    ("admin.portUnification", "TLS is not supported yet"),
-    ("admin.forceHttps", "TLS is not supported yet"),
+    ("ssl.quorum.*", BETWEEN_MEMBERS),
+    ("sslQuorum", BETWEEN_MEMBERS),
+    ("portUnification", BETWEEN_MEMBERS),
+    ("ssl.crl", "lists of revoked certificates are not looked at"),
+    ("ssl.ocsp", "OCSP is not asked"),
+    (
+        "ssl.context.supplier.class",
+        "Java classes cannot be loaded",
+    ),
+    (
+        "client.portUnification",
+        "the client port has no TLS; secureClientPort has",
+    ),
+    ("admin.portUnification", "HTTP has no TLS"),
+    ("admin.forceHttps", "HTTP has no TLS"),
     ("kerberos.*", KERBEROS),
     ("security.auth_to_local", KERBEROS),
     ("requireKerberosConfig", KERBEROS),
@@ -171,12 +189,13 @@ pub(super) const REFUSED: &[(&str, &str)] = &[
     ),
     ("enforce.auth.*", AUTHENTICATION),
     ("ensembleAuthName", AUTHENTICATION),
-    ("X509AuthenticationProvider.superUser", AUTHENTICATION),
     ("quorum.auth.*", "SASL between members is not supported"),
 ];
 
 const AUTHENTICATION: &str =
-    "the schemes are world, digest, ip, and by authProvider.N those of SASLAuthenticationProvider";
+    "the schemes are world, digest, ip, and by authProvider.N sasl and x509";
+const BETWEEN_MEMBERS: &str =
+    "members speak without TLS; coordinator.peer.secret keeps strangers away";
 const KERBEROS: &str = "Kerberos is not supported: SASL is DIGEST-MD5";
 
 /// Takes what a `zoo.cfg` says.
@@ -402,7 +421,7 @@ mod tests {
     fn a_file_of_a_real_ensemble_is_taken_or_answered() {
         let text = "tickTime=2000\ninitLimit=10\nsyncLimit=5\ndataDir=/data\nclientPort=2181\n\
                     server.1=node1:2888:3888\nserver.2=node2:2888:3888:participant;2181\n\
-                    autopurge.snapRetainCount=3\nadmin.serverPort=9999\ntickTiem=1\nsecureClientPort=2281\n";
+                    autopurge.snapRetainCount=3\nadmin.serverPort=9999\ntickTiem=1\nsslQuorum=true\n";
         let mut values = Values::default();
         read(&Arc::from("zoo.cfg"), text, &mut values);
         let paths: Vec<_> = values.iter().map(|said| said.path.as_str()).collect();
@@ -429,7 +448,9 @@ mod tests {
         );
         assert_eq!(
             shown(&values.problems),
-            ["zoo.cfg:11: secureClientPort cannot be set to 2281: TLS is not supported yet"]
+            [
+                "zoo.cfg:11: sslQuorum cannot be set to true: members speak without TLS; coordinator.peer.secret keeps strangers away"
+            ]
         );
     }
 
@@ -462,13 +483,17 @@ mod tests {
         admin.commandURL metricsProvider.className metricsProvider.httpPort \
         DigestAuthenticationProvider.superDigest sslQuorumReloadCertFiles requireClientAuthScheme \
         sasl.serverconfig authProvider.1 sessionRequireClientSASLAuth allowSaslFailedClients superUser \
-        SASLAuthenticationProvider.superPassword jaasLoginRenew quorum.cnxn.threads.size zookeeper.jmx.log4j.disable throttledOpWaitTime";
+        SASLAuthenticationProvider.superPassword jaasLoginRenew secureClientPort secureClientPortAddress \
+        ssl.keyStore.location ssl.keyStore.password ssl.keyStore.type ssl.trustStore.location \
+        ssl.trustStore.password ssl.trustStore.type ssl.clientAuth ssl.protocol ssl.enabledProtocols \
+        ssl.ciphersuites ssl.authProvider ssl.hostnameVerification ssl.handshakeDetectionTimeoutMillis \
+        X509AuthenticationProvider.superUser quorum.cnxn.threads.size zookeeper.jmx.log4j.disable throttledOpWaitTime";
     /// Those that promise security; off is what we do anyway.
-    const SECURITY_OF_3_6: &str = "secureClientPort secureClientPortAddress ssl.keyStore.location \
-        ssl.quorum.trustStore.location ssl.hostnameVerification sslQuorum portUnification \
+    const SECURITY_OF_3_6: &str = "ssl.crl ssl.ocsp ssl.context.supplier.class \
+        ssl.quorum.trustStore.location sslQuorum portUnification \
         client.portUnification admin.portUnification admin.forceHttps \
         enforce.auth.enabled ensembleAuthName letAnySaslUserDoX kerberos.removeHostFromPrincipal \
-        X509AuthenticationProvider.superUser quorum.auth.enableSasl \
+        quorum.auth.enableSasl \
         quorum.auth.learnerRequireSasl";
 
     #[test]

@@ -13,7 +13,6 @@
 use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -26,13 +25,13 @@ use tokio::sync::oneshot;
 use tracing::debug;
 
 use crate::common::ids::SessionId;
-use crate::common::net::TcpStream;
+use crate::common::tls::Stream;
 use crate::coordinator::auth::{self, Identity};
 use crate::coordinator::outbox::Outbox;
 use crate::coordinator::raft::ProposeError;
 use crate::coordinator::request::Form;
 use crate::coordinator::room::{Held, Place, SHORT_BYTES_MAX};
-use crate::coordinator::server::Server;
+use crate::coordinator::server::{Client, Server};
 use crate::coordinator::status::ConnectionStats;
 use crate::coordinator::tree::op::{ConnectionId, Done, Op, Outcome, Request};
 use crate::coordinator::{read_only, request, session};
@@ -170,8 +169,8 @@ struct Connection {
 /// Serves one client, from its handshake to the end of its connection.
 pub async fn serve(
     server: &Arc<Server>,
-    stream: &mut TcpStream,
-    peer: SocketAddr,
+    stream: &mut Stream,
+    client: &Client,
     mut handshake: Bytes,
 ) -> io::Result<()> {
     server.stats.bytes_received.add(4 + handshake.len() as u64);
@@ -185,7 +184,7 @@ pub async fn serve(
     let outbox = Arc::new(Outbox::default());
     let id = server.new_connection_id();
     let guard = Registered(server.clone(), id);
-    let identity = Identity::new(peer.ip(), None, &server.options.auth);
+    let identity = Identity::new(client, &server.options.auth);
     let begun = match read_only {
         true => read_only::begin(server, &asked, id, &outbox, identity.ids()),
         false => begin(server, &asked, id, &outbox, identity.ids()).await?,
@@ -205,12 +204,13 @@ pub async fn serve(
         return send(stream, outbox.take()).await;
     }
     let wall_ms = server.clock.wall_ms();
-    let stats = Arc::new(ConnectionStats::new(peer, session, timeout_ms, wall_ms));
+    let stats = ConnectionStats::new(client.peer, session, timeout_ms, wall_ms);
+    let stats = Arc::new(stats);
     let latency_ms = server.clock.monotonic_ms() - since_ms;
     (server.stats).note_handshake(&stats, latency_ms, asked.session_id == 0);
     server.stats.connected(id, stats.clone());
     server.trace.session(session, "begins here");
-    debug!(%peer, session = format!("{:#x}", session.0), timeout_ms, "session established");
+    debug!(peer = %client.peer, session = format!("{:#x}", session.0), timeout_ms, "session established");
     let mut connection = Connection {
         server: server.clone(),
         id,
@@ -329,13 +329,13 @@ async fn has_caught_up(server: &Server, seen: i64) -> io::Result<bool> {
     Ok(seen <= server.replica.last_zxid().0)
 }
 
-async fn send(stream: &mut TcpStream, bytes: BytesMut) -> io::Result<()> {
+async fn send(stream: &mut Stream, bytes: BytesMut) -> io::Result<()> {
     tokio::time::timeout(WRITE_LIMIT, stream.write_all(&bytes)).await??;
-    Ok(())
+    tokio::time::timeout(WRITE_LIMIT, stream.flush()).await?
 }
 
 impl Connection {
-    async fn run(&mut self, stream: &mut TcpStream) -> io::Result<()> {
+    async fn run(&mut self, stream: &mut Stream) -> io::Result<()> {
         let mut input = BytesMut::with_capacity(READ_BYTES);
         loop {
             self.take_frames(&mut input)?;
@@ -363,7 +363,7 @@ impl Connection {
     }
 
     /// Waits for bytes, for the answer in front, for room, or for an event. `false`: the client closed.
-    async fn wait(&mut self, stream: &mut TcpStream, input: &mut BytesMut) -> io::Result<bool> {
+    async fn wait(&mut self, stream: &mut Stream, input: &mut BytesMut) -> io::Result<bool> {
         let outbox = self.outbox.clone();
         let may_read = self.may_take() && !self.request_place.is_waiting();
         let wanted = wanted_bytes(input);
@@ -402,7 +402,7 @@ impl Connection {
     }
 
     /// Sends all of it. A client that does not take it is cut off, sooner if others wait for its room.
-    async fn send_replies(&self, stream: &mut TcpStream, mut unsent: BytesMut) -> io::Result<()> {
+    async fn send_replies(&self, stream: &mut Stream, mut unsent: BytesMut) -> io::Result<()> {
         let sent = async {
             while unsent.has_remaining() {
                 match tokio::time::timeout(STALL_LIMIT, stream.write_buf(&mut unsent)).await {
@@ -413,7 +413,8 @@ impl Connection {
                     Err(_) => {}
                 }
             }
-            Ok(())
+            // What TLS has taken is not sent yet.
+            stream.flush().await
         };
         tokio::time::timeout(WRITE_LIMIT, sent).await?
     }

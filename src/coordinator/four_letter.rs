@@ -194,10 +194,13 @@ fn conf(server: &Server) -> String {
     let mut text = String::new();
     let _ = write!(
         text,
-        "clientPort={}\nsecureClientPort=-1\ndataDir={dir}\ndataDirSize={}\n\
+        "clientPort={}\nsecureClientPort={}\ndataDir={dir}\ndataDirSize={}\n\
          dataLogDir={dir}\ndataLogSize={}\ntickTime={}\nmaxClientCnxns={}\n\
          minSessionTimeout={}\nmaxSessionTimeout={}\nclientPortListenBacklog=-1\nserverId={}\n",
         server.client_address.port(),
+        server
+            .secure_address
+            .map_or(-1, |address| i32::from(address.port())),
         server.disk_bytes(),
         server.disk_bytes(),
         options.tick_time_ms,

@@ -44,6 +44,7 @@ use crate::common::ids::MemberId;
 use crate::common::net::{self, HostPort, TcpListener};
 use crate::common::rng::Rng;
 use crate::common::tasks::{Kind, Tasks};
+use crate::common::tls;
 use crate::coordinator::raft::examine::examine;
 pub use crate::coordinator::raft::examine::{is_unused, remove_leftover};
 use crate::coordinator::raft::{RaftNode, RaftOptions, Role};
@@ -66,6 +67,8 @@ pub struct Options {
     pub data_dir: PathBuf,
     /// Where clients connect; port 0 lets the system choose.
     pub client_address: HostPort,
+    /// Where clients connect with TLS, if they can.
+    pub secure: Option<Secure>,
     /// ZooKeeper's unit of time.
     pub tick_time_ms: u32,
     /// Ticks that a member may take to join a leader.
@@ -124,6 +127,17 @@ impl Default for Containers {
     }
 }
 
+/// The secure client port.
+#[derive(Clone, Debug)]
+pub struct Secure {
+    /// Where to listen; port 0 lets the system choose.
+    pub address: HostPort,
+    /// The stores, and what is spoken.
+    pub tls: tls::Settings,
+    /// Whether clients have to show a certificate.
+    pub client_auth: tls::ClientAuth,
+}
+
 /// One member: `server.N=host:quorum:election`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
@@ -144,6 +158,7 @@ impl Options {
             members: BTreeMap::new(),
             data_dir,
             client_address,
+            secure: None,
             tick_time_ms,
             init_limit: 10,
             sync_limit: 5,
@@ -218,6 +233,19 @@ pub enum StartError {
         source: io::Error,
     },
     /// Mostly: another process has the port.
+    #[error(
+        "cannot listen for ZooKeeper clients with TLS on {address} (secureClientPort): {source}"
+    )]
+    BindSecure {
+        /// As configured.
+        address: HostPort,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A key or trust store that cannot be used.
+    #[error("TLS for ZooKeeper clients (ssl.*): {0}")]
+    Tls(#[from] tls::TlsError),
+    /// Mostly: another process has the port.
     #[error("cannot listen for the other members on {address}: {source}")]
     BindQuorum {
         /// As configured.
@@ -255,6 +283,7 @@ impl Coordinator {
         let listener = net::bind(&options.client_address)
             .await
             .map_err(bind_error)?;
+        let secure = bind_secure(&options, &world).await?;
         let quorum = bind_quorum(&options).await?;
         let client_address = net::local_address(&listener).map_err(bind_error)?;
         let tasks = world.tasks.child();
@@ -272,6 +301,7 @@ impl Coordinator {
             clock: world.clock,
             rng: world.rng,
             client_address,
+            secure_address: secure.as_ref().map(|(_, _, address)| *address),
         }));
         server.stats.loading.note(loading_ms);
         tasks.spawn(
@@ -282,14 +312,26 @@ impl Coordinator {
         tasks.spawn(
             "zookeeper server",
             Kind::Essential,
-            server::run(server.clone(), listener, tasks.clone()),
+            server::run(server.clone(), listener, None, tasks.clone()),
         );
+        if let Some((listener, acceptor, _)) = secure {
+            tasks.spawn(
+                "zookeeper server with TLS",
+                Kind::Essential,
+                server::run(server.clone(), listener, Some(acceptor), tasks.clone()),
+            );
+        }
         Ok(Coordinator { server, tasks })
     }
 
     /// Where clients connect.
     pub fn client_address(&self) -> SocketAddr {
         self.server.client_address
+    }
+
+    /// Where they connect with TLS.
+    pub fn secure_address(&self) -> Option<SocketAddr> {
+        self.server.secure_address
     }
 
     /// Everything that status pages show.
@@ -316,6 +358,24 @@ impl Coordinator {
         info!("coordinator stopped");
         ended
     }
+}
+
+/// The secure client port, and the keys for it.
+async fn bind_secure(
+    options: &Options,
+    world: &World,
+) -> Result<Option<(TcpListener, tls::Acceptor, SocketAddr)>, StartError> {
+    let Some(secure) = &options.secure else {
+        return Ok(None);
+    };
+    let acceptor = tls::Acceptor::new(&*world.disk, &secure.tls, secure.client_auth)?;
+    let bind_error = |source| StartError::BindSecure {
+        address: secure.address.clone(),
+        source,
+    };
+    let listener = net::bind(&secure.address).await.map_err(bind_error)?;
+    let address = net::local_address(&listener).map_err(bind_error)?;
+    Ok(Some((listener, acceptor, address)))
 }
 
 /// The port for the other members; a single member has none.

@@ -17,10 +17,11 @@ use crate::common::disk::{Disk, Open};
 use crate::common::flood::Flood;
 use crate::common::frame;
 use crate::common::ids::{MemberId, SessionId};
-use crate::common::net::{Descriptors, KEPT, Peers, TcpListener, TcpStream};
+use crate::common::net::{self, Descriptors, KEPT, Peers, TcpListener, TcpStream};
 use crate::common::rng::Rng;
 use crate::common::shutdown::Shutdown;
 use crate::common::tasks::{Kind, Tasks};
+use crate::common::tls::{Acceptor, Stream};
 use crate::coordinator::raft::RaftNode;
 use crate::coordinator::replica::Replica;
 use crate::coordinator::room::Rooms;
@@ -65,6 +66,8 @@ pub struct Server {
     pub rooms: Rooms,
     /// Where clients connect.
     pub client_address: SocketAddr,
+    /// Where they connect with TLS.
+    pub secure_address: Option<SocketAddr>,
     /// Monotonic ms of the start.
     pub started_ms: i64,
     /// Monotonic ms since when this member leads; −1 if it does not.
@@ -90,6 +93,7 @@ pub struct Parts {
     pub clock: Clock,
     pub rng: Rng,
     pub client_address: SocketAddr,
+    pub secure_address: Option<SocketAddr>,
     pub next_session: i64,
     pub disk: Arc<dyn Disk>,
 }
@@ -107,6 +111,7 @@ impl Server {
             stats: ServerStats::default(),
             rooms: Rooms::default(),
             client_address: parts.client_address,
+            secure_address: parts.secure_address,
             leading_since_ms: AtomicI64::new(-1),
             next_session: AtomicI64::new(parts.next_session),
             disk: parts.disk,
@@ -260,10 +265,19 @@ impl Server {
     }
 }
 
-/// Serves clients until the shutdown signal.
-pub async fn run(server: Arc<Server>, listener: TcpListener, tasks: Tasks) {
+/// Serves clients until the shutdown signal, behind TLS if there is an acceptor.
+pub async fn run(
+    server: Arc<Server>,
+    listener: TcpListener,
+    acceptor: Option<Acceptor>,
+    tasks: Tasks,
+) {
     let shutdown = tasks.shutdown().clone();
-    info!(address = %server.client_address, "serving ZooKeeper clients");
+    let tls = acceptor.is_some();
+    match net::local_address(&listener) {
+        Ok(address) => info!(%address, tls, "serving ZooKeeper clients"),
+        Err(error) => warn!(%error, tls, "serving ZooKeeper clients"),
+    }
     let (failing, refusing, keeping) = (Flood::default(), Flood::default(), Flood::default());
     let descriptors = Descriptors::of_process(Peers::ZooKeeper);
     loop {
@@ -295,9 +309,11 @@ pub async fn run(server: Arc<Server>, listener: TcpListener, tasks: Tasks) {
                     continue;
                 }
                 let (server, shutdown) = (server.clone(), shutdown.clone());
+                let acceptor = acceptor.clone();
                 tasks.spawn("zookeeper connection", Kind::Connection, async move {
                     let guard = Admitted(server, peer.ip());
-                    if let Err(error) = greet(&guard.0, stream, peer, &shutdown).await {
+                    let served = admitted(&guard.0, stream, peer, acceptor, &shutdown);
+                    if let Err(error) = served.await {
                         debug!(%peer, %error, "connection ended");
                     }
                 });
@@ -322,13 +338,36 @@ impl Drop for Admitted {
     }
 }
 
-async fn greet(
+/// Serves one connection, behind a handshake if there has to be one.
+async fn admitted(
     server: &Arc<Server>,
-    mut stream: TcpStream,
+    stream: TcpStream,
     peer: SocketAddr,
+    acceptor: Option<Acceptor>,
     shutdown: &Shutdown,
 ) -> io::Result<()> {
     stream.set_nodelay(true)?;
+    let Some(acceptor) = acceptor else {
+        let client = Client { peer, name: None };
+        return greet(server, stream.into(), &client, shutdown).await;
+    };
+    let shaken = tokio::select! {
+        shaken = tokio::time::timeout(FIRST_BYTES_LIMIT, acceptor.accept(stream)) => shaken,
+        () = shutdown.stopped() => return Ok(()),
+    };
+    let (stream, name) = shaken
+        .map_err(io::Error::from)
+        .flatten()
+        .inspect_err(|_| server.stats.dropped.add(1))?;
+    greet(server, stream, &Client { peer, name }, shutdown).await
+}
+
+async fn greet(
+    server: &Arc<Server>,
+    mut stream: Stream,
+    client: &Client,
+    shutdown: &Shutdown,
+) -> io::Result<()> {
     let first = async {
         let mut head = [0u8; 4];
         let read = stream.read_exact(&mut head).await;
@@ -355,7 +394,7 @@ async fn greet(
         First::Word(word) => {
             // In ZooKeeper a word is a packet, and its connection is one of those that are listed.
             let id = server.new_connection_id();
-            let stats = ConnectionStats::new(peer, SessionId(0), 0, server.clock.wall_ms());
+            let stats = ConnectionStats::new(client.peer, SessionId(0), 0, server.clock.wall_ms());
             stats.received.fetch_add(1, Ordering::Relaxed);
             server.stats.received.fetch_add(1, Ordering::Relaxed);
             server.stats.bytes_received.add(4);
@@ -367,14 +406,14 @@ async fn greet(
             }
             let text = four_letter::answer(server, word);
             server.stats.disconnected(id);
-            tokio::time::timeout(FIRST_BYTES_LIMIT, stream.write_all(text.as_bytes())).await??;
+            tokio::time::timeout(FIRST_BYTES_LIMIT, send(&mut stream, text.as_bytes())).await??;
             let packets = text.len().div_ceil(WORD_CHUNK_BYTES) as u64;
             server.stats.sent.fetch_add(packets, Ordering::Relaxed);
             linger(&mut stream).await
         }
         First::Handshake(body) => {
             tokio::select! {
-                ended = connection::serve(server, &mut stream, peer, body) => ended?,
+                ended = connection::serve(server, &mut stream, client, body) => ended?,
                 () = shutdown.stopped() => return Ok(()),
             }
             linger(&mut stream).await
@@ -382,13 +421,28 @@ async fn greet(
     }
 }
 
+/// Who is at the other end, before it says anything.
+#[derive(Debug)]
+pub struct Client {
+    /// Its address.
+    pub peer: SocketAddr,
+    /// The name in its certificate.
+    pub name: Option<String>,
+}
+
 enum First {
     Word(&'static four_letter::Word),
     Handshake(bytes::Bytes),
 }
 
+/// Behind TLS, what was taken is not sent yet.
+async fn send(stream: &mut Stream, bytes: &[u8]) -> io::Result<()> {
+    stream.write_all(bytes).await?;
+    stream.flush().await
+}
+
 /// Closes our half and reads the rest of theirs.
-async fn linger(stream: &mut TcpStream) -> io::Result<()> {
+async fn linger(stream: &mut Stream) -> io::Result<()> {
     stream.shutdown().await?;
     let drain = async {
         let mut scratch = [0u8; 512];

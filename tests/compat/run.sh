@@ -46,6 +46,7 @@ if have_java && command -v python3 >/dev/null && zkbin=$(peer_bin zookeeper-3.6.
   ln -sf "$binary" "$work/zkCli.sh"
   KAFKA_JVM_PERFORMANCE_OPTS="-XX:TieredStopAtLevel=1 -XX:+UseSerialGC" lines zkCli python3 "$here/zkcli_compare.py" "$zkbin/zkCli.sh" "$work/zkCli.sh" localhost:2181
   KAFKA_JVM_PERFORMANCE_OPTS="-XX:TieredStopAtLevel=1 -XX:+UseSerialGC" lines "four-letter words" python3 "$here/zkwords_compare.py" "$zkbin" "$binary" "$work/zkwords"
+  mkdir -p "$work/zkauth" && lines "SASL and TLS" python3 "$here/zkauth_compare.py" "$zkbin" "$binary" "$work/zkauth"
 else skip "zkCli, words and scripts beside the genuine ones" "no Java, Maven or Python: $(tail -1 "$work/mvn" 2>/dev/null)"; fi
 
 # ---- our Kafka tools beside the genuine ones of 2.8.0

@@ -6,13 +6,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use tracing::{debug, info};
 
 use crate::common::rng::Rng;
+use crate::coordinator::server::Client;
 use crate::coordinator::tree::check;
 use crate::coordinator::tree::op::{Change, Op};
 use crate::zookeeper::acl::{Acl, Id};
@@ -100,9 +100,10 @@ pub struct Identity {
 
 impl Identity {
     /// Of a client that said nothing yet: its address, and the name in its certificate.
-    pub fn new(address: IpAddr, certificate: Option<&str>, options: &Options) -> Identity {
-        let mut ids = vec![Id::new("ip", address.to_canonical().to_string())];
-        if let Some(name) = certificate.filter(|_| options.has_x509) {
+    pub fn new(client: &Client, options: &Options) -> Identity {
+        let address = client.peer.ip().to_canonical();
+        let mut ids = vec![Id::new("ip", address.to_string())];
+        if let Some(name) = client.name.as_deref().filter(|_| options.has_x509) {
             if options.x509_super.as_deref() == Some(name) {
                 ids.push(Id::new("super", name));
             }
@@ -238,9 +239,14 @@ pub fn withhold(op: &mut Op, options: &Options) {
 mod tests {
     use super::*;
     use crate::zookeeper::acl::ALL;
-    use crate::zookeeper::digest_md5::Client;
 
-    const ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+    fn known(certificate: Option<&str>, options: &Options) -> Identity {
+        let client = Client {
+            peer: ([127, 0, 0, 1], 1).into(),
+            name: certificate.map(str::to_owned),
+        };
+        Identity::new(&client, options)
+    }
 
     fn options() -> Options {
         let users = [("bob", "bobsecret"), ("root", "rootsecret")];
@@ -267,14 +273,15 @@ mod tests {
         assert_eq!(challenge.error, None);
         let challenge = challenge.record.flatten().expect("a challenge");
         let (_, token) =
-            Client::respond(&challenge, user, password, |bytes| rng.fill(bytes)).expect("legal");
+            digest_md5::Client::respond(&challenge, user, password, |bytes| rng.fill(bytes))
+                .expect("legal");
         identity.exchange(options, &rng, &token)
     }
 
     #[test]
     fn sasl_proves_a_user_once() {
         let options = options();
-        let mut identity = Identity::new(ADDRESS, None, &options);
+        let mut identity = known(None, &options);
         let answer = log_in(&mut identity, &options, "bob", "bobsecret");
         assert_eq!(answer.error, None);
         let token = answer.record.flatten().expect("a proof");
@@ -282,7 +289,7 @@ mod tests {
         assert_eq!(schemes(&identity), ["ip:127.0.0.1", "sasl:bob"]);
         let again = identity.exchange(&options, &Rng::from_seed(1), b"");
         assert_eq!(again.error, Some(ErrorCode::AuthFailed));
-        let mut identity = Identity::new(ADDRESS, None, &options);
+        let mut identity = known(None, &options);
         log_in(&mut identity, &options, "root", "rootsecret");
         assert_eq!(schemes(&identity), ["ip:127.0.0.1", "super:", "sasl:root"]);
     }
@@ -301,7 +308,7 @@ mod tests {
                 keeps_failed,
                 ..options()
             };
-            let mut identity = Identity::new(ADDRESS, None, &options);
+            let mut identity = known(None, &options);
             assert_eq!(identity.lacks_sasl(&options), requires_sasl);
             let answer = log_in(&mut identity, &options, "bob", "guess");
             let record = null.clone();
@@ -311,7 +318,7 @@ mod tests {
         }
         // Not configured: a null token, whatever comes.
         let options = Options::default();
-        let mut identity = Identity::new(ADDRESS, None, &options);
+        let mut identity = known(None, &options);
         for token in [&b""[..], b"x", b"username=\"bob\""] {
             let answer = identity.exchange(&options, &Rng::from_seed(1), token);
             let record = null.clone();
@@ -346,11 +353,11 @@ mod tests {
             (None, "", None, failed),
         ] {
             options.has_x509 = true;
-            let mut identity = Identity::new(ADDRESS, certificate, &options);
+            let mut identity = known(certificate, &options);
             let answer = identity.authenticate(&options, &packet(scheme, auth));
             assert_eq!(answer, Answer::of(error), "{scheme} {auth:?}");
         }
-        let mut identity = Identity::new(ADDRESS, Some("CN=root"), &options);
+        let mut identity = known(Some("CN=root"), &options);
         assert_eq!(schemes(&identity)[1..], ["super:CN=root", "x509:CN=root"]);
         identity.authenticate(&options, &packet("digest", Some(b"super:admin")));
         assert_eq!(
@@ -358,7 +365,7 @@ mod tests {
             ["super:", "digest:super:xQJmxLMiHGwaqBvst5y6rkB6HQs="]
         );
         options.has_x509 = false;
-        let identity = Identity::new(ADDRESS, Some("CN=root"), &options);
+        let identity = known(Some("CN=root"), &options);
         assert_eq!(schemes(&identity), ["ip:127.0.0.1"]);
     }
 

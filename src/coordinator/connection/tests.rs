@@ -14,8 +14,9 @@ use crate::common::net::{self, HostPort};
 use crate::common::rng::Rng;
 use crate::common::shutdown::Shutdown;
 use crate::common::tasks::Tasks;
+use crate::common::tls;
 use crate::coordinator::status::Mode;
-use crate::coordinator::{Coordinator, Member, Options, World};
+use crate::coordinator::{Coordinator, Member, Options, Secure, World};
 use crate::zookeeper::acl::Acl;
 use crate::zookeeper::digest_md5;
 use crate::zookeeper::message::EventType::{self, *};
@@ -112,7 +113,7 @@ async fn start() -> Fixture {
 }
 
 struct Client {
-    stream: TcpStream,
+    stream: Stream,
     session: ConnectResponse,
     xid: i32,
     /// Events that came before the reply that was waited for.
@@ -133,9 +134,15 @@ impl Fixture {
         self.coordinator.status().mode == Mode::Leader
     }
 
-    async fn dial(&self) -> TcpStream {
+    async fn dial(&self) -> Stream {
         let address = self.coordinator.client_address();
         let address = HostPort::new(address.ip().to_string(), address.port());
+        net::connect(&address, LIMIT).await.unwrap().into()
+    }
+
+    async fn dial_secure(&self) -> net::TcpStream {
+        let port = self.coordinator.secure_address().unwrap().port();
+        let address = HostPort::new("127.0.0.1", port);
         net::connect(&address, LIMIT).await.unwrap()
     }
 
@@ -155,7 +162,16 @@ impl Fixture {
         seen: i64,
         read_only: Option<bool>,
     ) -> Option<Client> {
-        let mut stream = self.dial().await;
+        Fixture::begin(self.dial().await, session_id, password, seen, read_only).await
+    }
+
+    async fn begin(
+        mut stream: Stream,
+        session_id: i64,
+        password: &[u8],
+        seen: i64,
+        read_only: Option<bool>,
+    ) -> Option<Client> {
         let request = ConnectRequest {
             last_zxid_seen: seen,
             timeout_ms: SESSION_MS,
@@ -192,7 +208,7 @@ impl Fixture {
 }
 
 /// One frame, `None` at the end of the stream.
-async fn frame(stream: &mut TcpStream) -> Option<Bytes> {
+async fn frame(stream: &mut Stream) -> Option<Bytes> {
     let read = crate::common::frame::read_frame(stream, 1 << 24);
     tokio::time::timeout(LIMIT, read)
         .await
@@ -900,6 +916,150 @@ async fn a_server_without_sasl_answers_null_and_one_that_requires_it_nothing_els
     let mut client = fixture.connect().await;
     client.log_in("bob", "bobsecret").await.expect("logged in");
     assert!(client.create("/open", 0).await.is_ok());
+}
+
+fn tls(key: &str, trust: &str) -> tls::Settings {
+    let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/tls");
+    let store = |name: &str| {
+        (!name.is_empty()).then(|| tls::Store {
+            path: dir.join(name),
+            password: "changeit".to_owned(),
+        })
+    };
+    tls::Settings {
+        key_store: store(key),
+        trust_store: store(trust),
+        versions: vec![tls::Version::Tls12],
+        cipher_suites: Vec::new(),
+    }
+}
+
+async fn start_secure(client_auth: tls::ClientAuth, change: impl FnOnce(&mut Options)) -> Fixture {
+    start_with(|options| {
+        options.secure = Some(Secure {
+            address: HostPort::new("127.0.0.1", 0),
+            tls: tls("server.p12", "trust.p12"),
+            client_auth,
+        });
+        options.auth.has_x509 = true;
+        change(options);
+    })
+    .await
+}
+
+impl Fixture {
+    async fn connect_secure(&self, key: &str) -> io::Result<Client> {
+        let connector = tls::Connector::new(&RealDisk, &tls(key, "ca.pem"), true).unwrap();
+        let stream = connector
+            .connect("localhost", self.dial_secure().await)
+            .await?;
+        let client = Fixture::begin(stream, 0, &[0; 16], 0, Some(false)).await;
+        client.ok_or(io::ErrorKind::UnexpectedEof.into())
+    }
+}
+
+#[tokio::test]
+async fn clients_with_a_certificate_keep_their_nodes_to_themselves() {
+    const BOB: &str = "CN=bob,OU=a+OU=b,O=Example\\, Inc.,DC=org";
+    let fixture = start_secure(tls::ClientAuth::Want, |_| {}).await;
+    let mut bob = fixture.connect_secure("client.p12").await.unwrap();
+    bob.create_for("/bob", "auth", "").await.expect("proved");
+    let acl = bob.call(Ask::GetAcl("/bob".into())).await;
+    let Ok(Response::Acl(reply)) = acl else {
+        panic!("{acl:?}")
+    };
+    assert_eq!(reply.acl[0].id, Id::new("x509", BOB));
+    bob.create_for("/eve", "x509", "CN=eve")
+        .await
+        .expect("legal");
+    assert_eq!(bob.call(Ask::GetData(watched("/eve"))).await, Err(-102));
+    // Much, and many at once, is sent whole.
+    let mut long = create("/long", 0);
+    long.data = Some(Bytes::from(vec![7; 700_000]));
+    let long = Ask::Create(CreateKind::Create, long);
+    bob.call(long).await.expect("below the limit");
+    let asked = Ask::GetData(watched("/long"));
+    let mut sent = Vec::new();
+    for _ in 0..20 {
+        sent.push(bob.send(&asked).await);
+    }
+    for xid in sent {
+        let Ok(Response::Data(reply)) = bob.receive(asked.op(), xid).await else {
+            panic!()
+        };
+        assert_eq!(reply.data.map(|data| data.len()), Some(700_000));
+    }
+    let mut nobody = fixture.connect_secure("").await.unwrap();
+    assert_eq!(nobody.call(Ask::GetData(watched("/bob"))).await, Err(-102));
+    assert_eq!(nobody.create_for("/x", "auth", "").await, Err(-114));
+    assert!(fixture.connect_secure("own.pem").await.is_err());
+    let mut plain = fixture.connect().await;
+    assert_eq!(plain.call(Ask::GetData(watched("/bob"))).await, Err(-102));
+    let secure = fixture.coordinator.secure_address().unwrap().port();
+    let conf = fixture.word("conf").await;
+    assert!(
+        conf.contains(&format!("\nsecureClientPort={secure}\n")),
+        "{conf}"
+    );
+    drop((bob, nobody, plain));
+    assert!(fixture.coordinator.shutdown().await);
+    let fixture = start_secure(tls::ClientAuth::Need, |options| {
+        options.auth.x509_super = Some(BOB.to_owned());
+    })
+    .await;
+    let mut bob = fixture.connect_secure("client.pem").await.unwrap();
+    bob.create_for("/eve", "x509", "CN=eve")
+        .await
+        .expect("legal");
+    assert!(bob.call(Ask::GetData(watched("/eve"))).await.is_ok());
+    assert!(fixture.connect_secure("").await.is_err());
+}
+
+/// What is no handshake ends the connection, and nothing else; its place is given back.
+#[tokio::test]
+async fn garbage_on_the_secure_port_holds_nothing() {
+    let fixture = start_secure(tls::ClientAuth::None, |options| {
+        options.max_client_cnxns = 2;
+    })
+    .await;
+    let mut hello = vec![0x16, 3, 1, 0xff, 0xff, 1, 0, 0xff, 0xfb];
+    hello.resize(70_000, 0);
+    for bytes in [
+        &b"ruok"[..],
+        b"GET / HTTP/1.1\r\n\r\n",
+        &[0, 0, 0, 45],
+        &[0xff; 300],
+        &hello,
+    ] {
+        let mut stream = fixture.dial_secure().await;
+        // The other end may be gone before all of it is taken.
+        let _ = stream.write_all(bytes).await;
+        let _ = stream.shutdown().await;
+        let mut answer = Vec::new();
+        let read = stream.read_to_end(&mut answer);
+        let _ = tokio::time::timeout(LIMIT, read)
+            .await
+            .expect("it is closed");
+        assert!(!answer.starts_with(b"imok"), "{bytes:?}");
+    }
+    // Two that say nothing have both places, until they are gone.
+    let silent = [fixture.dial_secure().await, fixture.dial_secure().await];
+    let deadline = tokio::time::Instant::now() + LIMIT;
+    while fixture.connect_secure("").await.is_ok() {
+        assert!(tokio::time::Instant::now() < deadline, "they count");
+    }
+    drop(silent);
+    while fixture.connect_secure("").await.is_err() {
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "the place is given back"
+        );
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // A plain client on the port behind TLS, and the other way round.
+    let mut plain = fixture.dial().await;
+    plain.write_all(&[0x16, 3, 1, 0, 5]).await.unwrap();
+    assert!(frame(&mut plain).await.is_none());
 }
 
 #[tokio::test]
