@@ -168,7 +168,7 @@ def main():
     servers = [Server(command, f"{directory}/{name}2", required) for command, name in zip(commands, ("genuine", "ours"))]
     try:
         both("SASL required: bob", servers, False, login["bob"], "create /x y\nls /\n")
-        both("SASL required: the super user's certificate", servers, True, f'{tls("client.pem")} {login["bob"]}',
+        both("SASL required: the super user's certificate", servers, True, f'{tls("client.p12")} {login["bob"]}',
              "create /eve y x509:CN=eve:cdrwa\nget /eve\n")
     finally:
         for server in servers:
