@@ -484,6 +484,7 @@ fn coordinator_view(server: &Server) -> CoordinatorView {
         members: status.members,
         leader: status.leader.map(|leader| leader.0),
         waits_for: status.waits_for,
+        joining: raft.joining.iter().map(|member| member.0).collect(),
         id: status.member.0,
         term: raft.term,
         last_log_index: raft.last_log_index.unwrap_or(0),

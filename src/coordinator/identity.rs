@@ -3,8 +3,8 @@
 //! sled may open with flushed entries silently missing, and a directory may be another node's. This file
 //! is replaced atomically, so it is either old or new, never torn. It remembers cluster and member, the
 //! vote, and the last index known durable: at least every second, exactly at shutdown and snapshots, and
-//! lowered *before* the log is cut. A store behind it has lost data and must not vote. It also remembers
-//! which store each peer had, so that a member that comes back empty is noticed by the others.
+//! lowered *before* the log is cut. A store behind it has lost data and must not vote. It also names the
+//! store: raft counts stores, not members, so that a member that comes back empty is another one to it.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Debug};
@@ -45,14 +45,45 @@ pub struct Identity {
     pub member: MemberId,
     /// All members of the ensemble.
     pub members: Vec<MemberId>,
-    /// Drawn when the directory was first used; tells an emptied directory from the old one.
-    pub store_id: u64,
+    /// Raft's name for this store, drawn when the directory was first used: an emptied directory gets
+    /// another one. Its last byte is the member. Before there were such names it was the member alone.
+    #[serde(default)]
+    node: Option<u64>,
+    /// Which ensemble this is: the store that began it. `None` before this store has heard of one.
+    #[serde(default)]
+    ensemble: Option<u64>,
     /// The highest vote ever given.
     pub vote: StoredVote,
     /// Entries up to here are in the log, durably; `None` before the first.
     pub durable_index: Option<u64>,
-    /// The store ids of the other members, as first met.
-    pub peers: BTreeMap<MemberId, u64>,
+    /// How far the other stores were seen to reach, by their names.
+    #[serde(default)]
+    pub reaches: BTreeMap<u64, StoredReach>,
+}
+
+/// A vote's term and node, and the last entry under it.
+pub type StoredReach = (u64, u64, Option<u64>);
+
+/// The bits of a store's name that say whose it is.
+const MEMBER_BITS: u64 = 0xff;
+
+/// Whose store this is.
+pub fn member_of(node: u64) -> MemberId {
+    MemberId(node & MEMBER_BITS)
+}
+
+impl Identity {
+    /// Raft's name for this store.
+    pub fn node(&self) -> u64 {
+        self.node.unwrap_or(self.member.0)
+    }
+
+    /// Which ensemble this store is of; `None` if it has not heard of one.
+    pub fn ensemble(&self) -> Option<u64> {
+        // What has voted was part of one, also before ensembles had names.
+        let nameless = self.vote != StoredVote::default();
+        self.ensemble.or(nameless.then_some(0))
+    }
 }
 
 /// Why the identity file stops us.
@@ -70,7 +101,7 @@ pub enum IdentityError {
     /// The file is not what was written.
     #[error(
         "{} is damaged, so it cannot be known what this member voted for; restore it, or empty the \
-         data directory and replace the member", path.display()
+         data directory and let the member join anew", path.display()
     )]
     Damaged {
         /// The file.
@@ -166,10 +197,11 @@ impl IdentityFile {
                 cluster: cluster.to_owned(),
                 member,
                 members: members.to_vec(),
-                store_id: rng.next_u64(),
+                node: Some(draw_node(member, rng)),
+                ensemble: None,
                 vote: StoredVote::default(),
                 durable_index: None,
-                peers: BTreeMap::new(),
+                reaches: BTreeMap::new(),
             };
             let file = IdentityFile::new(disk, path, identity);
             return Ok(Opened::Fresh(Fresh(file)));
@@ -230,11 +262,31 @@ impl IdentityFile {
         self.update(|identity| identity.durable_index = identity.durable_index.min(index))
     }
 
-    /// Notes the store of a peer.
-    pub fn set_peer(&self, peer: MemberId, store_id: u64) -> Result<(), IdentityError> {
+    /// Notes how far the log is durable, and how far other stores were seen to reach.
+    pub fn note(
+        &self,
+        index: Option<u64>,
+        reaches: BTreeMap<u64, StoredReach>,
+    ) -> Result<(), IdentityError> {
         self.update(|identity| {
-            identity.peers.insert(peer, store_id);
+            identity.durable_index = index;
+            identity.reaches = reaches;
         })
+    }
+
+    /// Notes which ensemble this store is of. Once known it stays.
+    pub fn set_ensemble(&self, ensemble: u64) -> Result<(), IdentityError> {
+        self.update(|identity| identity.ensemble = identity.ensemble().or(Some(ensemble)))
+    }
+
+    /// Raft's name for this store.
+    pub fn node(&self) -> u64 {
+        self.lock().node()
+    }
+
+    /// Which ensemble this store is of, if it has heard of one.
+    pub fn ensemble(&self) -> Option<u64> {
+        self.lock().ensemble()
     }
 
     /// Changes the identity; writes only when something changed. Writers come one after the other, and
@@ -263,6 +315,12 @@ impl IdentityFile {
     fn lock(&self) -> MutexGuard<'_, Identity> {
         self.now.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Never the name of a store from before stores had names.
+fn draw_node(member: MemberId, rng: &Rng) -> u64 {
+    let drawn = (rng.next_u64() & !MEMBER_BITS).max(MEMBER_BITS + 1);
+    drawn | (member.0 & MEMBER_BITS)
 }
 
 fn encode(identity: &Identity) -> Vec<u8> {
@@ -312,15 +370,54 @@ mod tests {
             .expect("ignored");
         file.set_durable_index(Some(9)).expect("written");
         file.lower_durable_index(Some(12)).expect("not lower");
-        file.set_peer(MemberId(2), 77).expect("written");
+        let (node, reaches) = (file.node(), BTreeMap::from([(0x702, (3, 0x702, Some(8)))]));
+        assert_eq!((member_of(node), node > 0xff), (MemberId(1), true));
+        file.note(Some(9), reaches.clone()).expect("written");
+        assert_eq!(file.ensemble(), Some(0), "it has voted");
         let Opened::Existing(again) = open(dir.path(), "one", 1).expect("ours") else {
             panic!("it was written")
         };
         let found = again.get();
         assert_eq!(found, file.get());
         assert_eq!((found.vote, found.durable_index), (vote, Some(9)));
+        assert_eq!((found.node(), found.reaches), (node, reaches));
         again.lower_durable_index(None).expect("written");
         assert_eq!(again.get().durable_index, None);
+    }
+
+    #[test]
+    fn each_new_directory_is_another_store_and_the_first_ensemble_stays() {
+        let dirs = [(); 2].map(|()| tempfile::tempdir().expect("a directory"));
+        let rng = Rng::from_os();
+        let [one, two] = dirs.each_ref().map(|dir| {
+            let (disk, members) = (Arc::new(RealDisk), [MemberId(1)]);
+            match IdentityFile::open(disk, dir.path(), "one", MemberId(1), &members, &rng) {
+                Ok(Opened::Fresh(fresh)) => fresh.create().expect("writable"),
+                other => panic!("{other:?}"),
+            }
+        });
+        assert_ne!(one.node(), two.node());
+        assert_eq!(one.ensemble(), None);
+        one.set_ensemble(7).expect("written");
+        one.set_ensemble(8).expect("ignored");
+        assert_eq!(one.ensemble(), Some(7));
+    }
+
+    #[test]
+    fn a_file_from_before_stores_had_names_is_the_members_first_store() {
+        let vote = r#"{"term":4,"node":2,"committed":true}"#;
+        let json = format!(
+            r#"{{"version":1,"cluster":"one","member":1,"members":[1,2,3],"store_id":99,"vote":{vote},"durable_index":5,"peers":{{"2":7}}}}"#
+        );
+        let crc = crc32c::crc32c(json.as_bytes());
+        let bytes = format!("{json}\ncrc32c={crc:08x}\n");
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join(FILE_NAME);
+        RealDisk.replace(&path, bytes.as_bytes()).expect("written");
+        let Ok(Opened::Existing(file)) = open(dir.path(), "one", 1) else {
+            panic!("it can be read")
+        };
+        assert_eq!((file.node(), file.ensemble()), (1, Some(0)));
     }
 
     #[test]

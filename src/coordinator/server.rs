@@ -182,6 +182,7 @@ impl Server {
         let learners = others.filter(|id| connected(id)).count();
         let followers = raft.lag.iter();
         let followers = followers.filter(|(id, _)| **id != self.options.member && connected(id));
+        let followers = followers.filter(|(id, _)| !raft.joining.contains(*id));
         let synced = followers.filter(|(_, lag)| **lag <= SYNCED_LAG_MAX).count();
         (learners, synced)
     }

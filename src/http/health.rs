@@ -24,7 +24,12 @@ pub struct Readiness {
 pub fn readiness(sources: &Sources) -> Readiness {
     let mut readiness = Readiness::default();
     if let Some(coordinator) = &sources.coordinator {
-        coordinator_waits(&coordinator(), &mut readiness.waits_for);
+        let view = coordinator();
+        coordinator_waits(&view, &mut readiness.waits_for);
+        let others = view.joining.iter().filter(|member| **member != view.id);
+        readiness.warnings.extend(others.map(|member| {
+            format!("coordinator {member} has come back without its data, and does not count yet")
+        }));
     }
     if let Some(broker) = &sources.broker {
         let status = broker();
@@ -205,8 +210,18 @@ mod tests {
             ..view
         };
         let mut status = serving();
-        let ready = readiness(&sources(Some(view), Some(status.clone())));
+        let ready = readiness(&sources(Some(view.clone()), Some(status.clone())));
         assert_eq!(ready, Readiness::default());
+        let joining = CoordinatorView {
+            joining: vec![3],
+            ..view
+        };
+        let ready = readiness(&sources(Some(joining), None));
+        assert_eq!(ready.waits_for, [""; 0]);
+        assert_eq!(
+            ready.warnings,
+            ["coordinator 3 has come back without its data, and does not count yet"]
+        );
         status.pending = (0..7).map(|p| TopicPartition::new("t", p)).collect();
         assert_eq!(
             ready_text(&readiness(&sources(None, Some(status)))),

@@ -493,6 +493,11 @@ fn raft(page: &mut Page, view: &CoordinatorView) {
             view.last_log_index.saturating_sub(view.applied_index),
         ),
         ("members", "Members of the ensemble", view.members as u64),
+        (
+            "joining",
+            "Members that have come back without their data and do not count yet",
+            view.joining.len() as u64,
+        ),
     ];
     for (name, help, value) in gauges {
         page.sample(&format!("tripod_raft_{name}"), "gauge", help, &[], value);

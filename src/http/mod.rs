@@ -65,6 +65,8 @@ pub struct CoordinatorView {
     pub members: usize,
     /// The leader's number, if it is known.
     pub leader: Option<u64>,
+    /// The members that have come back without their data and do not count yet, as far as it knows.
+    pub joining: Vec<u64>,
     /// This member's number.
     pub id: u64,
     /// The leader's number of terms.

@@ -10,6 +10,7 @@ mod bad_disk;
 mod bad_start;
 mod client;
 mod cluster;
+mod emptied_data;
 mod garbage;
 mod groups;
 mod http;

@@ -18,17 +18,17 @@ use crate::bad_disk::copy;
 use crate::bad_start::{Running, tripod};
 use crate::cluster::{DEADLINE, free_port, http_get, wait_until};
 
-struct Node {
+pub struct Node {
     arguments: Vec<String>,
-    data: PathBuf,
+    pub data: PathBuf,
     log: PathBuf,
-    zookeeper: u16,
-    http: HostPort,
+    pub zookeeper: u16,
+    pub http: HostPort,
     process: Option<Running>,
 }
 
 impl Node {
-    fn start(&mut self) {
+    pub fn start(&mut self) {
         let log = File::options().create(true).append(true).open(&self.log);
         let log = log.expect("a log file");
         let arguments: Vec<&str> = self.arguments.iter().map(String::as_str).collect();
@@ -39,11 +39,11 @@ impl Node {
     }
 
     /// kill -9.
-    fn kill(&mut self) {
+    pub fn kill(&mut self) {
         drop(self.process.take().expect("it runs"));
     }
 
-    async fn ready(&self) {
+    pub async fn ready(&self) {
         wait_until("a node is ready", || async {
             let (status, _) = http_get(&self.http, "/readyz").await.ok()?;
             (status == 200).then_some(())
@@ -51,13 +51,13 @@ impl Node {
         .await;
     }
 
-    async fn leads(&self) -> bool {
+    pub async fn leads(&self) -> bool {
         let stat = http_get(&self.http, "/commands/stat").await;
         stat.is_ok_and(|(_, body)| body.contains("\"leader\""))
     }
 
     /// Waits until the process ends by itself.
-    async fn end(&mut self) -> ExitStatus {
+    pub async fn end(&mut self) -> ExitStatus {
         let mut process = self.process.take().expect("it runs");
         wait_until("a node ends by itself", || {
             let ended = process.0.try_wait().expect("our child");
@@ -66,16 +66,16 @@ impl Node {
         .await
     }
 
-    fn coordinator(&self) -> PathBuf {
+    pub fn coordinator(&self) -> PathBuf {
         self.data.join("coordinator")
     }
 
-    fn said(&self) -> String {
+    pub fn said(&self) -> String {
         fs::read_to_string(&self.log).expect("a log file")
     }
 }
 
-fn three(dir: &Path) -> Vec<Node> {
+pub fn three(dir: &Path) -> Vec<Node> {
     let ports: Vec<[u16; 4]> = (0..3).map(|_| [(); 4].map(|()| free_port())).collect();
     let server = |index: usize| {
         let [zookeeper, quorum, election, _] = ports[index];
@@ -108,7 +108,7 @@ fn three(dir: &Path) -> Vec<Node> {
     (0..3).map(node).collect()
 }
 
-async fn leader(nodes: &[Node]) -> usize {
+pub async fn leader(nodes: &[Node]) -> usize {
     wait_until("one leads", || async {
         for (index, node) in nodes.iter().enumerate() {
             if node.leads().await {
@@ -120,7 +120,7 @@ async fn leader(nodes: &[Node]) -> usize {
     .await
 }
 
-async fn write(zookeeper: &ZooKeeper, count: usize) {
+pub async fn write(zookeeper: &ZooKeeper, count: usize) {
     for _ in 0..count {
         let made = zookeeper.create("/written-", None, Mode::Sequential);
         made.await.expect("created");

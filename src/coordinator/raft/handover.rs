@@ -17,7 +17,7 @@ use super::leadership;
 use super::node::RaftNode;
 use super::peer::{Answer, Message};
 use super::types::{LeaderKey, LogId, Raft, Vote};
-use crate::common::ids::MemberId;
+use crate::coordinator::identity::member_of;
 
 /// How long the whole may take; what is not done by then is left to the timers.
 const LIMIT: Duration = Duration::from_millis(800);
@@ -26,14 +26,14 @@ const CATCH_UP_LIMIT: Duration = Duration::from_millis(300);
 const LOOK_INTERVAL: Duration = Duration::from_millis(2);
 
 /// The vote that `next` asks for when it stands right after `leader`.
-pub fn vote_after(leader: LeaderKey, next: MemberId) -> Vote {
-    Vote::new(leader.term + 1, next.0)
+pub fn vote_after(leader: LeaderKey, next: u64) -> Vote {
+    Vote::new(leader.term + 1, next)
 }
 
 /// May a message about the end of `leader`'s time, sent by `from`, be believed here?
-pub fn concerns(raft: &Raft, leader: LeaderKey, from: MemberId) -> bool {
+pub fn concerns(raft: &Raft, leader: LeaderKey, from: u64) -> bool {
     let now = leadership::leader(&raft.server_metrics().borrow());
-    now == Some(leader) && leader.node_id == from.0
+    now == Some(leader) && leader.node_id == from
 }
 
 /// Gives up the lease of the present leader in favour of `vote`, which is not committed. To openraft it is
@@ -57,7 +57,7 @@ pub async fn hand_over(node: &Arc<RaftNode>) {
     let now = metrics.borrow().clone();
     let me = node.options.member;
     let leader = match leadership::leader(&now) {
-        Some(leader) if leader.node_id == me.0 && node.options.members.len() > 1 => leader,
+        Some(leader) if leader.node_id == now.id && node.options.members.len() > 1 => leader,
         _ => return,
     };
     // Nothing new enters the log; the other members keep what they have and send it to the next leader.
@@ -66,7 +66,8 @@ pub async fn hand_over(node: &Arc<RaftNode>) {
         info!(member = %me, "no member can take over the leadership");
         return;
     };
-    let others = node.links.all().filter(|(member, _)| **member != next);
+    let to = member_of(next);
+    let others = node.links.all().filter(|(member, _)| **member != to);
     let calls: Vec<_> = others
         .filter_map(|(_, link)| link.call(&Message::Release(leader, next)).ok())
         .collect();
@@ -74,7 +75,7 @@ pub async fn hand_over(node: &Arc<RaftNode>) {
         let _ = timeout_at(until.min(Instant::now() + CATCH_UP_LIMIT), call.answer()).await;
     }
     release(&node.raft, vote_after(leader, next)).await;
-    let link = node.links.get(next);
+    let link = node.links.to_store(next);
     let Some(call) = link.and_then(|link| link.call(&Message::Stand(leader)).ok()) else {
         return;
     };
@@ -85,27 +86,24 @@ pub async fn hand_over(node: &Arc<RaftNode>) {
         matches!(stands, Ok(Answer::Here)) && metrics.wait_for(new).await.is_ok()
     };
     match timeout_at(until, led).await {
-        Ok(true) => info!(member = %me, to = %next, "handed the leadership over"),
-        _ => info!(member = %me, to = %next, "the leadership was not taken over in time"),
+        Ok(true) => info!(member = %me, %to, "handed the leadership over"),
+        _ => info!(member = %me, %to, "the leadership was not taken over in time"),
     }
 }
 
-/// The connected follower that has all of the log, or else the one that lacks least.
-async fn caught_up(node: &RaftNode) -> Option<MemberId> {
+/// The connected follower that has all of the log, or else the one that lacks least. It has to count.
+async fn caught_up(node: &RaftNode) -> Option<u64> {
     let until = Instant::now() + CATCH_UP_LIMIT;
     loop {
         let (last, _) = node.log.ends();
         let replication = node.raft.data_metrics().borrow().replication.clone()?;
-        let connected = |member: u64| {
-            let link = node.links.get(MemberId(member));
-            link.is_some_and(|link| link.status().borrow().peer.is_some())
-        };
-        let (member, matched) = replication
+        let voters = node.voters();
+        let (next, matched) = replication
             .into_iter()
-            .filter(|(member, _)| connected(*member))
+            .filter(|(other, _)| voters.include(*other) && node.links.to_store(*other).is_some())
             .max_by_key(|(_, matched)| *matched)?;
         if matched >= last || Instant::now() >= until {
-            return Some(MemberId(member));
+            return Some(next);
         }
         tokio::time::sleep(LOOK_INTERVAL).await;
     }

@@ -2,7 +2,8 @@
 //!
 //! openraft elects; this says when: at the first start (all members are here and empty), at a restart (a
 //! quorum is here), and when the leader is gone ([`super::standing`] decides). It also notices that the core
-//! has stopped, or that this member's data is older than what it had acknowledged, which stops the process.
+//! has stopped, or that this member's data is older than what it had acknowledged, which stops the process;
+//! and, while this member leads, it takes back members that have lost their data ([`super::admission`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,13 +14,16 @@ use openraft::ServerState;
 use openraft::metrics::RaftServerMetrics;
 use tracing::{error, info, warn};
 
+use super::admission;
 use super::network::LinkStatus;
 use super::node::{RaftNode, Role};
-use super::peer::Refusal;
+use super::peer::{Peer, Refusal};
 use super::standing::{Leader, Sight, Standing};
 use super::types::{LeaderKey, Vote};
+use crate::common::disk::told;
 use crate::common::ids::MemberId;
 use crate::common::tasks;
+use crate::coordinator::identity::member_of;
 
 /// The name of the task that this runs in.
 pub const TASK: &str = "raft leadership";
@@ -46,19 +50,16 @@ pub fn leader(metrics: &Metrics) -> Option<LeaderKey> {
 }
 
 /// May a new ensemble begin? Only when all its members are here and all are empty: a quorum of empty ones
-/// may have been emptied, and the others then hold what was acknowledged. For the same reason a member
-/// that another one has refused for having come back empty begins none. `others` are the other members,
+/// may have been emptied, and the others then hold what was acknowledged. `others` are the other members,
 /// and whether each is empty; `None` while not connected.
-fn may_begin(others: &[Option<bool>], came_back_empty: bool) -> bool {
-    !came_back_empty && others.iter().all(|fresh| *fresh == Some(true))
+fn may_begin(others: &[Option<bool>]) -> bool {
+    others.iter().all(|fresh| *fresh == Some(true))
 }
 
 /// What was done already, so that it is done once.
 #[derive(Debug, Default)]
 struct Memory {
     begun: bool,
-    /// A member has refused this one, because its data directory is not the one it had.
-    came_back_empty: bool,
     /// Since when nothing is served, and whether the log says why.
     silent_since: Option<tokio::time::Instant>,
     told: bool,
@@ -66,7 +67,7 @@ struct Memory {
     /// Since when no leader is seen to lead.
     unled_since: Option<tokio::time::Instant>,
     linked: BTreeMap<MemberId, bool>,
-    noted: BTreeSet<MemberId>,
+    taken: admission::Taken,
 }
 
 /// Runs until the member stops.
@@ -77,10 +78,13 @@ pub async fn watch(node: Arc<RaftNode>) {
     let mut memory = Memory::default();
     loop {
         let now = metrics.borrow_and_update().clone();
-        if is_older(&node) || has_stopped(&node, &now, false) {
+        if is_older(&node) || has_stopped(&node, false) {
             return;
         }
         let elected = leader(&now);
+        let counts_by = *now.membership_config.log_id();
+        node.credentials
+            .set_counts_by(counts_by.filter(|_| node.counts()));
         let seen = elected.map_or(Leader::Unknown, |key| see(&node, key));
         let leader = elected.filter(|_| !node.stopping.load(Ordering::SeqCst));
         let leading = now.state == ServerState::Leader;
@@ -92,13 +96,13 @@ pub async fn watch(node: Arc<RaftNode>) {
             relink(&node, leader, &mut memory);
             begin(&node, &mut memory).await;
             stand(&node, &now, seen, started.elapsed(), &mut memory).await;
-            note_peers(&node, leader, &mut memory).await;
+            admission::advance(&node, &mut memory.taken).await;
             tell(&node, &mut memory);
         }
         tokio::select! {
             () = shutdown.stopped() => return,
             // The core has the other end: it is gone, whatever it said last.
-            changed = metrics.changed() => if changed.is_err() && has_stopped(&node, &now, true) {
+            changed = metrics.changed() => if changed.is_err() && has_stopped(&node, true) {
                 return;
             },
             () = node.links_changed.notified() => {}
@@ -110,7 +114,7 @@ pub async fn watch(node: Arc<RaftNode>) {
 
 /// Ends the process, through the essential task that this runs in, if the core has stopped by itself.
 /// Says whether it has. `gone`: it has, though it may not have been able to say so.
-fn has_stopped(node: &RaftNode, now: &Metrics, gone: bool) -> bool {
+fn has_stopped(node: &RaftNode, gone: bool) -> bool {
     let state = node.raft.metrics().borrow().running_state.clone();
     let failure = node.log.failure().or(node.machine.failure());
     if failure.is_none() && state.is_ok() && !gone {
@@ -120,7 +124,7 @@ fn has_stopped(node: &RaftNode, now: &Metrics, gone: bool) -> bool {
     if !node.tasks.shutdown().is_stopping() {
         // A failure of our storage was logged where it happened.
         if let (None, Err(fatal)) = (&failure, &state) {
-            error!(member = now.id, reason = %fatal, "raft has stopped");
+            error!(member = %node.options.member, reason = %fatal, "raft has stopped");
         }
         let why = failure.unwrap_or_else(|| "raft has stopped; the log says why".to_owned());
         node.tasks
@@ -129,19 +133,28 @@ fn has_stopped(node: &RaftNode, now: &Metrics, gone: bool) -> bool {
     true
 }
 
-/// Ends the process if another member remembers this one with more than it has: it must not vote, and the
-/// log of a leader that counts on it would break.
+/// Ends the process if another member remembers this one with more than it has, or has another store in
+/// its place: it must not vote, and the log of a leader that counts on it would break.
 fn is_older(node: &RaftNode) -> bool {
-    let Some(by) = node.credentials.refused_by() else {
+    let Some((by, refusal)) = node.credentials.refused_by() else {
         return false;
     };
     node.proposals.stop();
     let dir = node.options.dir.display();
-    let why = format!(
-        "the coordinator cannot go on: its data directory {dir} is older than what this member had \
-         acknowledged to member {by}, so votes or entries that the others count on are lost; restore the \
-         directory as it was when the member last ended. The others go on without it while they are a quorum"
-    );
+    let why = if refusal == Refusal::Replaced {
+        format!(
+            "the coordinator cannot go on: this member has joined anew since with another data directory, \
+             which counts in the place of {dir}, as member {by} knows; restore that one, or empty {dir} and \
+             let the member join anew"
+        )
+    } else {
+        format!(
+            "the coordinator cannot go on: its data directory {dir} is older than what this member had \
+             acknowledged to member {by}, so votes or entries that the others count on are lost; restore the \
+             directory as it was when the member last ended, or empty it and let the member join anew. The \
+             others go on without it while they are a quorum"
+        )
+    };
     error!(member = %node.options.member, "{why}");
     node.tasks.fail(TASK, why);
     true
@@ -161,9 +174,10 @@ fn publish(
     });
     memory.unled_since = unled_since;
     let unled = unled_since.is_some_and(|since| since.elapsed() >= UNLED_LIMIT);
-    let role = if unled || !node.proposals.is_open() {
+    let alone = node.options.members.len() == 1;
+    let role = if unled || !node.proposals.is_open() || !(alone || node.counts()) {
         Role::Looking
-    } else if node.options.members.len() == 1 {
+    } else if alone {
         Role::Standalone
     } else if now.state != ServerState::Leader {
         Role::Follower
@@ -180,8 +194,11 @@ fn publish(
         .role
         .send_if_modified(|old| std::mem::replace(old, next) != next);
     if changed {
-        let leader = leader.map(|key| key.node_id);
-        info!(member = now.id, role = ?role, term = next.1, leader, "role");
+        let (member, leader) = (
+            node.options.member,
+            leader.map(|key| member_of(key.node_id).0),
+        );
+        info!(%member, role = ?role, term = next.1, leader, "role");
     }
 }
 
@@ -192,7 +209,7 @@ async fn alone(node: &RaftNode, leader: Option<LeaderKey>, memory: &mut Memory) 
     }
     memory.begun = true;
     if node.log.is_fresh() {
-        initialize(node).await;
+        initialize(node, &[]).await;
     } else if node.raft.trigger().elect().await.is_err() {
         memory.begun = false;
     }
@@ -203,27 +220,30 @@ fn relink(node: &RaftNode, leader: Option<LeaderKey>, memory: &mut Memory) {
     for (member, link) in node.links.all() {
         let up = link.status().borrow().peer.is_some();
         let was = memory.linked.insert(*member, up);
-        if up && was != Some(true) && leader.is_some_and(|key| key.node_id == member.0) {
+        if up && was != Some(true) && leader.is_some_and(|key| member_of(key.node_id) == *member) {
             node.proposals.rewind();
         }
     }
 }
 
-/// The first start of all members.
+/// The first start of all members. One of them begins, the others hear of it: which stores there are is
+/// said once.
 async fn begin(node: &RaftNode, memory: &mut Memory) {
     let fresh = node.log.is_fresh();
     node.credentials.set_fresh(fresh);
-    if memory.begun || !fresh {
+    let first = node.options.members.keys().next() == Some(&node.options.member);
+    if memory.begun || !fresh || !first {
         return;
     }
-    let mut others = Vec::new();
-    for (_, status) in statuses(node) {
-        memory.came_back_empty |= status.refusal == Some(Refusal::OtherStore);
-        others.push(status.peer.map(|peer| peer.fresh));
-    }
-    if may_begin(&others, memory.came_back_empty) {
+    let peers: Vec<_> = statuses(node).map(|(_, status)| status.peer).collect();
+    let others: Vec<_> = peers
+        .iter()
+        .map(|peer| peer.map(|peer| peer.fresh))
+        .collect();
+    if may_begin(&others) {
         memory.begun = true;
-        initialize(node).await;
+        let peers: Vec<Peer> = peers.into_iter().flatten().collect();
+        initialize(node, &peers).await;
     }
 }
 
@@ -246,14 +266,24 @@ fn tell(node: &RaftNode, memory: &mut Memory) {
 
 /// Do enough members answer, though their logs may be slow?
 fn quorum_answers(node: &RaftNode) -> bool {
-    let answering = node.links.all();
-    let answering = answering.filter(|(_, link)| link.is_alive(ALIVE_LIMIT));
-    answering.count() + 1 > node.options.members.len() / 2
+    node.voters().have_quorum(|other| {
+        let link = node.links.get(member_of(other));
+        other == node.identity.node() || link.is_some_and(|link| link.is_alive(other, ALIVE_LIMIT))
+    })
 }
 
-async fn initialize(node: &RaftNode) {
-    let members: BTreeSet<u64> = node.options.members.keys().map(|id| id.0).collect();
-    match node.raft.initialize(members).await {
+async fn initialize(node: &RaftNode, others: &[Peer]) {
+    let me = node.identity.node();
+    // A beginning that was cut short may have been heard of.
+    let known = others.iter().find_map(|peer| peer.ensemble);
+    let identity = node.identity.clone();
+    let noted = tasks::blocking(move || identity.set_ensemble(known.unwrap_or(me))).await;
+    if let Err(failure) = noted {
+        let why = format!("the coordinator cannot begin: {}", told(&failure));
+        return node.tasks.fail(TASK, why);
+    }
+    let stores: BTreeSet<u64> = others.iter().map(|peer| peer.node).chain([me]).collect();
+    match node.raft.initialize(stores).await {
         Ok(()) => info!(member = %node.options.member, "a new cluster"),
         // Another member's vote was faster.
         Err(error) => info!(%error, "the cluster has begun without this member"),
@@ -267,13 +297,13 @@ async fn stand(node: &RaftNode, now: &Metrics, seen: Leader, at: Duration, memor
     let leader = leader(now);
     let others = node.options.members.keys().filter(|id| {
         // It does not stand against itself.
-        leader.is_none_or(|leader| leader.node_id != id.0)
+        leader.is_none_or(|leader| member_of(leader.node_id) != **id)
     });
     let before = others.take_while(|id| **id != me).count();
     let sight = Sight {
         vote: now.vote,
         leader: seen,
-        able: quorum_here(node) && !node.log.is_fresh() && !node.stopping.load(Ordering::SeqCst),
+        able: quorum_here(node) && node.counts() && !node.stopping.load(Ordering::SeqCst),
         busy: node.log.is_writing(),
         before: u32::try_from(before).unwrap_or(u32::MAX),
         write: node.log.slow_write(),
@@ -288,16 +318,16 @@ async fn stand(node: &RaftNode, now: &Metrics, seen: Leader, at: Duration, memor
 
 /// How it stands with the leader that was elected last.
 fn see(node: &RaftNode, leader: LeaderKey) -> Leader {
-    if leader.node_id == node.options.member.0 {
+    if leader.node_id == node.identity.node() {
         return Leader::Leads;
     }
-    let link = node.links.get(MemberId(leader.node_id));
-    let Some((since, heard)) = link.and_then(|link| link.up()) else {
+    let link = node.links.to_store(leader.node_id);
+    let Some(up) = link.and_then(|link| link.up()) else {
         return Leader::Gone;
     };
     match *node.led.borrow() {
-        _ if heard.elapsed() >= ALIVE_LIMIT => Leader::Silent,
-        Some(led) if led < since => Leader::Unproven,
+        _ if up.heard.elapsed() >= ALIVE_LIMIT => Leader::Silent,
+        Some(led) if led < up.since => Leader::Unproven,
         None => Leader::Unproven,
         Some(led) if led.elapsed() >= SLOW_LIMIT => Leader::Silent,
         Some(_) => Leader::Leads,
@@ -305,10 +335,8 @@ fn see(node: &RaftNode, leader: LeaderKey) -> Leader {
 }
 
 fn quorum_here(node: &RaftNode) -> bool {
-    let up = statuses(node)
-        .filter(|(_, status)| status.peer.is_some())
-        .count();
-    up + 1 > node.options.members.len() / 2
+    let here = |other| other == node.identity.node() || node.links.to_store(other).is_some();
+    node.voters().have_quorum(here)
 }
 
 fn statuses(node: &RaftNode) -> impl Iterator<Item = (MemberId, LinkStatus)> {
@@ -317,47 +345,23 @@ fn statuses(node: &RaftNode) -> impl Iterator<Item = (MemberId, LinkStatus)> {
         .map(|(member, link)| (*member, *link.status().borrow()))
 }
 
-/// Remembers the members' stores once the cluster exists, so that one that comes back empty is noticed.
-async fn note_peers(node: &Arc<RaftNode>, leader: Option<LeaderKey>, memory: &mut Memory) {
-    if leader.is_none() || !node.proposals.is_open() {
-        return;
-    }
-    let known = node.identity.get().peers;
-    let met: Vec<_> = statuses(node)
-        .filter_map(|(member, status)| status.peer.map(|peer| (member, peer.store_id)))
-        .filter(|(member, _)| !known.contains_key(member) && !memory.noted.contains(member))
-        .collect();
-    for (member, store_id) in met {
-        memory.noted.insert(member);
-        let identity = node.identity.clone();
-        if let Err(failure) = tasks::blocking(move || identity.set_peer(member, store_id)).await {
-            warn!(error = %failure, "a member's store was not noted");
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn an_ensemble_begins_only_when_all_are_here_and_empty() {
-        let cases: [(&[Option<bool>], bool, bool); 8] = [
-            (&[], false, true),
-            (&[None, None], false, false),
-            (&[Some(true), None], false, false),
-            (&[Some(true), Some(true)], false, true),
-            (&[Some(true), Some(true)], true, false),
-            (&[Some(true), Some(false)], false, false),
-            (&[Some(false), None], false, false),
-            (&[Some(false), Some(false)], false, false),
+        let cases: [(&[Option<bool>], bool); 7] = [
+            (&[], true),
+            (&[None, None], false),
+            (&[Some(true), None], false),
+            (&[Some(true), Some(true)], true),
+            (&[Some(true), Some(false)], false),
+            (&[Some(false), None], false),
+            (&[Some(false), Some(false)], false),
         ];
-        for (others, came_back_empty, expected) in cases {
-            assert_eq!(
-                may_begin(others, came_back_empty),
-                expected,
-                "{others:?} {came_back_empty}"
-            );
+        for (others, expected) in cases {
+            assert_eq!(may_begin(others), expected, "{others:?}");
         }
     }
 }

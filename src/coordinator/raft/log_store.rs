@@ -24,7 +24,7 @@ use crate::common::clock::Clock;
 use crate::common::disk::told;
 use crate::common::metrics::Histogram;
 use crate::common::tasks;
-use crate::coordinator::identity::{IdentityError, IdentityFile, StoredVote};
+use crate::coordinator::identity::{IdentityError, IdentityFile, StoredReach, StoredVote};
 use crate::coordinator::store::{Change, Store, StoreError, Table};
 
 const KEY_PURGED: u64 = 2;
@@ -171,6 +171,12 @@ impl LogStore {
         let last = self.lock().last;
         // Everything in `last` was synced before it was put there.
         self.0.identity.set_durable_index(last.map(|id| id.index))
+    }
+
+    /// As [`LogStore::note_durable`], and how far others were seen to reach. Blocks.
+    pub fn note(&self, reaches: BTreeMap<u64, StoredReach>) -> Result<(), IdentityError> {
+        let last = self.lock().last;
+        self.0.identity.note(last.map(|id| id.index), reaches)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -483,7 +489,7 @@ fn load(store: &dyn Store, identity: &IdentityFile) -> Result<State, LogError> {
     if let Some(vote) = state
         .vote
         .as_mut()
-        .filter(|vote| vote.leader_id.node_id == noted.member.0)
+        .filter(|vote| vote.leader_id.node_id == noted.node())
     {
         vote.committed = false;
     }

@@ -2,7 +2,8 @@
 //!
 //! Calls are numbered and pipelined; answers come in any order. A connection on which nothing arrives for
 //! [`peer::SILENCE_LIMIT`] is given up, so a link that silently drops everything hangs nobody. Members are
-//! dialed at the addresses of the configuration, never at those in the log.
+//! dialed at the addresses of the configuration, never at those in the log. To raft a store is dialed, not
+//! a member: while a member has another store than the one that is meant, that one is not there.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,7 +24,7 @@ use tokio::time::Instant;
 use tracing::{debug, error, info};
 
 use super::peer::{
-    self, Answer, Credentials, HELLO_LIMIT, Message, Peer, PeerError, Refusal, call_frame,
+    self, Answer, Credentials, HELLO_LIMIT, Message, Peer, PeerError, Refusal, Route, call_frame,
     read_call,
 };
 use super::reach::{Reach, Seen};
@@ -31,6 +32,7 @@ use super::types::{LogId, TypeConfig, Vote, decode};
 use crate::common::ids::MemberId;
 use crate::common::net::{self, HostPort};
 use crate::common::shutdown::Shutdown;
+use crate::coordinator::identity::{IdentityFile, member_of};
 
 const DIAL_LIMIT: Duration = Duration::from_secs(1);
 const REDIAL_MIN: Duration = Duration::from_millis(10);
@@ -79,12 +81,24 @@ pub struct Link {
     calls: Mutex<Calls>,
     status: watch::Sender<LinkStatus>,
     seen: Arc<Seen>,
+    /// The other side was heard from: dial without waiting.
+    redial: Notify,
+}
+
+/// A connection that stands.
+#[derive(Clone, Copy, Debug)]
+pub struct Up {
+    /// Since when.
+    pub since: Instant,
+    /// When something last arrived on it.
+    pub heard: Instant,
+    /// The store at the other side.
+    pub node: u64,
 }
 
 #[derive(Debug, Default)]
 struct Calls {
-    /// Since when the connection stands, and when something last arrived on it.
-    up: Option<(Instant, Instant)>,
+    up: Option<Up>,
     queue: Option<mpsc::Sender<Bytes>>,
     waiting: BTreeMap<u64, oneshot::Sender<Bytes>>,
     next: u64,
@@ -116,6 +130,7 @@ impl Link {
             calls: Mutex::default(),
             status: watch::Sender::default(),
             seen,
+            redial: Notify::new(),
         }
     }
 
@@ -124,19 +139,48 @@ impl Link {
         self.status.subscribe()
     }
 
-    /// Since when the other side's process has been there, and when it was last heard from.
-    pub fn up(&self) -> Option<(Instant, Instant)> {
+    /// The connection, while it stands.
+    pub fn up(&self) -> Option<Up> {
         self.lock().up
     }
 
-    /// Was the other side heard from within `limit`?
-    pub fn is_alive(&self, limit: Duration) -> bool {
-        self.up().is_some_and(|(_, heard)| heard.elapsed() < limit)
+    /// Is this store at the other side?
+    pub fn has(&self, node: u64) -> bool {
+        self.up().is_some_and(|up| up.node == node)
+    }
+
+    /// Was this store, at the other side, heard from within `limit`?
+    pub fn is_alive(&self, node: u64, limit: Duration) -> bool {
+        let up = self.up().filter(|up| up.node == node);
+        up.is_some_and(|up| up.heard.elapsed() < limit)
+    }
+
+    /// The other side is there: dials it now, if there is no connection.
+    pub fn redial(&self) {
+        if self.up().is_none() {
+            self.redial.notify_one();
+        }
     }
 
     /// Queues a call. Calls of one connection arrive in the order of queueing.
     pub fn call(&self, message: &Message) -> Result<Call, CallError> {
-        let mut calls = self.lock();
+        self.queue(self.lock(), message)
+    }
+
+    /// As [`Link::call`], to this store and to no other one that the member may have by now.
+    fn call_store(&self, node: u64, message: &Message) -> Result<Call, CallError> {
+        let calls = self.lock();
+        match calls.up {
+            Some(up) if up.node == node => self.queue(calls, message),
+            _ => Err(CallError::Down(self.member)),
+        }
+    }
+
+    fn queue(
+        &self,
+        mut calls: MutexGuard<'_, Calls>,
+        message: &Message,
+    ) -> Result<Call, CallError> {
         let queue = calls.queue.clone().ok_or(CallError::Down(self.member))?;
         let number = calls.next;
         let frame = call_frame(number, message).ok_or(CallError::TooLarge(self.member))?;
@@ -188,6 +232,7 @@ impl Link {
             tokio::select! {
                 () = shutdown.stopped() => return,
                 () = tokio::time::sleep(pause) => {}
+                () = self.redial.notified() => {}
             }
             pause = (pause * 2).min(REDIAL_MAX);
         }
@@ -230,7 +275,11 @@ impl Link {
             let now = Instant::now();
             let mut calls = self.lock();
             calls.queue = Some(queue);
-            calls.up = Some((now, now));
+            calls.up = Some(Up {
+                since: now,
+                heard: now,
+                node: peer.node,
+            });
         }
         self.status.send_replace(LinkStatus {
             peer: Some(peer),
@@ -246,8 +295,8 @@ impl Link {
                     Err(error) => return error,
                 };
                 let mut calls = self.lock();
-                if let Some((_, heard)) = &mut calls.up {
-                    *heard = Instant::now();
+                if let Some(up) = &mut calls.up {
+                    up.heard = Instant::now();
                 }
                 if let Some(tell) = calls.waiting.remove(&number) {
                     // Who asked may have given up.
@@ -276,34 +325,50 @@ impl Link {
 
 /// The connections to all other members.
 #[derive(Clone, Debug)]
-pub struct Links(Arc<BTreeMap<MemberId, Arc<Link>>>);
+pub struct Links {
+    links: Arc<BTreeMap<MemberId, Arc<Link>>>,
+    identity: Arc<IdentityFile>,
+}
 
 impl Links {
     /// One for each of `members`; none is dialed before [`Link::run`]. What they answer is noted in `seen`.
-    pub fn new(members: impl Iterator<Item = (MemberId, HostPort)>, seen: &Arc<Seen>) -> Links {
+    pub fn new(
+        members: impl Iterator<Item = (MemberId, HostPort)>,
+        seen: &Arc<Seen>,
+        identity: Arc<IdentityFile>,
+    ) -> Links {
         let links = members.map(|(member, address)| {
             let link = Link::new(member, address, seen.clone());
             (member, Arc::new(link))
         });
-        Links(Arc::new(links.collect()))
+        Links {
+            links: Arc::new(links.collect()),
+            identity,
+        }
     }
 
     /// All of them.
     pub fn all(&self) -> impl Iterator<Item = (&MemberId, &Arc<Link>)> {
-        self.0.iter()
+        self.links.iter()
     }
 
     /// The one to a member.
     pub fn get(&self, member: MemberId) -> Option<&Arc<Link>> {
-        self.0.get(&member)
+        self.links.get(&member)
+    }
+
+    /// The one to the member whose store this is, while it has this store.
+    pub fn to_store(&self, node: u64) -> Option<&Arc<Link>> {
+        self.get(member_of(node)).filter(|link| link.has(node))
     }
 }
 
 /// One of openraft's ways to a member.
 #[derive(Clone, Debug)]
 pub struct Network {
-    member: u64,
+    node: u64,
     link: Option<Arc<Link>>,
+    identity: Arc<IdentityFile>,
 }
 
 impl RaftNetworkFactory<TypeConfig> for Links {
@@ -311,8 +376,9 @@ impl RaftNetworkFactory<TypeConfig> for Links {
 
     async fn new_client(&mut self, target: u64, _: &openraft::EmptyNode) -> Network {
         Network {
-            member: target,
-            link: self.get(MemberId(target)).cloned(),
+            node: target,
+            link: self.get(member_of(target)).cloned(),
+            identity: self.identity.clone(),
         }
     }
 }
@@ -321,9 +387,17 @@ type RpcError<E> = RPCError<u64, openraft::EmptyNode, E>;
 
 impl Network {
     async fn call(&self, message: Message) -> Result<Answer, CallError> {
-        let member = MemberId(self.member);
+        let member = member_of(self.node);
         let link = self.link.as_ref().ok_or(CallError::Down(member))?;
-        link.call(&message)?.answer().await
+        link.call_store(self.node, &message)?.answer().await
+    }
+
+    fn route(&self) -> Route {
+        Route {
+            // Who has anything to say to raft knows it.
+            ensemble: self.identity.ensemble().unwrap_or_default(),
+            to: self.node,
+        }
     }
 
     fn failed<E: std::error::Error>(&self, error: &CallError) -> RpcError<E> {
@@ -336,12 +410,12 @@ impl Network {
     /// Notes that the member has voted so, and has this leader's log up to `last`.
     fn note(&self, vote: &Vote, last: Option<LogId>) {
         if let Some(link) = &self.link {
-            link.seen.note(link.member, Reach::of(vote, last));
+            link.seen.note(self.node, Reach::of(vote, last));
         }
     }
 
     fn stopped<E: std::error::Error>(&self) -> RpcError<E> {
-        self.failed(&CallError::Stopped(MemberId(self.member)))
+        self.failed(&CallError::Stopped(member_of(self.node)))
     }
 }
 
@@ -353,7 +427,7 @@ impl RaftNetwork<TypeConfig> for Network {
     ) -> Result<AppendEntriesResponse<u64>, RpcError<RaftError<u64>>> {
         let (vote, prev) = (rpc.vote, rpc.prev_log_id);
         let last = rpc.entries.last().map(|entry| entry.log_id).or(prev);
-        match self.call(Message::Append(rpc)).await {
+        match self.call(Message::Append(self.route(), rpc)).await {
             Ok(Answer::Append(answer)) => {
                 match &answer {
                     AppendEntriesResponse::Success => self.note(&vote, last),
@@ -374,14 +448,14 @@ impl RaftNetwork<TypeConfig> for Network {
         _: RPCOption,
     ) -> Result<InstallSnapshotResponse<u64>, RpcError<RaftError<u64, InstallSnapshotError>>> {
         let (vote, last) = (rpc.vote, rpc.meta.last_log_id.filter(|_| rpc.done));
-        match self.call(Message::Snapshot(rpc)).await {
+        match self.call(Message::Snapshot(self.route(), rpc)).await {
             Ok(Answer::Snapshot(Ok(answer))) => {
                 let is_taken = answer.vote.leader_id == vote.leader_id;
                 self.note(&answer.vote, last.filter(|_| is_taken));
                 Ok(answer)
             }
             Ok(Answer::Snapshot(Err(error))) => {
-                Err(RPCError::RemoteError(RemoteError::new(self.member, error)))
+                Err(RPCError::RemoteError(RemoteError::new(self.node, error)))
             }
             Ok(_) => Err(self.stopped()),
             Err(error) => Err(self.failed(&error)),
@@ -393,7 +467,7 @@ impl RaftNetwork<TypeConfig> for Network {
         rpc: VoteRequest<u64>,
         _: RPCOption,
     ) -> Result<VoteResponse<u64>, RpcError<RaftError<u64>>> {
-        match self.call(Message::Vote(rpc)).await {
+        match self.call(Message::Vote(self.route(), rpc)).await {
             Ok(Answer::Vote(answer)) => {
                 self.note(&answer.vote, None);
                 Ok(answer)

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use super::admission::Voters;
 pub use super::batch::ProposeError;
 use super::batch::{Proposals, Send, Waiter};
 use super::handover;
@@ -29,8 +30,8 @@ use super::runtime;
 pub use super::start_error::StartError;
 use super::start_error::{STORE_OPEN_LIMIT, or_disk_full};
 use super::state_machine::StateMachine;
-use super::types::{LeaderKey, Part, Raft, encode};
-use super::waits::{Other, Waits};
+pub use super::status::RaftStatus;
+use super::types::{LeaderKey, LogId, Part, Raft, encode};
 use crate::common::clock::Clock;
 use crate::common::disk::{DirLock, Disk, told};
 use crate::common::ids::{MemberId, SessionId, Zxid};
@@ -38,7 +39,7 @@ use crate::common::metrics::Histogram;
 use crate::common::net::{HostPort, TcpListener};
 use crate::common::rng::Rng;
 use crate::common::tasks::{self, Kind, Tasks};
-use crate::coordinator::identity::{IdentityFile, Opened};
+use crate::coordinator::identity::{IdentityFile, Opened, member_of};
 use crate::coordinator::replica::Replica;
 use crate::coordinator::room::Held;
 use crate::coordinator::snapshot_file::{SnapshotDir, SnapshotFileError};
@@ -132,41 +133,6 @@ pub enum Role {
     Looking,
 }
 
-/// Numbers for status pages.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RaftStatus {
-    /// What this member is.
-    pub role: Role,
-    /// The present leader.
-    pub leader: Option<MemberId>,
-    /// The present term.
-    pub term: u64,
-    /// The last entry in the log.
-    pub last_log_index: Option<u64>,
-    /// The last entry applied.
-    pub applied_index: Option<u64>,
-    /// The last entry covered by a snapshot.
-    pub snapshot_index: Option<u64>,
-    /// The last entry purged from the log.
-    pub purged_index: Option<u64>,
-    /// On the leader: how many entries each member lacks.
-    pub lag: BTreeMap<MemberId, u64>,
-    /// All members, and whether we are connected to them.
-    pub members: BTreeMap<MemberId, bool>,
-    /// Requests of this member's clients that wait.
-    pub waiting: usize,
-    /// Syncs so far.
-    pub sync_count: u64,
-    /// Half of them took at most so many µs.
-    pub sync_p50_us: u64,
-    /// Almost all of them took at most so many µs.
-    pub sync_p99_us: u64,
-    /// The longest.
-    pub sync_max_us: u64,
-    /// Bytes of the store on disk.
-    pub store_bytes: u64,
-}
-
 /// Sessions heard from since the last report.
 #[derive(Debug, Default)]
 pub struct Touches(Mutex<BTreeSet<SessionId>>);
@@ -205,12 +171,18 @@ pub struct RaftNode {
     touches: Arc<Touches>,
     /// When an append last arrived.
     pub(super) led: watch::Sender<Option<Instant>>,
+    /// The last entry that a leader has spoken of.
+    pub(super) offered: Arc<AtomicU64>,
+    seen: Arc<Seen>,
     pub(super) tasks: Tasks,
     resending: AtomicBool,
     /// It hands its leadership over.
     pub(super) stopping: AtomicBool,
     /// The directory is ours while this is here.
     lock: Mutex<Option<Box<dyn DirLock>>>,
+    /// How many changes of the membership this member may still ask for.
+    #[cfg(test)]
+    changes_left: AtomicU64,
 }
 
 impl std::fmt::Debug for RaftNode {
@@ -230,7 +202,13 @@ struct Data {
 }
 
 impl Data {
-    fn credentials(&self, options: &RaftOptions, seen: Arc<Seen>, rng: &Rng) -> Credentials {
+    fn credentials(
+        &self,
+        options: &RaftOptions,
+        seen: Arc<Seen>,
+        links: &Links,
+        rng: &Rng,
+    ) -> Credentials {
         let members: Vec<MemberId> = options.members.keys().copied().collect();
         let credentials = Credentials::new(
             &options.cluster,
@@ -241,7 +219,8 @@ impl Data {
             rng.fork("raft peers"),
         );
         credentials.set_fresh(self.log.is_fresh());
-        credentials.with_data(self.log.clone(), self.machine.clone(), seen)
+        let (log, machine) = (self.log.clone(), self.machine.clone());
+        credentials.with_data(log, machine, seen, links.clone())
     }
 }
 
@@ -276,16 +255,14 @@ impl RaftNode {
             Err(_) => return Err(StartError::StoreSlow { dir: options.dir }),
         };
         let others = options.members.iter().filter(|(id, _)| **id != member);
-        let seen = Arc::new(Seen::default());
-        let links = Links::new(others.map(|(id, address)| (*id, address.clone())), &seen);
-        let credentials = Arc::new(data.credentials(&options, seen, &rng));
-        let config = config(&options)?;
-        let (log, machine) = (data.log.clone(), data.machine.clone());
-        let raft = Raft::new(member.0, config, links.clone(), log, machine);
-        let raft = runtime::watched(tasks.clone(), raft).await;
-        let raft = raft.map_err(|error| StartError::Core {
-            reason: told(&error),
-        })?;
+        let identity = data.identity.clone();
+        let seen = Arc::new(Seen::of_file(&identity.get().reaches));
+        let others = others.map(|(id, address)| (*id, address.clone()));
+        let links = Links::new(others, &seen, identity.clone());
+        let credentials = Arc::new(data.credentials(&options, seen.clone(), &links, &rng));
+        let raft = start_core(&options, &data, &links, &tasks).await?;
+        let counts_by = counts_by(&raft, identity.node()).await?;
+        credentials.set_counts_by(counts_by);
         let node = Arc::new(RaftNode {
             options,
             raft,
@@ -301,10 +278,14 @@ impl RaftNode {
             clock,
             touches: Arc::default(),
             led: watch::Sender::default(),
+            offered: Arc::default(),
+            seen,
             tasks: tasks.child(),
             resending: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             lock: Mutex::new(Some(data.lock)),
+            #[cfg(test)]
+            changes_left: AtomicU64::new(u64::MAX),
         });
         node.spawn(listener);
         Ok(node)
@@ -319,6 +300,8 @@ impl RaftNode {
                 proposals: self.proposals.clone(),
                 touches: self.touches.clone(),
                 led: self.led.clone(),
+                offered: self.offered.clone(),
+                links: self.links.clone(),
                 tasks: tasks.clone(),
             });
             tasks.spawn("raft port", Kind::Essential, server.run(listener));
@@ -391,26 +374,41 @@ impl RaftNode {
 
     /// Who leads, as far as known.
     pub fn leader(&self) -> Option<MemberId> {
-        leadership::leader(&self.raft.server_metrics().borrow()).map(|key| MemberId(key.node_id))
+        leadership::leader(&self.raft.server_metrics().borrow()).map(|key| member_of(key.node_id))
+    }
+
+    /// Who counts, by this member's log.
+    pub(super) fn voters(&self) -> Voters {
+        let membership = self
+            .raft
+            .server_metrics()
+            .borrow()
+            .membership_config
+            .clone();
+        Voters::of(membership.membership())
+    }
+
+    /// Does this member's store count?
+    pub(super) fn counts(&self) -> bool {
+        self.voters().include(self.identity.node())
+    }
+
+    /// May this member ask for a change of the membership?
+    pub(super) fn may_change_membership(&self) -> bool {
+        #[cfg(test)]
+        {
+            let left = &self.changes_left;
+            let one_less = |left: u64| left.checked_sub(1);
+            left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less)
+                .is_ok()
+        }
+        #[cfg(not(test))]
+        true
     }
 
     /// May clients be served?
     pub fn serving(&self) -> bool {
         self.role() != Role::Looking
-    }
-
-    /// What this member waits for, by the names of those that are missing; `None` while it serves.
-    pub fn waits_for(&self) -> Option<Waits> {
-        if self.serving() {
-            return None;
-        }
-        let others = self.links.all().map(|(member, link)| Other {
-            member: *member,
-            address: self.options.members[member].clone(),
-            link: *link.status().borrow(),
-        });
-        let others: Vec<Other> = others.collect();
-        Some(Waits::of(self.log.is_fresh(), self.leader(), &others))
     }
 
     /// Role and term, as they change.
@@ -447,48 +445,6 @@ impl RaftNode {
         self.machine.snapshot_zxid()
     }
 
-    /// Numbers for status pages.
-    pub fn status(&self) -> RaftStatus {
-        let (last, purged) = self.log.ends();
-        let applied = *self.machine.applied().borrow();
-        let data = self.raft.data_metrics().borrow().clone();
-        let (role, term) = *self.role.borrow();
-        let last_index = last.map_or(0, |id| id.index);
-        let lag = data
-            .replication
-            .unwrap_or_default()
-            .into_iter()
-            .map(|(node, matched)| {
-                let matched = matched.map_or(0, |id| id.index);
-                (MemberId(node), last_index.saturating_sub(matched))
-            });
-        let connected = self.options.members.keys().map(|id| {
-            let up = self
-                .links
-                .get(*id)
-                .map(|link| link.status().borrow().peer.is_some());
-            (*id, up.unwrap_or(true))
-        });
-        let sync_us = self.log.sync_us();
-        RaftStatus {
-            role,
-            leader: self.leader(),
-            term,
-            last_log_index: last.map(|id| id.index),
-            applied_index: applied.map(|id| id.index),
-            snapshot_index: self.machine.snapshot_index(),
-            purged_index: purged.map(|id| id.index),
-            lag: lag.collect(),
-            members: connected.collect(),
-            waiting: self.proposals.waiting(),
-            sync_count: sync_us.count(),
-            sync_p50_us: sync_us.quantile_us(0.5),
-            sync_p99_us: sync_us.quantile_us(0.99),
-            sync_max_us: sync_us.max_us(),
-            store_bytes: self.log.size_bytes(),
-        }
-    }
-
     /// Takes a snapshot now, in the background.
     pub async fn snapshot(&self) {
         if self.raft.trigger().snapshot().await.is_err() {
@@ -521,10 +477,13 @@ impl RaftNode {
         info!(member = %self.options.member, "raft stopped");
     }
 
-    /// Tells the identity file how far the log is durable.
+    /// Tells the identity file how far the log is durable, and how far the others were seen to reach.
     async fn note_durable(&self) {
         let log = self.log.clone();
-        if let Err(error) = tasks::blocking(move || log.note_durable()).await {
+        let known = self.machine.membership();
+        let known: BTreeSet<u64> = known.nodes().map(|(node, _)| *node).collect();
+        let reaches = self.seen.to_file(|node| known.contains(&node));
+        if let Err(error) = tasks::blocking(move || log.note(reaches)).await {
             warn!(error = %told(&error), "the durable index was not noted");
         }
     }
@@ -557,7 +516,7 @@ impl RaftNode {
 
     /// Sends a part to the leader. Says whether to go on; if not, everything is sent again later.
     fn forward(self: &Arc<Self>, leader: LeaderKey, part: Part) -> bool {
-        let link = self.links.get(MemberId(leader.node_id));
+        let link = self.links.to_store(leader.node_id);
         let call = link.and_then(|link| link.call(&Message::Forward(leader, part)).ok());
         let Some(call) = call else {
             self.resend();
@@ -658,6 +617,33 @@ impl RaftNode {
             self.touches.report(&sessions);
         }
     }
+}
+
+async fn start_core(
+    options: &RaftOptions,
+    data: &Data,
+    links: &Links,
+    tasks: &Tasks,
+) -> Result<Raft, StartError> {
+    let (log, machine) = (data.log.clone(), data.machine.clone());
+    let config = config(options)?;
+    let raft = Raft::new(data.identity.node(), config, links.clone(), log, machine);
+    let raft = runtime::watched(tasks.clone(), raft).await;
+    raft.map_err(|error| StartError::Core {
+        reason: told(&error),
+    })
+}
+
+/// The entry by which this store counts, if it does.
+async fn counts_by(raft: &Raft, node: u64) -> Result<Option<LogId>, StartError> {
+    let found = raft.with_raft_state(move |state| {
+        let membership = state.membership_state.effective();
+        let counts = Voters::of(membership.membership()).include(node);
+        membership.log_id().filter(|_| counts)
+    });
+    found.await.map_err(|error| StartError::Core {
+        reason: told(&error),
+    })
 }
 
 fn config(options: &RaftOptions) -> Result<Arc<Config>, StartError> {

@@ -2,14 +2,15 @@
 //!
 //! The invariant: nothing of Raft is parsed before the other side has proved, by a keyed digest over both
 //! sides' fresh random values, that it knows the cluster's secret and means this member. Without a
-//! configured secret the key is derived from cluster and ensemble: that keeps out strangers and mistakes,
-//! not attackers. A member whose store is another than the one we met before is refused: its log and
-//! vote are gone, and with it the promises it made. So is one whose store is older than what it has said
-//! to have on disk ([`super::reach`]); it learns of that and ends.
+//! configured secret the key is derived from cluster and members: that keeps out strangers and mistakes,
+//! not attackers. A call to raft says for which store it is, and of which ensemble, so what was meant for
+//! a member's lost store never reaches the new one ([`super::admission`]). A store that is older than what
+//! it has said to have on disk ([`super::reach`]), or whose place another one has taken, is refused; it
+//! learns of that and ends.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -29,17 +30,19 @@ use tracing::{debug, warn};
 use super::batch::Proposals;
 use super::handover;
 use super::log_store::LogStore;
+use super::network::Links;
 use super::node::Touches;
 use super::reach::{Reach, Seen};
 use super::state_machine::StateMachine;
-use super::types::{LeaderKey, Part, Raft, TypeConfig, decode, encode};
+use super::types::{LeaderKey, LogId, Part, Raft, TypeConfig, decode, encode};
+use crate::common::disk::told;
 use crate::common::flood::Flood;
 use crate::common::frame::{FrameError, read_frame};
 use crate::common::ids::{MemberId, SessionId};
 use crate::common::net::{Descriptors, KEPT, Peers, TcpListener, TcpStream};
 use crate::common::rng::Rng;
-use crate::common::tasks::{Kind, Tasks};
-use crate::coordinator::identity::IdentityFile;
+use crate::common::tasks::{self, Kind, Tasks};
+use crate::coordinator::identity::{IdentityFile, member_of};
 use crate::coordinator::tree::op::Request;
 
 /// The largest frame between members: an append of one entry with one request of the largest size.
@@ -56,7 +59,16 @@ pub const PING_INTERVAL: Duration = Duration::from_millis(150);
 const SERVED_MAX: usize = 64;
 /// Connections to the raft port, proved or not.
 const CONNECTIONS_MAX: usize = 64;
-const MAGIC: [u8; 8] = *b"tripRFT2";
+const MAGIC: [u8; 8] = *b"tripRFT3";
+
+/// Which store a call to raft is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Route {
+    /// Of which ensemble the caller is.
+    pub ensemble: u64,
+    /// Raft's name for the store.
+    pub to: u64,
+}
 
 /// What one member asks another.
 #[derive(Debug, Serialize, Deserialize)]
@@ -64,17 +76,17 @@ pub enum Message {
     /// Are you there?
     Ping,
     /// Replicate, or a heartbeat.
-    Append(AppendEntriesRequest<TypeConfig>),
+    Append(Route, AppendEntriesRequest<TypeConfig>),
     /// Ask for a vote.
-    Vote(VoteRequest<u64>),
+    Vote(Route, VoteRequest<u64>),
     /// A piece of a snapshot.
-    Snapshot(InstallSnapshotRequest<TypeConfig>),
+    Snapshot(Route, InstallSnapshotRequest<TypeConfig>),
     /// Requests for the leader to propose.
     Forward(LeaderKey, Part),
     /// Sessions that were heard from.
     Touch(Vec<SessionId>),
-    /// From the leader, which stops: let this member stand for election at once.
-    Release(LeaderKey, MemberId),
+    /// From the leader, which stops: let this store stand for election at once.
+    Release(LeaderKey, u64),
     /// From the leader, which stops: stand for election.
     Stand(LeaderKey),
 }
@@ -103,8 +115,11 @@ struct Hello {
     cluster: [u8; 32],
     from: MemberId,
     to: MemberId,
-    store_id: u64,
+    node: u64,
+    ensemble: Option<u64>,
     fresh: bool,
+    /// By which entry it counts; `None` while it does not.
+    counts_by: Option<LogId>,
     nonce: [u8; 32],
 }
 
@@ -119,7 +134,7 @@ struct Proof {
 /// What the listening side says to a hello.
 #[derive(Debug, Serialize, Deserialize)]
 enum HelloAnswer {
-    Welcome(Hello, Proof),
+    Welcome(Box<Hello>, Proof),
     Refused(Refusal),
 }
 
@@ -135,12 +150,24 @@ pub enum Refusal {
     /// The keyed digest is wrong.
     #[error("the cluster secrets differ")]
     NoProof,
-    /// Its data directory is not the one it had.
+    /// Its data are of another ensemble with the same names.
     #[error(
-        "the member has come back with an empty or foreign data directory, so its vote and log are lost; \
-         restore its directory"
+        "the member has come back with the data directory of another ensemble; restore its own, or empty it \
+         and let the member join anew"
     )]
-    OtherStore,
+    OtherEnsemble,
+    /// Another process has its id.
+    #[error(
+        "another process is this member already, with another data directory, at the address where the member is \
+         dialed; give each its own id"
+    )]
+    Twice,
+    /// Another store has taken its place.
+    #[error(
+        "the member has joined anew since with another data directory, which counts in the place of this one; \
+         restore that, or empty this one and let the member join anew"
+    )]
+    Replaced,
     /// Its data directory is older than what it has said to have on disk.
     #[error(
         "the member has come back with a data directory that is older than what it had acknowledged, so \
@@ -191,8 +218,12 @@ pub struct Credentials {
     data: Option<(LogStore, StateMachine)>,
     /// How far the others were seen to reach.
     seen: Arc<Seen>,
-    /// Who has refused us for older data than we had acknowledged.
-    refused_by: OnceLock<MemberId>,
+    /// Who has refused our data for good, and why.
+    refused_by: OnceLock<(MemberId, Refusal)>,
+    /// The entry by which our store counts.
+    counts_by: Mutex<Option<LogId>>,
+    /// Our connections to the others.
+    links: Option<Links>,
 }
 
 /// Who is on the other side.
@@ -200,10 +231,14 @@ pub struct Credentials {
 pub struct Peer {
     /// Which member.
     pub member: MemberId,
-    /// Its store.
-    pub store_id: u64,
+    /// Raft's name for its store.
+    pub node: u64,
+    /// Of which ensemble it is, if it knows.
+    pub ensemble: Option<u64>,
     /// It has never voted or written anything.
     pub fresh: bool,
+    /// By its own log it counts: it may vote, and be elected.
+    pub counts: bool,
 }
 
 impl Credentials {
@@ -235,25 +270,38 @@ impl Credentials {
             data: None,
             seen: Arc::default(),
             refused_by: OnceLock::new(),
+            counts_by: Mutex::default(),
+            links: None,
         }
     }
 
-    /// Says how far our data reaches, and remembers in `seen` how far that of the others does.
+    /// Says how far our data reaches, and remembers in `seen` how far that of the others does. Over `links`
+    /// it is seen who is there already.
     pub fn with_data(
         mut self,
         log: LogStore,
         machine: StateMachine,
         seen: Arc<Seen>,
+        links: Links,
     ) -> Credentials {
         self.data = Some((log, machine));
+        self.links = Some(links);
         self.seen = seen;
         self
     }
 
-    /// A member that has refused us because our data is older than what we had acknowledged. There is
-    /// nothing to answer, vote or write with such data.
-    pub fn refused_by(&self) -> Option<MemberId> {
+    /// A member that has refused us because our data is older than what we had acknowledged, or has been
+    /// replaced. There is nothing to answer, vote or write with such data.
+    pub fn refused_by(&self) -> Option<(MemberId, Refusal)> {
         self.refused_by.get().copied()
+    }
+
+    /// Says by which entry our store counts, if it does.
+    pub fn set_counts_by(&self, entry: Option<LogId>) {
+        *self
+            .counts_by
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = entry;
     }
 
     /// How far our data reaches on disk.
@@ -280,8 +328,13 @@ impl Credentials {
             cluster: self.cluster,
             from: self.me,
             to,
-            store_id: self.identity.get().store_id,
+            node: self.identity.node(),
+            ensemble: self.identity.ensemble(),
             fresh: self.fresh.load(Ordering::Relaxed),
+            counts_by: *self
+                .counts_by
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
             nonce,
         }
     }
@@ -315,6 +368,7 @@ impl Credentials {
         } else if hello.to != self.me
             || hello.from == self.me
             || !self.members.contains(&hello.from)
+            || member_of(hello.node) != hello.from
         {
             Err(Refusal::OtherMember)
         } else {
@@ -322,33 +376,58 @@ impl Credentials {
         }
     }
 
-    /// Is it the store that this member had when we last met, and no older than it was `seen` to be before
-    /// it looked how far it reaches?
+    /// Is it a store of this ensemble that has not been replaced, and no older than it was `seen` to be
+    /// before it looked how far it reaches?
     fn check_store(&self, hello: &Hello, seen: Reach, reach: Reach) -> Result<Peer, Refusal> {
-        match self.identity.get().peers.get(&hello.from) {
-            Some(known) if *known != hello.store_id => Err(Refusal::OtherStore),
-            _ if reach < seen && reach.is_nothing() => Err(Refusal::OtherStore),
-            _ if reach < seen => Err(Refusal::OlderStore),
-            _ => Ok(Peer {
+        let ours = self.identity.ensemble();
+        if ours.is_some() && hello.ensemble.is_some() && ours != hello.ensemble {
+            Err(Refusal::OtherEnsemble)
+        } else if reach < seen {
+            Err(Refusal::OlderStore)
+        } else if self.is_replaced(hello) {
+            Err(Refusal::Replaced)
+        } else {
+            Ok(Peer {
                 member: hello.from,
-                store_id: hello.store_id,
+                node: hello.node,
+                ensemble: hello.ensemble,
                 fresh: hello.fresh,
-            }),
+                counts: hello.counts_by.is_some(),
+            })
+        }
+    }
+
+    /// Does another store of the same member answer us at this moment?
+    fn is_twice(&self, hello: &Hello) -> bool {
+        let link = self.links.as_ref().and_then(|links| links.get(hello.from));
+        let up = link.and_then(|link| link.up());
+        up.is_some_and(|up| up.node != hello.node && up.heard.elapsed() < 4 * PING_INTERVAL)
+    }
+
+    /// Does it count by its own log, and no more by what was committed since?
+    fn is_replaced(&self, hello: &Hello) -> bool {
+        let committed = self.data.as_ref().map(|(_, machine)| machine.membership());
+        match (committed, hello.counts_by) {
+            (Some(committed), Some(by)) => {
+                let known = committed.nodes().any(|(node, _)| *node == hello.node);
+                !known && *committed.log_id() >= Some(by)
+            }
+            _ => false,
         }
     }
 
     /// Notes how far a member reaches, by what it asks: it stands, and leads, only with what is on its disk.
     fn note(&self, peer: &Peer, message: &Message) {
         let (vote, last) = match message {
-            Message::Append(request) => {
+            Message::Append(_, request) => {
                 let last = request.entries.last().map(|entry| entry.log_id);
                 (&request.vote, last.or(request.prev_log_id))
             }
-            Message::Vote(request) => (&request.vote, None),
+            Message::Vote(_, request) => (&request.vote, None),
             _ => return,
         };
-        if vote.leader_id.node_id == peer.member.0 {
-            self.seen.note(peer.member, Reach::of(vote, last));
+        if vote.leader_id.node_id == peer.node {
+            self.seen.note(peer.node, Reach::of(vote, last));
         }
     }
 
@@ -358,7 +437,7 @@ impl Credentials {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let ours = self.hello(to);
-        let seen = self.seen.of(to);
+        let seen = self.seen.now();
         send(stream, &ours).await?;
         let (theirs, proof) = match receive(stream).await? {
             HelloAnswer::Welcome(theirs, proof) => (theirs, proof),
@@ -371,11 +450,12 @@ impl Credentials {
         let reach = proof.reach;
         send(stream, &self.prove(b"dialer", &ours, &theirs)).await?;
         if let Some(refusal) = receive::<_, Option<Refusal>>(stream).await? {
-            if refusal == Refusal::OlderStore {
-                self.refused_by.get_or_init(|| to);
+            if matches!(refusal, Refusal::OlderStore | Refusal::Replaced) {
+                self.refused_by.get_or_init(|| (to, refusal));
             }
             return Err(PeerError::Refused(refusal));
         }
+        let seen = seen.get(&theirs.node).copied().unwrap_or_default();
         let peer = self.check_store(&theirs, seen, reach);
         peer.map_err(PeerError::NotLetIn)
     }
@@ -392,10 +472,11 @@ impl Credentials {
         }
         let ours = self.hello(theirs.from);
         let proof = self.prove(b"listener", &theirs, &ours);
-        let seen = self.seen.of(theirs.from);
-        send(stream, &HelloAnswer::Welcome(ours.clone(), proof)).await?;
+        let seen = self.seen.of(theirs.node);
+        send(stream, &HelloAnswer::Welcome(Box::new(ours.clone()), proof)).await?;
         let proof: Proof = receive(stream).await?;
         let proved = match self.is_proved(b"dialer", &theirs, &ours, &proof) {
+            true if self.is_twice(&theirs) => Err(Refusal::Twice),
             true => self.check_store(&theirs, seen, proof.reach),
             false => Err(Refusal::NoProof),
         };
@@ -464,6 +545,10 @@ pub struct PeerServer {
     pub touches: Arc<Touches>,
     /// When a leader was last heard from, as the arrival of an append.
     pub led: watch::Sender<Option<Instant>>,
+    /// The last entry that a leader has spoken of.
+    pub offered: Arc<AtomicU64>,
+    /// Our connections the other way.
+    pub links: Links,
     /// What the connections run on.
     pub tasks: Tasks,
 }
@@ -530,6 +615,10 @@ impl PeerServer {
         stream.set_nodelay(true)?;
         let proof = tokio::time::timeout(HELLO_LIMIT, self.credentials.listen(&mut stream));
         let peer = proof.await.map_err(|_| PeerError::Silent)??;
+        // It is there: no need to wait for the next try.
+        if let Some(link) = self.links.get(peer.member) {
+            link.redial();
+        }
         let (mut reader, mut writer) = stream.into_split();
         let (answers, mut outgoing) = mpsc::channel::<Bytes>(SERVED_MAX);
         let places = Arc::new(Semaphore::new(SERVED_MAX));
@@ -537,11 +626,14 @@ impl PeerServer {
             loop {
                 let (number, body) = read_call(&mut reader).await?;
                 let message: Message = decode(&body).ok_or(PeerError::Garbage)?;
-                self.credentials.note(&peer, &message);
-                if matches!(message, Message::Append(_)) {
-                    self.led.send_replace(Some(Instant::now()));
-                }
-                if let Some(answer) = self.at_once(&peer, &message)? {
+                let at_once = if self.is_for_us(&peer, &message).await? {
+                    self.credentials.note(&peer, &message);
+                    self.hear(&message);
+                    self.at_once(&peer, &message)?
+                } else {
+                    Some(Answer::Stopped)
+                };
+                if let Some(answer) = at_once {
                     let frame = call_frame(number, &answer).ok_or(PeerError::Garbage)?;
                     answers.send(frame).await.map_err(|_| PeerError::Closed)?;
                     continue;
@@ -571,6 +663,51 @@ impl PeerServer {
         tokio::select! { result = read => result, result = write => result }
     }
 
+    /// Is it for our store, and not for one that this member has lost? And is it of our ensemble? A new
+    /// store is of the ensemble that first speaks to it, and knows that before it answers.
+    async fn is_for_us(&self, peer: &Peer, message: &Message) -> Result<bool, PeerError> {
+        let (route, vote) = match message {
+            Message::Append(route, request) => (route, &request.vote),
+            Message::Vote(route, request) => (route, &request.vote),
+            Message::Snapshot(route, piece) => (route, &piece.vote),
+            _ => return Ok(true),
+        };
+        if vote.leader_id.node_id != peer.node {
+            return Err(PeerError::Garbage);
+        }
+        let identity = &self.credentials.identity;
+        if route.to != identity.node() {
+            return Ok(false);
+        }
+        match identity.ensemble() {
+            Some(ensemble) if ensemble == route.ensemble => {}
+            Some(_) => return Err(PeerError::NotLetIn(Refusal::OtherEnsemble)),
+            None => {
+                let (identity, ensemble) = (identity.clone(), route.ensemble);
+                let noted = tasks::blocking(move || identity.set_ensemble(ensemble)).await;
+                noted.map_err(|error| io::Error::other(told(&error)))?;
+            }
+        }
+        Ok(true)
+    }
+
+    /// Notes that a leader leads, and how far its log goes.
+    fn hear(&self, message: &Message) {
+        let offered = match message {
+            Message::Append(_, request) => {
+                self.led.send_replace(Some(Instant::now()));
+                request.leader_commit
+            }
+            Message::Snapshot(_, piece) => {
+                self.led.send_replace(Some(Instant::now()));
+                piece.meta.last_log_id
+            }
+            _ => None,
+        };
+        let index = offered.map_or(0, |id| id.index);
+        self.offered.fetch_max(index, Ordering::Relaxed);
+    }
+
     /// Answers what takes no time, in the order of arrival.
     fn at_once(&self, peer: &Peer, message: &Message) -> Result<Option<Answer>, PeerError> {
         Ok(match message {
@@ -589,15 +726,17 @@ impl PeerServer {
                 }
                 Some(Answer::Forward(self.proposals.take(*leader, part.clone())))
             }
-            Message::Release(_, next) if *next == self.credentials.me => Some(Answer::Stopped),
+            Message::Release(_, next) if *next == self.credentials.identity.node() => {
+                Some(Answer::Stopped)
+            }
             Message::Release(leader, _) | Message::Stand(leader)
-                if !handover::concerns(&self.raft, *leader, peer.member) =>
+                if !handover::concerns(&self.raft, *leader, peer.node) =>
             {
                 Some(Answer::Stopped)
             }
-            Message::Append(_)
-            | Message::Vote(_)
-            | Message::Snapshot(_)
+            Message::Append(..)
+            | Message::Vote(..)
+            | Message::Snapshot(..)
             | Message::Release(..)
             | Message::Stand(_) => None,
         })
@@ -620,12 +759,14 @@ impl PeerServer {
 
     async fn answer(&self, message: Message) -> Answer {
         match message {
-            Message::Append(request) => match self.raft.append_entries(request).await {
+            Message::Append(_, request) => match self.raft.append_entries(request).await {
                 Ok(answer) => Answer::Append(answer),
                 Err(_) => Answer::Stopped,
             },
-            Message::Vote(request) => self.vote(request).await,
-            Message::Snapshot(piece) => Answer::Snapshot(self.raft.install_snapshot(piece).await),
+            Message::Vote(_, request) => self.vote(request).await,
+            Message::Snapshot(_, piece) => {
+                Answer::Snapshot(self.raft.install_snapshot(piece).await)
+            }
             Message::Release(leader, next) => {
                 handover::release(&self.raft, handover::vote_after(leader, next)).await;
                 Answer::Here

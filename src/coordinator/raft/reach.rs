@@ -1,10 +1,11 @@
 //! How far a member's vote and log reach, and how far each was seen to: a member that comes back with an
 //! older copy of its directory has lost what the others count on, and is not let in.
 //!
-//! Pure, and in memory only. Everything noted was durable at the other side before it was said, so it stays
+//! Pure. Everything noted was durable at the other side before it was said, so it stays
 //! true however late it arrives. What is safe to compare: a vote never falls; and below the vote for a
 //! leader nothing is cut that this leader, or to this leader, was acknowledged. A higher vote may cut, and
 //! is durable before it does; so nothing of a lower vote is compared with it.
+//! The identity file keeps it, so a restart of who has seen it forgets nothing that is older than a second.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,7 +13,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use serde::{Deserialize, Serialize};
 
 use super::types::{LogId, Vote};
-use crate::common::ids::MemberId;
+use crate::coordinator::identity::StoredReach;
 
 /// A vote, and how far the log reaches under it. The order is the one in which a member may only rise.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -33,32 +34,50 @@ impl Reach {
         let leader = vote.leader_id;
         Reach::new(leader.term, leader.node_id, last.map(|id| id.index))
     }
-
-    /// Has nothing been voted or written?
-    pub fn is_nothing(&self) -> bool {
-        *self == Reach::default()
-    }
 }
 
-/// The furthest that each other member was seen to reach.
+/// The furthest that each other store was seen to reach, by raft's names for them.
 #[derive(Debug, Default)]
-pub struct Seen(Mutex<BTreeMap<MemberId, Reach>>);
+pub struct Seen(Mutex<BTreeMap<u64, Reach>>);
 
 impl Seen {
-    /// Notes what `member` has said to have on disk.
-    pub fn note(&self, member: MemberId, reach: Reach) {
+    /// What was noted in an earlier life.
+    pub fn of_file(reaches: &BTreeMap<u64, StoredReach>) -> Seen {
+        let reaches = reaches
+            .iter()
+            .map(|(node, (term, leader, index))| (*node, Reach::new(*term, *leader, *index)));
+        Seen(Mutex::new(reaches.collect()))
+    }
+
+    /// What a later life is to know, of the stores that are still of interest.
+    pub fn to_file(&self, of_interest: impl Fn(u64) -> bool) -> BTreeMap<u64, StoredReach> {
         let mut seen = self.lock();
-        let furthest = seen.entry(member).or_default();
+        seen.retain(|node, _| of_interest(*node));
+        let reaches = seen.iter();
+        reaches
+            .map(|(node, reach)| (*node, (reach.term, reach.node, reach.index)))
+            .collect()
+    }
+
+    /// Notes what `node` has said to have on disk.
+    pub fn note(&self, node: u64, reach: Reach) {
+        let mut seen = self.lock();
+        let furthest = seen.entry(node).or_default();
         *furthest = reach.max(*furthest);
     }
 
-    /// The furthest of `member` so far. What it says it has may be compared with this only if it looked
+    /// The furthest of `node` so far. What it says it has may be compared with this only if it looked
     /// later: in between it may acknowledge more on another connection.
-    pub fn of(&self, member: MemberId) -> Reach {
-        self.lock().get(&member).copied().unwrap_or_default()
+    pub fn of(&self, node: u64) -> Reach {
+        self.lock().get(&node).copied().unwrap_or_default()
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<MemberId, Reach>> {
+    /// As [`Seen::of`], of all.
+    pub fn now(&self) -> BTreeMap<u64, Reach> {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Reach>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -93,8 +112,8 @@ mod tests {
 
     #[test]
     fn what_arrives_late_takes_nothing_back() {
-        let (seen, member) = (Seen::default(), MemberId(2));
-        assert!(seen.of(member).is_nothing());
+        let (seen, member) = (Seen::default(), 0x702);
+        assert_eq!(seen.of(member), Reach::default());
         seen.note(member, Reach::new(3, 1, Some(90)));
         seen.note(member, Reach::new(3, 1, Some(50)));
         seen.note(member, Reach::new(3, 1, None));
@@ -102,6 +121,10 @@ mod tests {
         assert_eq!(seen.of(member), Reach::new(3, 1, Some(90)));
         seen.note(member, Reach::new(4, 1, None));
         assert_eq!(seen.of(member), Reach::new(4, 1, None));
-        assert!(seen.of(MemberId(3)).is_nothing());
+        assert_eq!(seen.of(0x703), Reach::default());
+        seen.note(0x602, Reach::new(1, 1, None));
+        let kept = Seen::of_file(&seen.to_file(|node| node == member));
+        assert_eq!(kept.of(member), Reach::new(4, 1, None));
+        assert_eq!(kept.of(0x602), Reach::default(), "of no interest");
     }
 }

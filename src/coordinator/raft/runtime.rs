@@ -6,9 +6,11 @@
 //! not do more than pass on; but that a task of openraft panicked it tells, which openraft does not:
 //! with its core or one replication gone a member looks alive and does nothing.
 
+use std::fmt;
 use std::future::Future;
 use std::time::Duration;
 
+use openraft::async_runtime::AsyncOneshotSendExt;
 use openraft::{AsyncRuntime, OptionalSend, TokioRuntime};
 
 use crate::common::tasks::Tasks;
@@ -52,7 +54,7 @@ impl AsyncRuntime for Runtime {
     type Timeout<R, T: Future<Output = R> + OptionalSend> =
         <TokioRuntime as AsyncRuntime>::Timeout<R, T>;
     type ThreadLocalRng = <TokioRuntime as AsyncRuntime>::ThreadLocalRng;
-    type OneshotSender<T: OptionalSend> = <TokioRuntime as AsyncRuntime>::OneshotSender<T>;
+    type OneshotSender<T: OptionalSend> = Teller<T>;
     type OneshotReceiverError = <TokioRuntime as AsyncRuntime>::OneshotReceiverError;
     type OneshotReceiver<T: OptionalSend> = <TokioRuntime as AsyncRuntime>::OneshotReceiver<T>;
 
@@ -106,7 +108,24 @@ impl AsyncRuntime for Runtime {
     where
         T: OptionalSend,
     {
-        TokioRuntime::oneshot()
+        let (sender, receiver) = TokioRuntime::oneshot();
+        (Teller(sender), receiver)
+    }
+}
+
+/// Tells whoever still listens. Nobody listens for the outcome of a write, which openraft would warn of.
+pub struct Teller<T: OptionalSend>(<TokioRuntime as AsyncRuntime>::OneshotSender<T>);
+
+impl<T: OptionalSend> fmt::Debug for Teller<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Teller")
+    }
+}
+
+impl<T: OptionalSend> AsyncOneshotSendExt<T> for Teller<T> {
+    fn send(self, value: T) -> Result<(), T> {
+        drop(AsyncOneshotSendExt::send(self.0, value));
+        Ok(())
     }
 }
 

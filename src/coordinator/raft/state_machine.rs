@@ -11,14 +11,16 @@ use bytes::Bytes;
 use openraft::storage::RaftStateMachine;
 use openraft::{
     AnyError, EntryPayload, OptionalSend, RaftSnapshotBuilder, Snapshot, SnapshotMeta,
-    StorageIOError, StoredMembership,
+    StorageIOError,
 };
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{error, info};
 
 use super::batch::Proposals;
-use super::types::{Batch, Entry, LogId, StorageError, TypeConfig, decode, encode};
+use super::types::{
+    Batch, Entry, LogId, StorageError, StoredMembership, TypeConfig, decode, encode,
+};
 use crate::common::disk::told;
 use crate::common::ids::Zxid;
 use crate::common::tasks;
@@ -29,7 +31,6 @@ use crate::coordinator::tree::Tree;
 use crate::coordinator::tree::op::Request;
 
 type Meta = SnapshotMeta<u64, openraft::EmptyNode>;
-type Membership = StoredMembership<u64, openraft::EmptyNode>;
 
 /// Why the state could not be restored.
 #[derive(Debug, thiserror::Error)]
@@ -63,7 +64,7 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct State {
-    membership: Membership,
+    membership: StoredMembership,
     /// The newest snapshot; its bytes are on disk only.
     snapshot: Option<Meta>,
     snapshot_bytes: u64,
@@ -113,6 +114,11 @@ impl StateMachine {
     /// The last applied entry, as it moves.
     pub fn applied(&self) -> watch::Receiver<Option<LogId>> {
         self.0.applied.subscribe()
+    }
+
+    /// Who counts, by what is committed and applied.
+    pub fn membership(&self) -> StoredMembership {
+        self.lock().membership.clone()
     }
 
     /// The last entry that the newest snapshot covers.
@@ -215,7 +221,7 @@ impl StateMachine {
 impl RaftStateMachine<TypeConfig> for StateMachine {
     type SnapshotBuilder = Builder;
 
-    async fn applied_state(&mut self) -> Result<(Option<LogId>, Membership), StorageError> {
+    async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), StorageError> {
         let applied = *self.0.applied.borrow();
         Ok((applied, self.lock().membership.clone()))
     }

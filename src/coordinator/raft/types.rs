@@ -7,7 +7,6 @@
 use std::io::Cursor;
 
 use bytes::Bytes;
-use openraft::raft::ClientWriteResult;
 use serde::{Deserialize, Serialize};
 
 use crate::common::ids::MemberId;
@@ -22,7 +21,9 @@ openraft::declare_raft_types!(
         Entry = openraft::Entry<TypeConfig>,
         SnapshotData = Cursor<Vec<u8>>,
         AsyncRuntime = super::runtime::Runtime,
-        Responder = Unheard,
+        // Nobody listens for its answer to a write: apply resolves the waiting requests itself, on every
+        // member alike, and a lost write is told by the next leader's first entry.
+        Responder = openraft::raft::responder::OneshotResponder<TypeConfig>,
 );
 
 /// One log entry.
@@ -35,6 +36,10 @@ pub type LeaderKey = openraft::CommittedLeaderId<u64>;
 pub type Vote = openraft::Vote<u64>;
 /// What stops a raft node.
 pub type StorageError = openraft::StorageError<u64>;
+/// Who counts, and who only receives.
+pub type Membership = openraft::Membership<u64, openraft::EmptyNode>;
+/// The same, and the entry that says so.
+pub type StoredMembership = openraft::StoredMembership<u64, openraft::EmptyNode>;
 /// The handle of the running core.
 pub type Raft = openraft::Raft<TypeConfig>;
 
@@ -73,21 +78,6 @@ impl Part {
     pub fn bytes(&self) -> usize {
         self.requests.iter().map(Bytes::len).sum()
     }
-}
-
-/// Nobody listens for openraft's own answer to a write: apply resolves the waiting requests itself, on
-/// every member alike, and a lost write is told by the next leader's first entry.
-#[derive(Clone, Copy, Debug)]
-pub struct Unheard;
-
-impl openraft::raft::responder::Responder<TypeConfig> for Unheard {
-    type Receiver = ();
-
-    fn from_app_data(batch: Batch) -> (Batch, Unheard, ()) {
-        (batch, Unheard, ())
-    }
-
-    fn send(self, _: ClientWriteResult<TypeConfig>) {}
 }
 
 /// Encodes for the log, the disk and the wire.

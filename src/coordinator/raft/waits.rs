@@ -5,7 +5,6 @@
 use std::fmt::{self, Display, Formatter};
 
 use super::network::LinkStatus;
-use super::peer::Refusal;
 use crate::common::ids::MemberId;
 use crate::common::net::HostPort;
 
@@ -20,8 +19,10 @@ pub struct Waits {
 enum Need {
     /// The ensemble has not begun.
     All,
-    /// As before, and another member remembers this one with data.
-    AllAfterLoss,
+    /// It has, and this member's store is not part of it; the leader will let it in.
+    Admission,
+    /// It is let in, and has so many entries of so many.
+    Joining(u64, u64),
     /// So many members of so many.
     Quorum(usize, usize),
     /// Enough are here; they elect.
@@ -46,28 +47,52 @@ pub struct Other {
     pub address: HostPort,
     /// The connection.
     pub link: LinkStatus,
+    /// The store at its other end counts, by our log.
+    pub counts: bool,
+}
+
+/// How a member stands.
+#[derive(Clone, Debug)]
+pub struct View {
+    /// It has never voted or held an entry.
+    pub fresh: bool,
+    /// Its store counts, by its own log.
+    pub counts: bool,
+    /// The leader that it knows.
+    pub leader: Option<MemberId>,
+    /// The last entry that it has, and the last that a leader has spoken of.
+    pub has: u64,
+    /// See above.
+    pub offered: u64,
+    /// The others.
+    pub others: Vec<Other>,
 }
 
 impl Waits {
-    /// Judges a member that serves nothing. `fresh`: it has never voted or held an entry.
-    pub fn of(fresh: bool, leader: Option<MemberId>, others: &[Other]) -> Waits {
+    /// Judges a member that serves nothing.
+    pub fn of(view: &View) -> Waits {
+        let others = &view.others;
         let members = others.len() + 1;
-        let here = others.iter().filter(|o| o.link.peer.is_some()).count() + 1;
-        let lost = |other: &Other| other.link.refusal == Some(Refusal::OtherStore);
-        let need = if fresh && others.iter().any(lost) {
-            Need::AllAfterLoss
-        } else if fresh && leader.is_none() {
+        let here = others.iter().filter(|other| other.counts).count() + 1;
+        let begun = others
+            .iter()
+            .any(|other| other.link.peer.is_some_and(|peer| !peer.fresh));
+        let need = if view.fresh && view.leader.is_none() && !begun {
             Need::All
+        } else if !view.counts && view.fresh {
+            Need::Admission
+        } else if !view.counts {
+            Need::Joining(view.has, view.offered)
         } else if here <= members / 2 {
             Need::Quorum(members / 2 + 1, members)
         } else {
-            leader.map_or(Need::Election, Need::Leader)
+            view.leader.map_or(Need::Election, Need::Leader)
         };
-        let beginning = matches!(need, Need::All | Need::AllAfterLoss);
+        let outside = matches!(need, Need::All | Need::Admission | Need::Joining(..));
         let missing = others.iter().filter_map(|other| {
             let why = match (&other.link.peer, other.link.refusal) {
-                (Some(peer), _) if beginning && !peer.fresh => "it has data already".to_owned(),
-                (Some(_), _) => return None,
+                (Some(_), _) if outside || other.counts => return None,
+                (Some(_), _) => "it has come back without its data".to_owned(),
                 (None, Some(refusal)) => refusal.to_string(),
                 (None, None) if other.link.dead => "nothing listens there".to_owned(),
                 (None, None) => "no connection".to_owned(),
@@ -89,10 +114,11 @@ impl Display for Waits {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self.need {
             Need::All => f.write_str("a new ensemble begins only when all its members are there")?,
-            Need::AllAfterLoss => f.write_str(
-                "this member has come back with an empty data directory: restore it, or bring back a \
-                 quorum of the others",
+            Need::Admission => f.write_str(
+                "this member has come back with an empty data directory, and joins as new when the others \
+                 have a leader: for that a quorum of the members has to be there with the data they had",
             )?,
+            Need::Joining(has, of) => write!(f, "joins as new: {has} of {of} entries")?,
             Need::Quorum(need, of) => write!(f, "a quorum is {need} of {of} members")?,
             Need::Election => f.write_str("the members elect a leader")?,
             Need::Leader(leader) => write!(f, "member {leader} leads and has not been heard yet")?,
@@ -109,13 +135,14 @@ impl Display for Waits {
 
 #[cfg(test)]
 mod tests {
-    use super::super::peer::Peer;
+    use super::super::peer::{Peer, Refusal};
     use super::*;
 
     fn other(id: u64, link: LinkStatus) -> Other {
         Other {
             member: MemberId(id),
             address: HostPort::new(format!("zk{id}"), 2888),
+            counts: link.peer.is_some_and(|peer| !peer.fresh),
             link,
         }
     }
@@ -123,8 +150,10 @@ mod tests {
     fn here(id: u64, fresh: bool) -> Other {
         let peer = Peer {
             member: MemberId(id),
-            store_id: 7,
+            node: 0x700 + id,
+            ensemble: None,
             fresh,
+            counts: !fresh,
         };
         let link = LinkStatus {
             peer: Some(peer),
@@ -145,12 +174,19 @@ mod tests {
     #[test]
     fn the_missing_members_are_named() {
         let refused = gone(3, false, Some(Refusal::OtherCluster));
-        let lost = gone(3, false, Some(Refusal::OtherStore));
         let leader = Some(MemberId(2));
-        type Case = (bool, Option<MemberId>, Vec<Other>, &'static [&'static str]);
-        let cases: [Case; 7] = [
+        // Fresh, counts, by whom it is led, the others, what is said.
+        type Case = (
+            bool,
+            bool,
+            Option<MemberId>,
+            Vec<Other>,
+            &'static [&'static str],
+        );
+        let cases: [Case; 10] = [
             (
                 true,
+                false,
                 None,
                 vec![here(2, true), gone(3, true, None)],
                 &[
@@ -160,20 +196,31 @@ mod tests {
             ),
             (
                 true,
+                false,
                 None,
                 vec![here(2, false), gone(3, false, None)],
                 &[
-                    "member 2 at zk2:2888 (it has data already), member 3 at zk3:2888 (no connection)",
+                    "empty data directory, and joins as new when",
+                    "missing: member 3 at zk3:2888 (no connection)",
                 ],
             ),
             (
                 true,
-                None,
-                vec![gone(2, true, None), lost],
-                &["come back with an empty", "member 2 at", "member 3 at"],
+                false,
+                leader,
+                vec![here(2, false), here(3, false)],
+                &["joins as new when"],
             ),
             (
                 false,
+                false,
+                leader,
+                vec![here(2, false), here(3, false)],
+                &["joins as new: 5 of 70 entries"],
+            ),
+            (
+                false,
+                true,
                 leader,
                 vec![gone(2, true, None), refused],
                 &[
@@ -183,20 +230,47 @@ mod tests {
             ),
             (
                 false,
+                true,
+                None,
+                vec![here(2, true), here(3, true)],
+                &[
+                    "a quorum is 2 of 3 members",
+                    "member 2 at zk2:2888 (it has come back without its data), member 3",
+                ],
+            ),
+            (
+                false,
+                true,
                 None,
                 vec![here(2, false), gone(3, true, None)],
                 &["elect a leader; missing: member 3"],
             ),
             (
                 false,
-                leader,
+                true,
+                None,
                 vec![here(2, false), here(3, true)],
+                &["elect a leader; missing: member 3 at zk3:2888 (it has come back"],
+            ),
+            (
+                false,
+                true,
+                leader,
+                vec![here(2, false), here(3, false)],
                 &["member 2 leads and has not been heard yet"],
             ),
-            (false, None, vec![], &["the members elect a leader"]),
+            (false, true, None, vec![], &["the members elect a leader"]),
         ];
-        for (fresh, leader, others, expected) in cases {
-            let text = Waits::of(fresh, leader, &others).to_string();
+        for (fresh, counts, leader, others, expected) in cases {
+            let text = Waits::of(&View {
+                fresh,
+                counts,
+                leader,
+                has: 5,
+                offered: 70,
+                others,
+            });
+            let text = text.to_string();
             for part in expected {
                 assert!(text.contains(part), "{text}");
             }
